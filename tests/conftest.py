@@ -1,0 +1,39 @@
+"""Paths and small models that many tests share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REFERENCE = SHARED / "reference"
+DATA = SHARED / "data"
+
+
+def pytest_collection_modifyitems(items):
+    """`reference` and `data` mark what needs the oracles and the real pictures, which do not ship."""
+    for item in items:
+        for name, folder in (("reference", REFERENCE), ("data", DATA)):
+            if name in item.keywords and not folder.is_dir():
+                item.add_marker(pytest.mark.skip(reason=f"{folder} is not on this machine"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A sentencepiece-style fast tokenizer of bytes and a few words, with the markers."""
+    from tests.tiny import tiny_tokenizer
+
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer):
+    from tests.tiny import tiny_processor
+
+    return tiny_processor(tokenizer)
+
+
+@pytest.fixture
+def model(processor):
+    from tests.tiny import tiny_model
+
+    return tiny_model(processor)

@@ -1,0 +1,104 @@
+"""A complete UniRS of a few thousand weights: random, seeded, on CPU."""
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+from unirs.modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
+from unirs.processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
+
+SIZE = 28  # pixels; a 4x4 grid of 7-pixel patches, so 4 tokens for a picture
+PATCH = 7
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """LLaMA's kind: byte fallback, a space is U+2581, written before the first piece; a token for each byte."""
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    for piece in ["\u2581", *(chr(code) for code in range(33, 127))]:
+        vocabulary.setdefault(piece, len(vocabulary))
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>"
+    )
+    return prepare_tokenizer(tokenizer)
+
+
+def tiny_processor(tokenizer, **kwargs) -> UniRSProcessor:
+    image_processor = UniRSImageProcessor(size={"height": SIZE, "width": SIZE})
+    return UniRSProcessor(image_processor, tokenizer, patch_size=PATCH, **{"num_frames": 4, **kwargs})
+
+
+def tiny_config(processor, **kwargs) -> UniRSConfig:
+    settings = {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 37,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": SIZE,
+            "patch_size": PATCH,
+        },
+        "text_config": {
+            "model_type": "llama",
+            "hidden_size": 32,
+            "intermediate_size": 37,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": -(-len(processor.tokenizer) // 64) * 64,
+            "max_position_embeddings": 512,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+        "image_token_id": processor.image_token_id,
+        "change_token_id": processor.change_token_id,
+        "frame_token_ids": processor.frame_token_ids,
+    }
+    return UniRSConfig(**{**settings, **kwargs})
+
+
+def tiny_model(processor, **kwargs) -> UniRSForConditionalGeneration:
+    """Weights are drawn wider than usual, so that pictures visibly change the logits."""
+    torch.manual_seed(0)
+    model = UniRSForConditionalGeneration(tiny_config(processor, **kwargs)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    return model
+
+
+def picture(seed: int, width: int = SIZE, height: int = SIZE) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def user(*content) -> list[dict]:
+    """A conversation of one user turn. Pictures become image items, lists clips, strings text."""
+    items = []
+    for one in content:
+        kind = "text" if isinstance(one, str) else "video" if isinstance(one, list) else "image"
+        items.append({"type": kind, kind: one})
+    return [{"role": "user", "content": items}]
+
+
+def encode(processor, conversations, **kwargs):
+    template = {name: kwargs.pop(name) for name in ("change_extraction", "task_tag") if name in kwargs}
+    return processor.apply_chat_template(
+        conversations,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left", **kwargs},
+        **template,
+    )

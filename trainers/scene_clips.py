@@ -1,0 +1,358 @@
+"""Short clips over the SYNTHETIC land: moving actors under a camera that pans, turns and zooms slowly.
+
+Class names are those of ERA. For several classes one frame is not enough: parked cars and moored boats also occur in
+"non-event", a half-ploughed field may simply lie there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from .scene_layout import Array, DoesNotFit, LayoutBuilder, Mover, along_line, blob, crossing_line, rectangle
+from .scenes import Look, draw_boat, draw_vehicle, expose, mean_texture, random_look, render
+
+CLIP_CLASSES: tuple[str, ...] = (
+    "boating", "car racing", "constructing", "fire", "flood", "harvesting", "ploughing", "soccer",
+    "traffic congestion", "non-event",
+)  # fmt: skip
+VIEW = 0.74  # share of the painted land that one frame sees
+FRAME_STEP = 7919  # moves the sensor noise between frames
+CENTRE = (0.36, 0.64)  # where actors are placed, so that the camera keeps them in view
+Painter = Callable[[Image.Image, float], None]  # draws the actors at time 0..1 on the land
+
+
+@dataclass(frozen=True)
+class Scene:
+    land: Image.Image
+    paint: Painter
+    clue: str
+
+
+def film(rng: np.random.Generator, name: str, size: int, frames: int) -> tuple[tuple[Image.Image, ...], str]:
+    """`frames` pictures of size x size of one class, and a sentence on what is visible."""
+    look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)))
+    pixels = round(size / VIEW)
+    stage = rng.choice([n for n in STAGES if n != "non-event"]) if name == "non-event" else name
+    for _ in range(100):
+        try:
+            scene = STAGES[str(stage)](rng, look, pixels, name != "non-event")
+            break
+        except DoesNotFit:
+            continue
+    else:
+        raise RuntimeError(f"no room for a clip of {name}")
+    turn, zoom = rng.uniform(-0.1, 0.1), rng.uniform(-0.07, 0.07)
+    pan = rng.uniform(-0.05, 0.05, 2)
+    # the land is exposed once, when it is painted; each frame adds sensor noise only
+    sensor = replace(look, haze=0.0, gain=1.0, contrast=1.0, cast=(1.0, 1.0, 1.0))
+    no_grain, images = np.zeros((3, size, size), np.float32), []
+    for k, time in enumerate(np.linspace(0, 1, frames)):
+        land = scene.land.copy()
+        scene.paint(land, float(time))
+        middle = 0.5 + pan * (time - 0.5) * 2 + rng.normal(0, 0.0015, 2)
+        frame = _shoot(land, middle, turn * (time - 0.5), 1 + zoom * (time - 0.5), size)
+        images.append(expose(frame, replace(sensor, seed=look.seed + FRAME_STEP * k), no_grain))
+    return tuple(images), scene.clue
+
+
+def _shoot(land: Image.Image, middle: Array, angle: float, zoom: float, size: int) -> Image.Image:
+    """One camera frame: rotated, zoomed window around `middle` (unit square)."""
+    side = land.width
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    x, y = middle * side
+    half = size / 2
+    matrix = (cos, -sin, x - cos * half + sin * half, sin, cos, y - sin * half - cos * half)
+    return land.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+
+
+def _builder(rng: np.random.Generator) -> LayoutBuilder:
+    return LayoutBuilder(rng, "grass" if rng.random() < 0.65 else "soil")
+
+
+def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = _builder(rng)
+    x, y = rng.uniform(0.45, 0.55, 2)
+    builder.add_water(blob(rng, x, y, rng.uniform(0.4, 0.48)))
+    builder.add_lone_trees(12)
+    builder.add_boats(9)
+    boats = [b for b in builder.layout.boats if 0.2 < b.x < 0.8 and 0.2 < b.y < 0.8][: rng.integers(2, 6)]
+    if len(boats) < 2:
+        raise DoesNotFit
+    land = render(replace(builder.layout, boats=()), look, pixels)
+    # each boat crosses the middle of the lake, so that it stays on the water
+    headings = [float(np.arctan2(0.5 - b.y, 0.5 - b.x)) + rng.uniform(-0.5, 0.5) for b in boats]
+    speeds, wake = rng.uniform(0.12, 0.28, len(boats)), rng.uniform(0.06, 0.1)
+
+    def paint(image: Image.Image, time: float) -> None:
+        draw = ImageDraw.Draw(image)
+        for boat, heading, speed in zip(boats, headings, speeds, strict=True):
+            if active:
+                x, y = boat.x + np.cos(heading) * speed * time, boat.y + np.sin(heading) * speed * time
+                boat = Mover(float(x), float(y), heading, boat.colour)
+            draw_boat(draw, boat, pixels, wake * active)
+
+    return Scene(land, paint, f"An aerial view of a lake with {len(boats)} boats on the water.")
+
+
+def _traffic(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = _builder(rng)
+    line = crossing_line(rng, 0.15)
+    builder.add_road(line, 0.115)
+    builder.add_houses(int(rng.integers(0, 5)))
+    builder.add_lone_trees(15)
+    land = render(builder.layout, look, pixels)
+    lanes = np.array([-0.42, -0.16, 0.16, 0.42]) * 0.115
+    gap = 0.026 if active else 0.3
+    cars = [(at + rng.uniform(-0.004, 0.004), lane, int(rng.integers(6))) for lane in lanes
+            for at in np.arange(rng.uniform(0, gap), 1, gap) if rng.random() < (0.95 if active else 0.5)]  # fmt: skip
+    speed = 0.03 if active else 0.22
+
+    def paint(image: Image.Image, time: float) -> None:
+        draw = ImageDraw.Draw(image)
+        for at, lane, colour in cars:
+            forward = lane > 0
+            x, y, angle = along_line(line, (at + speed * time * (1 if forward else -1)) % 1, lane * 0.8)
+            draw_vehicle(draw, Mover(x, y, angle + np.pi * (not forward), colour), pixels, 0.033)
+
+    many = "crowded with many vehicles" if active else "with few vehicles"
+    return Scene(land, paint, f"An aerial view of a wide road {many}.")
+
+
+def _racing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = _builder(rng)
+    track = blob(rng, 0.5, 0.5, rng.uniform(0.23, 0.27), 1.25)
+    loop = np.concatenate([track, track[:2]])
+    builder.add_road(loop, 0.07)
+    builder.add_lone_trees(14)
+    land = render(builder.layout, look, pixels)
+    cars = [
+        (rng.uniform(0, 0.25), rng.uniform(-0.016, 0.016), int(c)) for c in rng.permutation(6)[: rng.integers(3, 6)]
+    ]
+    speeds = rng.uniform(0.75, 0.95, len(cars)) * active
+
+    def paint(image: Image.Image, time: float) -> None:
+        draw = ImageDraw.Draw(image)
+        for (at, lane, colour), speed in zip(cars, speeds, strict=True):
+            x, y, angle = along_line(loop[:-1], (at + speed * time) % 1, lane)
+            draw_vehicle(draw, Mover(x, y, angle, colour), pixels, 0.04)
+
+    return Scene(land, paint, f"An aerial view of a closed curved track with {len(cars)} cars.")
+
+
+def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = _builder(rng)
+    x, y = rng.uniform(*CENTRE, 2)
+    if rng.random() < 0.5:
+        builder.add_building(x, y, 0.15, 0.11, rng.uniform(0, np.pi))
+    builder.add_trees(blob(rng, x, y, 0.36), 0.05)
+    land = render(builder.layout, look, pixels)
+    wind = rng.uniform(0, 2 * np.pi)
+    puffs = np.stack([rng.uniform(0, 1, 70), rng.normal(0, 0.3, 70), rng.uniform(0.5, 1, 70)], axis=1)
+    flames = np.concatenate([rng.normal(0, 0.03, (24, 2)), rng.uniform(0.01, 0.024, (24, 1))], axis=1)
+    dark = float(rng.choice([60, 205])) + rng.uniform(-25, 25)
+
+    def paint(image: Image.Image, time: float) -> None:
+        if not active:
+            return
+        grown = 0.35 + 0.65 * time
+        burning = image.copy()
+        draw = ImageDraw.Draw(burning)
+        _disc(draw, x, y, 0.07 * grown, pixels, (34, 28, 24))
+        for k, (dx, dy, radius) in enumerate(flames):
+            flicker = 0.5 + 0.5 * np.sin(9 * time * 2.3 + 2.1 * k)
+            colour = ((226, 88, 24), (250, 150, 40), (255, 214, 96))[k % 3]
+            _disc(
+                draw,
+                x + dx * grown * 1.6,
+                y + dy * grown * 1.6,
+                radius * grown * (0.5 + 0.6 * flicker),
+                pixels,
+                colour,
+            )
+        image.paste(burning.filter(ImageFilter.GaussianBlur(pixels * 0.004)))
+        smoke = Image.new("L", image.size)
+        cloud = ImageDraw.Draw(smoke)
+        for at, side, dense in puffs:
+            far = ((at + 0.5 * time) % 1) * 0.5 * grown
+            px = x + np.cos(wind) * far - np.sin(wind) * side * far * 0.8
+            py = y + np.sin(wind) * far + np.cos(wind) * side * far * 0.8
+            _disc(cloud, px, py, 0.025 + 0.16 * far, pixels, int(255 * dense * (1 - 1.1 * far)))
+        smoke = smoke.filter(ImageFilter.GaussianBlur(pixels * 0.012))
+        image.paste((int(dark), int(dark), int(dark + 4)), mask=smoke)
+
+    return Scene(land, paint, "An aerial view of trees" + (" with smoke rising." if active else "."))
+
+
+def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, scale: float, colour: object) -> None:
+    x, y, radius = x * scale, y * scale, radius * scale
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)  # type: ignore[arg-type]
+
+
+def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = _builder(rng)
+    line = crossing_line(rng, 0.2)
+    builder.add_houses(int(rng.integers(4, 8)))
+    builder.add_lone_trees(14)
+    layout = builder.layout
+    dry = render(layout, look, pixels)
+    wet = render(replace(layout, flood=(np.array([[-1.0, -1.0], [2, -1], [2, 2], [-1, 2]]),)), look, pixels)
+    noise = mean_texture(layout, pixels)[0] * 0.02
+    y, x = np.mgrid[0:pixels, 0:pixels] / pixels
+    distance = np.min([np.hypot(x - px, y - py) for px, py in line[::2]], axis=0) + noise
+    start, rise = rng.uniform(0.05, 0.1), rng.uniform(0.16, 0.26)
+
+    def paint(image: Image.Image, time: float) -> None:
+        level = start + rise * time if active else start
+        mask = np.clip((level - distance) * 90, 0, 1) * 255
+        image.paste(wet, mask=Image.fromarray(mask.astype(np.uint8)))
+
+    seen = "muddy water among houses" if active else "a muddy river near houses"
+    return Scene(dry, paint, f"An aerial view of {seen}.")
+
+
+def _field_work(rng: np.random.Generator, look: Look, pixels: int, active: bool, ploughing: bool) -> Scene:
+    builder = _builder(rng)
+    angle = rng.uniform(0, np.pi)
+    outline = rectangle(0.5, 0.5, 0.62, 0.5, angle)
+    builder.add_field(outline, crop=int(rng.choice([0, 5, 1])) if ploughing else 2)
+    builder.take(outline)
+    builder.add_lone_trees(12)
+    layout = replace(builder.layout, fields=tuple(replace(f, angle=angle) for f in builder.layout.fields))
+    look = replace(look, season=0.2 if not ploughing else look.season)
+    worked = replace(layout, fields=tuple(replace(f, crop=3 if ploughing else 4) for f in layout.fields))
+    if not ploughing:
+        worked = layout
+    land, done = render(layout, look, pixels), render(worked, look, pixels)
+    if not ploughing:  # stubble is paler than ripe grain
+        done = Image.blend(done, Image.new("RGB", done.size, (232, 220, 186)), 0.62)
+    lanes, first = int(rng.integers(7, 10)), int(rng.integers(1, 5))
+    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    covered, paint_number = rng.uniform(1.2, 2.2), 2 if ploughing else 5
+
+    def paint(image: Image.Image, time: float) -> None:
+        position = first + (covered * time if active else 0.35)
+        mask = Image.new("L", image.size)
+        draw = ImageDraw.Draw(mask)
+        for lane in range(int(position) + 1):
+            share = min(1.0, position - lane)
+            length = 0.62 * share
+            start = -0.31 if lane % 2 == 0 else 0.31
+            middle = 0.5 + along * (start + np.sign(-start) * length / 2) + across * ((lane + 0.5) / lanes - 0.5) * 0.5
+            strip = rectangle(middle[0], middle[1], length, 0.51 / lanes, angle) * pixels
+            draw.polygon([tuple(p) for p in strip], fill=255)
+        image.paste(done, mask=mask)
+        lane, share = int(position), position - int(position)
+        way = 1 if lane % 2 == 0 else -1
+        spot = 0.5 + along * way * (-0.31 + 0.62 * share) + across * ((lane + 0.5) / lanes - 0.5) * 0.5
+        machine = Mover(float(spot[0]), float(spot[1]), float(angle + np.pi * (way < 0)), paint_number)
+        draw_vehicle(ImageDraw.Draw(image), machine, pixels, 0.055 if ploughing else 0.07)
+
+    machine_name = "a tractor" if ploughing else "a harvester"
+    return Scene(land, paint, f"An aerial view of {machine_name} on a crop field.")
+
+
+def _ploughing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    return _field_work(rng, look, pixels, active, ploughing=True)
+
+
+def _harvesting(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    return _field_work(rng, look, pixels, active, ploughing=False)
+
+
+def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = LayoutBuilder(rng, "soil")
+    angle, (x, y) = rng.uniform(0, np.pi), rng.uniform(*CENTRE, 2)
+    site = rectangle(x, y, 0.5, 0.42, angle)
+    builder.add_bare(site)
+    builder.take(site)
+    builder.add_houses(int(rng.integers(0, 3)))
+    builder.add_lone_trees(12)
+    land = render(builder.layout, look, pixels)
+    start, swing = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.6)
+    machines = rng.uniform(-0.19, 0.19, (3, 2))
+    columns, rows = int(rng.integers(4, 6)), 3
+    first, last = int(rng.integers(1, 4)), columns * rows
+
+    def paint(image: Image.Image, time: float) -> None:
+        draw = ImageDraw.Draw(image)
+        done = first + (time * (last - first) if active else 0)
+        for k in range(int(done) + 1 if active else last):
+            dx, dy = ((k % columns) - (columns - 1) / 2) * 0.05, ((k // columns) - 1) * 0.055
+            cx, cy = x + np.cos(angle) * dx - np.sin(angle) * dy, y + np.sin(angle) * dx + np.cos(angle) * dy
+            slab = [tuple(p) for p in rectangle(cx, cy, 0.047, 0.052, angle) * pixels]
+            draw.polygon(slab, fill=(176, 174, 168), outline=(112, 108, 102))
+        for k, (dx, dy) in enumerate(machines):
+            move = 0.05 * np.sin(4 * time + k) * active
+            draw_vehicle(draw, Mover(x + dx + move, y + dy, angle + k, 5), pixels, 0.042)
+        boom = start + swing * time * active
+        foot = np.array([x + 0.13 * np.cos(angle), y + 0.13 * np.sin(angle)])
+        reach = np.array([np.cos(boom), np.sin(boom)])
+        ends = np.stack([foot - reach * 0.06, foot + reach * 0.2]) * pixels
+        draw.line([tuple(p) for p in ends + pixels * 0.02], fill=(70, 62, 52), width=max(1, pixels // 90))
+        draw.line([tuple(p) for p in ends], fill=(236, 186, 40), width=max(2, pixels // 70))
+
+    return Scene(land, paint, "An aerial view of a building site with a crane.")
+
+
+def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
+    builder = LayoutBuilder(rng, "grass")
+    angle = rng.uniform(0, np.pi)
+    builder.take(rectangle(0.5, 0.5, 0.66, 0.46, angle), pad=3)
+    builder.add_lone_trees(14)
+    land = render(builder.layout, replace(look, season=min(look.season, 0.5)), pixels)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    _draw_pitch(land, turn)
+    start = rng.uniform([-0.27, -0.17], [0.27, 0.17], (22, 2))
+    speed, phase = rng.uniform(0.05, 0.14, (22, 2)), rng.uniform(0, 6.28, (22, 2))
+    shirts = [((210, 36, 36), (40, 60, 190)), ((245, 245, 245), (30, 30, 30)), ((240, 210, 50), (220, 60, 60))][
+        rng.integers(3)
+    ]
+
+    def paint(image: Image.Image, time: float) -> None:
+        if not active:
+            return
+        draw = ImageDraw.Draw(image)
+        ball = np.array([0.2 * np.sin(2.5 * time + phase[0, 0]), 0.12 * np.cos(3 * time + phase[0, 1])])
+        spots = start + speed * np.sin(3 * time + phase) * 0.6 + (ball - start) * 0.25
+        for k, (px, py) in enumerate(spots @ turn + 0.5):
+            _disc(draw, px + 0.004, py + 0.005, 0.0095, pixels, (36, 48, 30))
+            _disc(draw, px, py, 0.0095, pixels, shirts[k % 2])
+        ball_x, ball_y = ball @ turn + 0.5
+        _disc(draw, ball_x, ball_y, 0.006, pixels, (255, 255, 255))
+
+    people = " with players of two teams" if active else ""
+    return Scene(land, paint, f"An aerial view of a soccer field{people}.")
+
+
+def _draw_pitch(land: Image.Image, turn: Array) -> None:
+    """Mown stripes and white lines, turned with the pitch."""
+    pixels = land.width
+    overlay = land.copy()
+    draw = ImageDraw.Draw(overlay)
+    angle = float(np.arctan2(turn[0, 1], turn[0, 0]))
+    for k in range(10):
+        cx, cy = np.array([-0.279 + 0.062 * k, 0.0]) @ turn + 0.5
+        stripe = rectangle(cx, cy, 0.063, 0.42, angle) * pixels
+        draw.polygon([tuple(p) for p in stripe], fill=(66, 118, 58) if k % 2 else (80, 134, 66))
+    land.paste(Image.blend(land, overlay, 0.8))
+    draw = ImageDraw.Draw(land)
+    for dx, length, width in ((0.0, 0.58, 0.38), (-0.25, 0.08, 0.2), (0.25, 0.08, 0.2), (0.0, 0.0, 0.38)):
+        cx, cy = np.array([dx, 0.0]) @ turn + 0.5
+        box = [tuple(p) for p in rectangle(cx, cy, length, width, angle) * pixels]
+        draw.line([*box, box[0]], fill=(232, 236, 228), width=max(1, pixels // 120))
+    r = 0.06 * pixels
+    draw.ellipse(
+        (pixels / 2 - r, pixels / 2 - r, pixels / 2 + r, pixels / 2 + r),
+        outline=(232, 236, 228),
+        width=max(1, pixels // 120),
+    )
+
+
+STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool], Scene]] = {
+    "boating": _boating, "car racing": _racing, "constructing": _constructing, "fire": _fire, "flood": _flood,
+    "harvesting": _harvesting, "ploughing": _ploughing, "soccer": _soccer, "traffic congestion": _traffic,
+}  # fmt: skip

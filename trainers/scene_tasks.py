@@ -1,0 +1,271 @@
+"""Questions, change captions and clip classes about scenes of the SYNTHETIC aerial world (scene_layout.py, scenes.py).
+
+A sample is drawn from its seed alone: the answers are decided first, by fair coin for each asked object, and the scene
+is then built to make them true. So a model that does not look gets half of the yes/no questions right, not more.
+Train on seeds below HELD_OUT_SEED, report on seeds from HELD_OUT_SEED upwards; nothing else separates the two sets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from .scene_changes import NO_CHANGE_SENTENCES, Change, draw_change
+from .scene_clips import CLIP_CLASSES, film
+from .scene_layout import Array, Cover, Plan, build_layout
+from .scenes import land_map, random_look, render
+
+HELD_OUT_SEED = 1_000_000
+MISREGISTRATION = 2  # pixels by which the second date may lie beside the first
+CHANGE_INSTRUCTION = "Please identify whether there are obvious remote sensing image changes."
+CLIP_INSTRUCTION = (
+    "Classify the given video in one of the following classes. Classes: " + ", ".join(CLIP_CLASSES) + "."
+)
+
+PRESENCE_TEMPLATES = ("Is there {a} in the image?", "Is {a} present in the image?", "Does the image show {a}?")
+PRESENCE_OBJECTS = {
+    "road": "a road", "water": "a water area", "building": "a building", "forest": "a forest", "vehicle": "a vehicle",
+    "boat": "a boat", "parking lot": "a parking lot", "crop field": "a crop field",
+}  # fmt: skip
+# Objects of one group depend on each other (a boat needs water), those of different groups do not.
+GROUPS = {"water": "wet", "boat": "wet", "road": "traffic", "vehicle": "traffic", "parking lot": "traffic"}
+COUNTABLE = {"building": "buildings", "vehicle": "vehicles", "boat": "boats", "water": "water areas"}
+COVERS: tuple[Cover, ...] = ("forest", "cropland", "grassland", "bare land", "water")
+MAX_COUNT_ASKED = 10
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """One question with its answer; `references` are all accepted answers (five for a change caption, else one)."""
+
+    question: str
+    answer: str
+    kind: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SceneSample:
+    """Pictures (1, 2 or `frames` RGB images of size x size) with all questions that they answer."""
+
+    task: Literal["single", "pair", "video"]
+    images: tuple[Image.Image, ...]
+    questions: tuple[QuestionAnswer, ...]
+    clue: str
+    label: str
+    change_mask: Array | None  # pairs only: bool (size, size) on the first date, True where the land changed
+
+
+def single_sample(seed: int, size: int = 256) -> SceneSample:
+    """One picture with three to six questions."""
+    rng = _generator(seed, "single")
+    plan, questions = _plan_scene(rng)
+    image = render(build_layout(rng, plan), random_look(rng), size)
+    return SceneSample("single", (image,), questions, _describe(plan, rng), plan.cover, None)
+
+
+def single_questions(seed: int) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
+    """What `single_sample(seed)` holds and asks, without painting it."""
+    return _plan_scene(_generator(seed, "single"))
+
+
+def pair_sample(seed: int, size: int = 256) -> SceneSample:
+    """Two dates of one place. Half of all pairs differ only in season, light, noise and a small shift."""
+    rng = _generator(seed, "pair")
+    changed = bool(rng.random() < 0.5)
+    change = draw_change(rng, changed)
+    shift = rng.integers(-MISREGISTRATION, MISREGISTRATION + 1, 2)
+    border = 2 * MISREGISTRATION
+    looks = random_look(rng), random_look(rng)
+    before = _cut(render(change.before, looks[0], size + 2 * border), border, border, size)
+    after = _cut(render(change.after, looks[1], size + 2 * border), border + shift[0], border + shift[1], size)
+    maps = [
+        land_map(layout, size + 2 * border)[border:-border, border:-border] for layout in (change.before, change.after)
+    ]
+    mask = maps[0] != maps[1] if changed else np.zeros((size, size), bool)
+    captions = change.captions if changed else NO_CHANGE_SENTENCES
+    flag = "yes" if changed else "no"
+    questions = (
+        QuestionAnswer(CHANGE_INSTRUCTION, str(rng.choice(captions)), "change_caption", captions),
+        QuestionAnswer("Has anything changed between the two images?", flag, "change_flag", (flag,)),
+    )
+    return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask)
+
+
+def clip_sample(seed: int, size: int = 256, frames: int = 8) -> SceneSample:
+    """Short clip from a slowly moving camera; the class is drawn evenly."""
+    rng = _generator(seed, "video")
+    name = CLIP_CLASSES[int(rng.integers(len(CLIP_CLASSES)))]
+    images, clue = film(rng, name, size, frames)
+    question = QuestionAnswer(CLIP_INSTRUCTION, name, "clip_class", (name,))
+    return SceneSample("video", images, (question,), clue, name, None)
+
+
+def _generator(seed: int, task: str) -> np.random.Generator:
+    return np.random.default_rng((seed, ("single", "pair", "video").index(task)))
+
+
+def _cut(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
+    return image.crop((int(left), int(top), int(left) + size, int(top) + size))
+
+
+# -- single pictures -------------------------------------------------------------------------------------------------
+def _plan_scene(rng: np.random.Generator) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
+    """Draws what to ask and the answers, then a plan in which these answers are true."""
+    # 1. two objects of different groups, each with a fair coin
+    first, second = (str(name) for name in rng.choice(list(PRESENCE_OBJECTS), 2, replace=False))
+    asked = {first: bool(rng.random() < 0.5)}
+    if GROUPS.get(first, first) != GROUPS.get(second, second):
+        asked[second] = bool(rng.random() < 0.5)
+    touched = {GROUPS.get(name, name) for name in asked}
+    # 2. rural or urban by fair coin, and asked only where the coin was free to fall either way
+    free_to_be_urban = asked.get("building", True) and asked.get("road", True)
+    urban = bool(free_to_be_urban and rng.random() < 0.5)
+    # 3. a comparison among things that no presence question has fixed
+    comparison = _draw_comparison(rng, touched, urban)
+    plan = _resolve(rng, asked, urban, comparison)
+    return plan, _ask(rng, plan, asked, comparison, free_to_be_urban)
+
+
+def _draw_comparison(rng: np.random.Generator, touched: set[str], urban: bool) -> tuple[str, str, bool] | None:
+    """Asks "more X than Y?" with a fair answer; which X and Y must not depend on that answer."""
+    free = [name for name in COUNTABLE if GROUPS.get(name, name) not in touched]
+    pairs = [(x, y) for x in free for y in free if x != y]
+    if urban:  # a town has too many buildings to lose against boats or ponds
+        pairs = [p for p in pairs if "building" not in p or "vehicle" in p]
+    if not pairs:
+        return None
+    more, fewer = pairs[int(rng.integers(len(pairs)))]
+    return more, fewer, bool(rng.random() < 0.5)
+
+
+def _resolve(
+    rng: np.random.Generator, asked: dict[str, bool], urban: bool, comparison: tuple[str, str, bool] | None
+) -> Plan:
+    def exists(name: str, chance: float) -> bool:
+        return asked.get(name, bool(rng.random() < chance))
+
+    crowded = 0.12 if urban else 0.4  # a town leaves little room for the rest
+    roads = 2 if urban else int(exists("road", 0.85 if asked.get("vehicle") else 0.6))
+    lot = exists("parking lot", 0.15) or bool(asked.get("vehicle") and not roads)
+    vehicles = int(rng.integers(3, 9)) * int((roads > 0 or lot) and exists("vehicle", 0.6))
+    buildings = int(rng.integers(9, 15)) if urban else int(rng.integers(1, 7)) * int(exists("building", 0.6))
+    boats = int(rng.integers(1, 6)) * int(asked.get("water", True) and exists("boat", crowded * 0.6))
+    water = int(boats > 0 or exists("water", crowded))
+    counts = {"building": buildings, "vehicle": vehicles, "boat": boats, "water": water}
+    if comparison:
+        counts, roads = _apply_comparison(rng, counts, roads, urban, lot, comparison)
+    compares_water = comparison is not None and "water" in comparison[:2]
+    forest, crops = exists("forest", crowded * 0.7), exists("crop field", crowded * 0.6)
+    possible = [
+        cover for cover in COVERS if asked.get({"forest": "forest", "cropland": "crop field"}.get(cover, ""), True)
+    ]
+    if not asked.get("water", True) or asked.get("boat") is False or compares_water or lot or counts["building"] > 3:
+        possible.remove("water")
+    cover: Cover = "built-up area" if urban else possible[int(rng.integers(len(possible)))]
+    if cover == "water":
+        counts["water"] = 1
+        crops = crops and "crop field" in asked
+    river = counts["water"] == 1 and not compares_water and not urban and bool(rng.random() < 0.4)
+    return Plan(cover, counts["water"], river, roads, counts["building"], counts["vehicle"], counts["boat"], lot,
+                forest or cover == "forest", crops or cover == "cropland")  # fmt: skip
+
+
+def _apply_comparison(
+    rng: np.random.Generator,
+    counts: dict[str, int],
+    roads: int,
+    urban: bool,
+    lot: bool,
+    comparison: tuple[str, str, bool],
+) -> tuple[dict[str, int], int]:
+    """Sets both counts at least two apart, in the order that the answer demands."""
+    counts = dict(counts)
+    more, fewer, answer = comparison
+    high, low = (more, fewer) if answer else (fewer, more)
+    if urban and "building" in (high, low):
+        counts[low] = 9 if low == "building" else int(rng.integers(0, 6))
+        if high == "vehicle":
+            counts[high] = int(rng.integers(11, 16))
+        return counts, roads
+    counts[low] = int(rng.integers(0, 3))
+    if {high, low} == {"boat", "water"}:  # boats need at least one water area
+        counts["water"], counts["boat"] = (
+            (int(rng.integers(2, 4)), 0) if high == "water" else (1, int(rng.integers(3, 7)))
+        )
+        return counts, roads
+    counts[high] = int(rng.integers(2, 4)) if high == "water" else int(rng.integers(2, 6))
+    counts[low] = min(counts[low], counts[high] - 2)
+    if high == "water" or low == "water":
+        counts["boat"] = min(counts["boat"], 2) if counts["water"] and "boat" not in (high, low) else 0
+    counts["water"] = max(counts["water"], int(counts["boat"] > 0 and "water" not in (high, low)))
+    return counts, max(roads, int(counts["vehicle"] > 0 and not lot))
+
+
+def _ask(
+    rng: np.random.Generator,
+    plan: Plan,
+    asked: dict[str, bool],
+    comparison: tuple[str, str, bool] | None,
+    ask_urban: bool,
+) -> tuple[QuestionAnswer, ...]:
+    questions = []
+
+    def add(question: str, answer: str, kind: str) -> None:
+        questions.append(QuestionAnswer(question, answer, kind, (answer,)))
+
+    for name, truth in asked.items():
+        template = PRESENCE_TEMPLATES[int(rng.integers(len(PRESENCE_TEMPLATES)))]
+        add(template.format(a=PRESENCE_OBJECTS[name]), "yes" if truth else "no", "presence")
+    if comparison:
+        more, fewer, truth = comparison
+        add(f"Are there more {COUNTABLE[more]} than {COUNTABLE[fewer]}?", "yes" if truth else "no", "comparison")
+    if ask_urban:
+        add("Is it a rural or an urban area?", "urban" if plan.urban else "rural", "rural_urban")
+    if plan.buildings <= MAX_COUNT_ASKED:
+        add("How many buildings are there?", str(plan.buildings), "count")
+    add("What is the main land cover of this image?", plan.cover, "scene")
+    return tuple(questions)
+
+
+def _describe(plan: Plan, rng: np.random.Generator) -> str:
+    """A sentence such as a general captioner would give: the cover and up to three further things."""
+    things = []
+    if plan.roads:
+        things.append("a road" if plan.roads == 1 else "roads")
+    if plan.buildings:
+        things.append("many buildings" if plan.buildings > 6 else _some(plan.buildings, "building"))
+    if plan.water and plan.cover != "water":
+        things.append("a river" if plan.river else _some(plan.water, "pond"))
+    for there, name in ((plan.boats, "boat"), (plan.vehicles, "vehicle")):
+        if there:
+            things.append("some " + name + "s" if there > 2 else _some(there, name))
+    things += ["a parking lot"] * plan.lot + ["trees"] * (plan.forest and plan.cover != "forest")
+    things += ["a crop field"] * (plan.crops and plan.cover != "cropland")
+    chosen = [things[k] for k in sorted(rng.permutation(len(things))[:3])]
+    opening = "An aerial view of " + ("a " if plan.cover in ("built-up area", "forest") else "") + plan.cover
+    return opening + (" with " + _join(chosen) if chosen else "") + "."
+
+
+def _some(count: int, name: str) -> str:
+    return f"a {name}" if count == 1 else f"{NUMBERS[min(count, 10)]} {name}s"
+
+
+def _join(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _pair_clue(change: Change) -> str:
+    """What the second date shows, without naming the change: a captioner looks at pictures one by one."""
+    layout = replace(change.after)
+    things = [_some(len(layout.buildings), "building") if len(layout.buildings) < 7 else "many buildings"]
+    things = things if layout.buildings else []
+    things += ["a road" if len(layout.roads) == 1 else "roads"] if layout.roads else []
+    things += ["trees"] if len(layout.trees) > 12 else []
+    things += ["water"] if layout.water or layout.flood else []
+    ground = "grassland" if layout.ground == "grass" else "bare land"
+    return f"An aerial view of {ground}" + (" with " + _join(things) if things else "") + "."
