@@ -27,6 +27,23 @@ DEFAULT_TEXT = {
     "rms_norm_eps": 1e-5,
 }
 
+# A saved folder carries the code, flat: where the Auto classes and pipelines find each class in it.
+AUTO_MAP = {
+    "AutoConfig": "configuration_unirs.UniRSConfig",
+    "AutoModel": "modeling_unirs.UniRSModel",
+    "AutoModelForImageTextToText": "modeling_unirs.UniRSForConditionalGeneration",
+    "AutoModelForMultimodalLM": "modeling_unirs.UniRSForConditionalGeneration",
+    "AutoProcessor": "processing_unirs.UniRSProcessor",
+}
+CUSTOM_PIPELINES = {
+    task: {"impl": f"pipeline_unirs.{name}", "pt": ["AutoModelForImageTextToText"], "type": "multimodal"}
+    for task, name in (
+        ("rs-visual-question-answering", "VisualQuestionAnsweringPipeline"),
+        ("change-captioning", "ChangeCaptioningPipeline"),
+        ("video-scene-classification", "VideoSceneClassificationPipeline"),
+    )
+}
+
 
 class UniRSConfig(PreTrainedConfig):
     r"""Configuration of [`UniRSModel`] and [`UniRSForConditionalGeneration`].
@@ -85,6 +102,8 @@ class UniRSConfig(PreTrainedConfig):
             # The pooling head lies behind the layer that is used.
             self.vision_config.vision_use_head = False
         super().__post_init__(**kwargs)
+        self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
 
         if not 1 <= len(self.frame_token_ids) <= MAX_FRAMES:
             raise ValueError(f"frame_token_ids has {len(self.frame_token_ids)} entries; 1 to {MAX_FRAMES} are allowed")

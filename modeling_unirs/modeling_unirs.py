@@ -1,6 +1,8 @@
 """UniRS: one language model that reads single images, before/after pairs and clips."""
 
 import copy
+import os
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +70,14 @@ class UniRSPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    # Code that belongs into a saved folder and is no part of the network: set by the package, empty in remote code.
+    companion_files: tuple[str, ...] = ()
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
+        super().save_pretrained(save_directory, *args, **kwargs)
+        for file in self.companion_files:
+            shutil.copy(file, save_directory)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -387,9 +397,17 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
         )
         return output if return_dict else output.to_tuple()
 
-    def prepare_inputs_for_generation(self, *args, is_first_iteration: bool | None = False, **kwargs) -> dict:
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs,
+    ) -> dict:
         """Visual inputs go in with the prompt only; transformers knows the names of just two of them."""
-        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             for name in VISUAL_INPUTS:
                 inputs.pop(name, None)

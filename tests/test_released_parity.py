@@ -134,10 +134,10 @@ def test_features_embeddings_and_logits_equal_released(released, golden):
             for one in (output.image_hidden_states, output.change_hidden_states, output.video_hidden_states)
             if one is not None
         )
-        torch.testing.assert_close(
-            features.squeeze(), golden[f"{kind}.image_features"].squeeze(), atol=2e-5, rtol=1e-4
-        )
-        torch.testing.assert_close(seen[0].squeeze(), golden[f"{kind}.inputs_embeds"].squeeze(), atol=2e-5, rtol=1e-4)
+        for name, ours in (("image_features", features), ("inputs_embeds", seen[0])):
+            if kind != "base_two_images":  # for which only ids, logits and greedy tokens are stored
+                theirs = golden[f"{kind}.{name}"]
+                torch.testing.assert_close(ours.squeeze(), theirs.squeeze(), atol=2e-5, rtol=1e-4)
         vocabulary = golden[f"{kind}.logits"].shape[-1]  # ours has markers and padding behind it
         torch.testing.assert_close(
             output.logits[0, :, :vocabulary], golden[f"{kind}.logits"].squeeze(0), atol=1e-4, rtol=1e-4

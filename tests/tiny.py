@@ -12,7 +12,7 @@ SIZE = 28  # pixels; a 4x4 grid of 7-pixel patches, so 4 tokens for a picture
 PATCH = 7
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def raw_tokenizer() -> PreTrainedTokenizerFast:
     """LLaMA's kind: byte fallback, a space is U+2581, written before the first piece; a token for each byte."""
     vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
     for byte in range(256):
@@ -25,10 +25,13 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>"
     )
-    return prepare_tokenizer(tokenizer)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    return prepare_tokenizer(raw_tokenizer())
 
 
 def tiny_processor(tokenizer, **kwargs) -> UniRSProcessor:
@@ -69,12 +72,17 @@ def tiny_config(processor, **kwargs) -> UniRSConfig:
 
 def tiny_model(processor, **kwargs) -> UniRSForConditionalGeneration:
     """Weights are drawn wider than usual, so that pictures visibly change the logits."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = UniRSForConditionalGeneration(tiny_config(processor, **kwargs)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(5)
+        model.model.multi_modal_projector.linear_2.weight.mul_(10)
+    # As a trained checkpoint has it: no marker and no row of padding is ever said.
+    vocabulary = model.config.text_config.vocab_size
+    spoken = len(processor.tokenizer) - len(processor.frame_token_ids) - 2
+    model.generation_config.suppress_tokens = list(range(spoken, vocabulary))
     return model
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .scene_layout import Array, DoesNotFit, Layout, LayoutBuilder, blob
+from .scene_layout import DoesNotFitError, LayoutBuilder
+from .scene_shapes import Array, Layout, blob
 
 NO_CHANGE_SENTENCES = (
     "there is no difference",
@@ -32,7 +33,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "many houses": (
         "a road is built and many houses appear along it", "many houses are built along the new road on the {g}",
         "rows of houses and a road appear on the {g}", "a residential area with a road is built on the {g}",
-        "the {g} has been turned into a residential area with a road", "a road with many houses on both sides is built",
+        "the {g} has been turned into a residential area with a road", "a road with houses on both sides is built",
         "many houses are constructed on both sides of a new road",
     ),
     "houses removed": (
@@ -41,14 +42,14 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
     "vegetation cleared": (
         "the trees are removed{w}", "some trees are cut down and bareland appears{w}", "the woods are cleared{w}",
-        "the vegetation has been replaced by bareland{w}", "the forest disappears{w}", "bareland replaces the trees{w}",
+        "the vegetation has been replaced by bareland{w}", "the forest disappears{w}", "bareland replaces trees{w}",
     ),
     "road": (
         "a road is built across the {g}", "a new road appears", "a road is constructed on the {g}",
         "a road has been built through the scene", "a new road crosses the {g}", "some land is replaced by a road",
     ),
     "flood": (
-        "the land is flooded{w}", "water covers the {g}{w}", "a flood appears{w}", "muddy water spreads over the {g}{w}",
+        "the land is flooded{w}", "water covers the {g}{w}", "a flood appears{w}", "muddy water covers the land{w}",
         "a large part of the {g} is under water{w}", "the {g} has been submerged by water{w}",
     ),
     "parking lot": (
@@ -69,12 +70,12 @@ class Change:
 
 def draw_change(rng: np.random.Generator, changed: bool) -> Change:
     """A place at two dates, with one or two real changes if `changed`."""
-    for _ in range(200):
+    for _ in range(2000):
         try:
             return _draw_once(rng, changed)
-        except DoesNotFit:
+        except DoesNotFitError:
             continue
-    raise RuntimeError("no change fitted in 200 draws")
+    raise RuntimeError("no change fitted in 2000 draws")
 
 
 def _draw_once(rng: np.random.Generator, changed: bool) -> Change:
@@ -147,7 +148,7 @@ def _apply(builder: LayoutBuilder, kind: str) -> tuple[int, Array]:
         builder.add_bare(outline)
         inside = (np.hypot(old.trees[:, 0] - x, old.trees[:, 1] - y) < 0.2).sum()
         if inside < MIN_TREES_CLEARED:
-            raise DoesNotFit
+            raise DoesNotFitError
     builder.take(outline)
     return 0, np.array([[x, y]])
 
@@ -164,7 +165,7 @@ def _cluster_houses(builder: LayoutBuilder, count: int) -> None:
         if placed == count:
             return
         builder.layout = start  # the ground taken by the failed try stays taken: harmless, only less room
-    raise DoesNotFit
+    raise DoesNotFitError
 
 
 def _with_traffic(rng: np.random.Generator, layout: Layout) -> Layout:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .scene_layout import Array, DoesNotFit, LayoutBuilder, Mover, along_line, blob, crossing_line, rectangle
-from .scenes import Look, draw_boat, draw_vehicle, expose, mean_texture, random_look, render
+from .scene_layout import DoesNotFitError, LayoutBuilder
+from .scene_shapes import Array, Mover, along_line, blob, crossing_line, rectangle
+from .scenes import Look, draw_boat, draw_vehicle, expose, random_look, render, texture_under
 
 CLIP_CLASSES: tuple[str, ...] = (
     "boating", "car racing", "constructing", "fire", "flood", "harvesting", "ploughing", "soccer",
@@ -41,7 +42,7 @@ def film(rng: np.random.Generator, name: str, size: int, frames: int) -> tuple[t
         try:
             scene = STAGES[str(stage)](rng, look, pixels, name != "non-event")
             break
-        except DoesNotFit:
+        except DoesNotFitError:
             continue
     else:
         raise RuntimeError(f"no room for a clip of {name}")
@@ -81,7 +82,7 @@ def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool) ->
     builder.add_boats(9)
     boats = [b for b in builder.layout.boats if 0.2 < b.x < 0.8 and 0.2 < b.y < 0.8][: rng.integers(2, 6)]
     if len(boats) < 2:
-        raise DoesNotFit
+        raise DoesNotFitError
     land = render(replace(builder.layout, boats=()), look, pixels)
     # each boat crosses the middle of the lake, so that it stays on the water
     headings = [float(np.arctan2(0.5 - b.y, 0.5 - b.x)) + rng.uniform(-0.5, 0.5) for b in boats]
@@ -101,6 +102,8 @@ def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool) ->
 def _traffic(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
     builder = _builder(rng)
     line = crossing_line(rng, 0.15)
+    if np.hypot(*(line - 0.5).T).min() > 0.18:  # the camera must see most of the road
+        raise DoesNotFitError
     builder.add_road(line, 0.115)
     builder.add_houses(int(rng.integers(0, 5)))
     builder.add_lone_trees(15)
@@ -173,7 +176,14 @@ def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Sc
                 pixels,
                 colour,
             )
-        image.paste(burning.filter(ImageFilter.GaussianBlur(pixels * 0.004)))
+        # soft flames on sharp land: blurring everything would give the class away
+        reach = int(0.2 * pixels)
+        left, top = max(0, int(x * pixels) - reach), max(0, int(y * pixels) - reach)
+        box = (left, top, left + 2 * reach, top + 2 * reach)
+        near = burning.crop(box)
+        touched = ImageChops.difference(near, image.crop(box)).convert("L").point(lambda v: 255 * (v > 0))
+        soft = ImageFilter.GaussianBlur(pixels * 0.004)
+        image.paste(near.filter(soft), box[:2], touched.filter(soft))
         smoke = Image.new("L", image.size)
         cloud = ImageDraw.Draw(smoke)
         for at, side, dense in puffs:
@@ -200,7 +210,7 @@ def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> S
     layout = builder.layout
     dry = render(layout, look, pixels)
     wet = render(replace(layout, flood=(np.array([[-1.0, -1.0], [2, -1], [2, 2], [-1, 2]]),)), look, pixels)
-    noise = mean_texture(layout, pixels)[0] * 0.02
+    noise = texture_under(layout, pixels)[0] * 0.02
     y, x = np.mgrid[0:pixels, 0:pixels] / pixels
     distance = np.min([np.hypot(x - px, y - py) for px, py in line[::2]], axis=0) + noise
     start, rise = rng.uniform(0.05, 0.1), rng.uniform(0.16, 0.26)

@@ -1,145 +1,42 @@
-"""Geometry of the synthetic aerial world: where the land cover, roads, buildings and vehicles lie.
+"""Places water, fields, roads, buildings and vehicles of the SYNTHETIC aerial world so that none hides another.
 
-The world is SYNTHETIC: no real place, no real picture. A layout lives on the unit square (x right, y down) and holds
-no pixels; `scenes.py` paints it at any size. Same generator state -> same layout.
+`build_layout` turns a `Plan` (exact contents) into a `Layout`. Same generator state -> same layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .scene_shapes import (
+    Array,
+    Building,
+    Field,
+    Layout,
+    Lot,
+    Mover,
+    Plan,
+    Road,
+    along_line,
+    blob,
+    crossing_line,
+    rectangle,
+    ribbon,
+)
+
 GRID = 128  # cells per side of the occupancy maps
-VEHICLE_LENGTH, VEHICLE_WIDTH = 0.036, 0.019  # 5 x 2.7 px when the picture is seen at 144 px
-BOAT_LENGTH, BOAT_WIDTH = 0.055, 0.023
 HOUSE_SIDES = (0.075, 0.12)  # 11-17 px at 144 px
 ROAD_WIDTHS = (0.05, 0.068)
-LAND_CLASSES = ("ground", "bare", "field", "tree", "water", "road", "parking lot", "building", "flood")
-
-Array = np.ndarray
-Cover = Literal["built-up area", "forest", "cropland", "grassland", "bare land", "water"]
+LAYOUT_DRAWS = 60  # nearly every plan fits in a few
 
 
-class DoesNotFit(Exception):
+class DoesNotFitError(Exception):
     """The asked number of objects found no room; the caller draws another layout."""
-
-
-@dataclass(frozen=True)
-class Building:
-    parts: tuple[Array, ...]  # one or two rectangles (4, 2); edge 0-1 runs along the ridge
-    roof: int
-    height: float  # shadow length in picture units, for a sun at 45 degrees
-    flat: bool
-
-
-@dataclass(frozen=True)
-class Road:
-    line: Array  # (points, 2)
-    width: float
-    paved: bool = True
-
-
-@dataclass(frozen=True)
-class Field:
-    outline: Array  # (4, 2)
-    crop: int
-    angle: float  # direction of the rows, radians
-
-
-@dataclass(frozen=True)
-class Lot:
-    outline: Array  # (4, 2), edge 0-1 is the long side
-    stalls: Array  # (n, 3) x, y, angle of the parking places
-
-
-@dataclass(frozen=True)
-class Mover:
-    """A vehicle or a boat: centre, heading (radians), colour number."""
-
-    x: float
-    y: float
-    angle: float
-    colour: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Everything that stays in place, and the movers at one moment. All outlines are (points, 2) on the unit square."""
-
-    ground: Literal["grass", "soil"]
-    texture: tuple[int, int]  # where in the noise tile this place lies
-    water: tuple[Array, ...] = ()
-    bare: tuple[Array, ...] = ()
-    fields: tuple[Field, ...] = ()
-    roads: tuple[Road, ...] = ()
-    lots: tuple[Lot, ...] = ()
-    buildings: tuple[Building, ...] = ()
-    trees: Array = field(default_factory=lambda: np.zeros((0, 4)))  # (trees, 4) x, y, radius, tint
-    vehicles: tuple[Mover, ...] = ()
-    boats: tuple[Mover, ...] = ()
-    flood: tuple[Array, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Exact contents of a scene; the answers to its questions follow from this alone."""
-
-    cover: Cover
-    water: int = 0  # separate water areas
-    river: bool = False  # the only water area is a river
-    roads: int = 0
-    buildings: int = 0
-    vehicles: int = 0
-    boats: int = 0
-    lot: bool = False
-    forest: bool = False
-    crops: bool = False
-
-    @property
-    def urban(self) -> bool:
-        return self.cover == "built-up area"
-
-
-def rectangle(x: float, y: float, length: float, width: float, angle: float) -> Array:
-    """Corners (4, 2) of a rectangle whose edge 0-1 has the given length and direction."""
-    along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-    across = np.array([-np.sin(angle), np.cos(angle)]) * width / 2
-    centre = np.array([x, y])
-    return np.stack(
-        [centre - along - across, centre + along - across, centre + along + across, centre - along + across]
-    )
-
-
-def blob(rng: np.random.Generator, x: float, y: float, radius: float, stretch: float = 1.0) -> Array:
-    """Smooth closed outline (48, 2): a circle bent by a few harmonics."""
-    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    bend = np.ones_like(turn)
-    for order in (2, 3, 5):
-        bend += rng.uniform(0.04, 0.28) / order * np.cos(order * turn + rng.uniform(0, 2 * np.pi))
-    axis = rng.uniform(0, np.pi)
-    u, v = radius * bend * np.cos(turn) * stretch, radius * bend * np.sin(turn) / stretch
-    return np.stack([x + u * np.cos(axis) - v * np.sin(axis), y + u * np.sin(axis) + v * np.cos(axis)], axis=1)
-
-
-def crossing_line(rng: np.random.Generator, bend: float) -> Array:
-    """Curve (32, 2) that enters at one side of the picture and leaves at another."""
-    angle = rng.uniform(0, np.pi)
-    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    t = np.linspace(-0.95, 0.95, 32)[:, None]
-    wave = rng.uniform(-bend, bend) * (t**2 - 0.3) + rng.uniform(-bend, bend) * np.sin(t * 3.3) * 0.5
-    return 0.5 + along * t + across * (rng.uniform(-0.3, 0.3) + wave)
-
-
-def ribbon(line: Array, width: float | Array) -> Array:
-    """Outline (2 * points, 2) of a strip of the given width around a line."""
-    step = np.gradient(line, axis=0)
-    normal = np.stack([-step[:, 1], step[:, 0]], axis=1) / np.linalg.norm(step, axis=1, keepdims=True)
-    half = np.broadcast_to(np.asarray(width) / 2, (len(line),))[:, None]
-    return np.concatenate([line + normal * half, (line - normal * half)[::-1]])
 
 
 class LayoutBuilder:
@@ -167,7 +64,7 @@ class LayoutBuilder:
 
     def _try(self, place: Callable[[], bool], tries: int = 60) -> None:
         if not any(place() for _ in range(tries)):
-            raise DoesNotFit
+            raise DoesNotFitError
 
     # -- land cover --------------------------------------------------------------------------------------------
     def add_water(self, outline: Array) -> None:
@@ -200,11 +97,11 @@ class LayoutBuilder:
         parcel = Field(outline, int(self.rng.integers(6)) if crop is None else crop, angle)
         self.layout = replace(self.layout, fields=(*self.layout.fields, parcel))
 
-    def add_single_field(self) -> None:
+    def add_single_field(self, shrink: float) -> None:
         def place() -> bool:
-            length, width = self.rng.uniform(0.28, 0.42), self.rng.uniform(0.22, 0.34)
+            length, width = shrink * self.rng.uniform(0.28, 0.42), shrink * self.rng.uniform(0.22, 0.34)
             x, y = self.rng.uniform(0.16, 0.84, 2)
-            if not self.is_free(x, y, 0.14, inside=False):
+            if not self.is_free(x, y, 0.14 * shrink, inside=False):
                 return False
             outline = rectangle(x, y, length, width, self.rng.uniform(0, np.pi))
             self.add_field(outline)
@@ -222,8 +119,8 @@ class LayoutBuilder:
         xs[1:-1] += self.rng.uniform(-0.06, 0.06, columns)
         ys[1:-1] += self.rng.uniform(-0.06, 0.06, rows)
         gap = 0.006
-        for left, right in zip(xs[:-1], xs[1:], strict=True):
-            for top, bottom in zip(ys[:-1], ys[1:], strict=True):
+        for left, right in pairwise(xs):
+            for top, bottom in pairwise(ys):
                 corners = [[left + gap, top + gap], [right - gap, top + gap]]
                 corners += [[right - gap, bottom - gap], [left + gap, bottom - gap]]
                 self.add_field(np.array(corners) @ turn.T + 0.5)
@@ -255,8 +152,8 @@ class LayoutBuilder:
                 self.take(rectangle(x, y, 2 * radius, 2 * radius, 0.0))
 
     # -- built things ------------------------------------------------------------------------------------------
-    def add_road(self, line: Array, width: float, paved: bool = True) -> None:
-        self.layout = replace(self.layout, roads=(*self.layout.roads, Road(line, width, paved)))
+    def add_road(self, line: Array, width: float) -> None:
+        self.layout = replace(self.layout, roads=(*self.layout.roads, Road(line, width)))
         outline = ribbon(line, width)
         self.take(outline, pad=1)
         ImageDraw.Draw(self._wet).polygon([(float(x) * GRID, float(y) * GRID) for x, y in outline], fill=0)
@@ -337,7 +234,7 @@ class LayoutBuilder:
     def add_vehicles(self, count: int, roads_only: bool = False) -> None:
         roads, lots, rng = self.layout.roads, self.layout.lots, self.rng
         if count and not (roads or lots):
-            raise DoesNotFit
+            raise DoesNotFitError
 
         def place() -> bool:
             if lots and not roads_only and (not roads or rng.random() < 0.5):
@@ -375,24 +272,18 @@ class LayoutBuilder:
             self._try(place, tries=400)
 
 
-def along_line(line: Array, at: float, offset: float) -> tuple[float, float, float]:
-    """Point at the share `at` of a line, moved sideways by `offset`; returns x, y, direction."""
-    position = np.clip(at, 0, 1) * (len(line) - 1)
-    k = min(int(position), len(line) - 2)
-    step = line[k + 1] - line[k]
-    angle = float(np.arctan2(step[1], step[0]))
-    x, y = line[k] + step * (position - k)
-    return float(x - np.sin(angle) * offset), float(y + np.cos(angle) * offset), angle
-
-
 def build_layout(rng: np.random.Generator, plan: Plan) -> Layout:
-    """A layout that holds exactly what the plan says; draws again until it fits."""
-    for _ in range(200):
+    """A layout that holds exactly what the plan says.
+
+    Raises:
+        DoesNotFitError: none of LAYOUT_DRAWS attempts found room for everything.
+    """
+    for _ in range(LAYOUT_DRAWS):
         try:
             return _build_once(rng, plan).layout
-        except DoesNotFit:
+        except DoesNotFitError:
             continue
-    raise RuntimeError(f"no room for {plan}")
+    raise DoesNotFitError(str(plan))
 
 
 def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
@@ -403,6 +294,8 @@ def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
     # 1. the wide things first: streets, parcels, water
     if plan.urban:
         lines = _add_streets(builder, plan)
+        if plan.lot:
+            builder.add_lot()
     if plan.cover == "cropland":
         builder.cover_with_fields()
     if plan.cover == "water":
@@ -417,9 +310,10 @@ def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
     # 2. roads and what stands beside them
     if not plan.urban:
         lines = [builder.add_crossing_road() for _ in range(plan.roads)]
-    if plan.lot:
-        builder.add_lot()
-    if plan.urban:
+        if plan.lot:
+            builder.add_lot()
+    if plan.urban:  # a field or wood first: houses find room between them, not the other way round
+        _add_plots(builder, plan, shrink=0.78)
         _add_blocks(builder, plan, lines)
     else:
         near = min(plan.buildings, int(rng.integers(0, 4))) if lines else 0
@@ -429,24 +323,29 @@ def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
     # 3. movers, then plants wherever there is room
     builder.add_vehicles(plan.vehicles)
     builder.add_boats(plan.boats)
-    if plan.crops and plan.cover != "cropland":
-        builder.add_single_field()
+    if not plan.urban:
+        _add_plots(builder, plan, shrink=1.0)
     if plan.cover == "forest":
         builder.add_trees(None, rng.uniform(0.046, 0.056))
-    elif plan.forest:
-        _add_wood(builder)
     builder.add_lone_trees(int(rng.integers(4, 20)) if plan.urban else int(rng.integers(0, 7)))
     return builder
 
 
-def _add_wood(builder: LayoutBuilder) -> None:
+def _add_plots(builder: LayoutBuilder, plan: Plan, shrink: float) -> None:
+    if plan.crops and plan.cover != "cropland":
+        builder.add_single_field(shrink)
+    if plan.forest and plan.cover != "forest":
+        _add_wood(builder, shrink)
+
+
+def _add_wood(builder: LayoutBuilder, shrink: float) -> None:
     """A wood of at least 30 crowns on free ground."""
     before = len(builder.layout.trees)
     x, y = builder.rng.uniform(0.12, 0.88, 2)
-    outline = blob(builder.rng, x, y, builder.rng.uniform(0.22, 0.27))
+    outline = blob(builder.rng, x, y, builder.rng.uniform(0.22, 0.27) * shrink)
     builder.add_trees(outline, 0.045)
     if len(builder.layout.trees) - before < 30:
-        raise DoesNotFit
+        raise DoesNotFitError
     builder.take(outline)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from .scene_changes import NO_CHANGE_SENTENCES, Change, draw_change
 from .scene_clips import CLIP_CLASSES, film
-from .scene_layout import Array, Cover, Plan, build_layout
+from .scene_layout import DoesNotFitError, build_layout
+from .scene_shapes import Array, Cover, Plan
 from .scenes import land_map, random_look, render
 
 HELD_OUT_SEED = 1_000_000
@@ -58,18 +59,27 @@ class SceneSample:
     clue: str
     label: str
     change_mask: Array | None  # pairs only: bool (size, size) on the first date, True where the land changed
+    land: tuple[Array, ...] = ()  # singles and pairs: LAND_CLASSES numbers (size, size) of each date, before any shift
 
 
 def single_sample(seed: int, size: int = 256) -> SceneSample:
     """One picture with three to six questions."""
     rng = _generator(seed, "single")
-    plan, questions = _plan_scene(rng)
-    image = render(build_layout(rng, plan), random_look(rng), size)
-    return SceneSample("single", (image,), questions, _describe(plan, rng), plan.cover, None)
+    while True:
+        plan, questions = _plan_scene(rng)
+        try:
+            layout = build_layout(rng, plan)
+            break
+        except DoesNotFitError:  # about one crowded plan in a thousand: the same seed goes on to its next plan
+            continue
+    image = render(layout, random_look(rng), size)
+    return SceneSample(
+        "single", (image,), questions, _describe(plan, rng), plan.cover, None, (land_map(layout, size),)
+    )
 
 
 def single_questions(seed: int) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
-    """What `single_sample(seed)` holds and asks, without painting it."""
+    """What `single_sample(seed)` plans and asks first, without painting it."""
     return _plan_scene(_generator(seed, "single"))
 
 
@@ -83,9 +93,9 @@ def pair_sample(seed: int, size: int = 256) -> SceneSample:
     looks = random_look(rng), random_look(rng)
     before = _cut(render(change.before, looks[0], size + 2 * border), border, border, size)
     after = _cut(render(change.after, looks[1], size + 2 * border), border + shift[0], border + shift[1], size)
-    maps = [
+    maps = tuple(
         land_map(layout, size + 2 * border)[border:-border, border:-border] for layout in (change.before, change.after)
-    ]
+    )
     mask = maps[0] != maps[1] if changed else np.zeros((size, size), bool)
     captions = change.captions if changed else NO_CHANGE_SENTENCES
     flag = "yes" if changed else "no"
@@ -93,7 +103,7 @@ def pair_sample(seed: int, size: int = 256) -> SceneSample:
         QuestionAnswer(CHANGE_INSTRUCTION, str(rng.choice(captions)), "change_caption", captions),
         QuestionAnswer("Has anything changed between the two images?", flag, "change_flag", (flag,)),
     )
-    return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask)
+    return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask, maps)
 
 
 def clip_sample(seed: int, size: int = 256, frames: int = 8) -> SceneSample:
@@ -149,11 +159,17 @@ def _resolve(
     def exists(name: str, chance: float) -> bool:
         return asked.get(name, bool(rng.random() < chance))
 
-    crowded = 0.12 if urban else 0.4  # a town leaves little room for the rest
+    # a town leaves room for what is asked, and for one thing more at times
+    crowded = 0.4 if not urban else 0.0 if any(asked.values()) or comparison else 0.15
     roads = 2 if urban else int(exists("road", 0.85 if asked.get("vehicle") else 0.6))
-    lot = exists("parking lot", 0.15) or bool(asked.get("vehicle") and not roads)
+    # a car park only where there is room, or where asked cars need a place without a road
+    lot = exists("parking lot", 0.15 if crowded else 0.0) or bool(asked.get("vehicle") and not roads)
     vehicles = int(rng.integers(3, 9)) * int((roads > 0 or lot) and exists("vehicle", 0.6))
-    buildings = int(rng.integers(9, 15)) if urban else int(rng.integers(1, 7)) * int(exists("building", 0.6))
+    buildings = (
+        int(rng.integers(9, 14 if crowded else 12))
+        if urban
+        else int(rng.integers(1, 6)) * int(exists("building", 0.6))
+    )
     boats = int(rng.integers(1, 6)) * int(asked.get("water", True) and exists("boat", crowded * 0.6))
     water = int(boats > 0 or exists("water", crowded))
     counts = {"building": buildings, "vehicle": vehicles, "boat": boats, "water": water}
@@ -164,12 +180,15 @@ def _resolve(
     possible = [
         cover for cover in COVERS if asked.get({"forest": "forest", "cropland": "crop field"}.get(cover, ""), True)
     ]
-    if not asked.get("water", True) or asked.get("boat") is False or compares_water or lot or counts["building"] > 3:
+    dry = not asked.get("water", True) or asked.get("boat") is False or compares_water
+    full = lot or counts["building"] > 3 or asked.get("forest") or asked.get("crop field")
+    if dry or full:  # a large lake leaves little land
         possible.remove("water")
     cover: Cover = "built-up area" if urban else possible[int(rng.integers(len(possible)))]
+    if not urban and "water" in possible and rng.random() < 0.3:  # so often ruled out that it would be rare
+        cover = "water"
     if cover == "water":
-        counts["water"] = 1
-        crops = crops and "crop field" in asked
+        counts["water"], forest, crops = 1, False, False
     river = counts["water"] == 1 and not compares_water and not urban and bool(rng.random() < 0.4)
     return Plan(cover, counts["water"], river, roads, counts["building"], counts["vehicle"], counts["boat"], lot,
                 forest or cover == "forest", crops or cover == "cropland")  # fmt: skip

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .scene_layout import (
+from .scene_shapes import (
     BOAT_LENGTH,
     BOAT_WIDTH,
     LAND_CLASSES,
@@ -89,7 +89,7 @@ def _noise() -> Array:
 
 
 def _noise_window(texture: tuple[int, int], size: int) -> Array:
-    """Noise (3, size, size) of one place; texture detail is tied to pixels, patches therefore repeat per size."""
+    """Noise (3, size, size) of one place. Detail is tied to pixels, so another size shows other patches."""
     y, x = texture
     rows, columns = (np.arange(y, y + size) % TILE), (np.arange(x, x + size) % TILE)
     return _noise()[:, rows[:, None], columns[None]]
@@ -204,15 +204,12 @@ def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
 
 
 def _draw_paved(draw: ImageDraw.ImageDraw, layout: Layout, scale: float) -> None:
-    tones = {True: ((186, 180, 170), (122, 122, 124)), False: ((160, 138, 108), (184, 162, 130))}
-    for verge in (True, False):  # all verges below all road surfaces, so that crossings stay open
+    verge_tone, asphalt = (186, 180, 170), (122, 122, 124)
+    for colour, share in ((verge_tone, 1.22), (asphalt, 1.0)):  # all verges first, so that crossings stay open
         for road in layout.roads:
-            colour = tones[road.paved][0 if verge else 1]
-            width = road.width * (1.22 if verge else 1.0)
+            width = road.width * share
             draw.line(_points(road.line, scale), fill=colour, width=round(width * scale), joint="curve")
     for road in layout.roads:
-        if not road.paved:
-            continue
         steps = np.linspace(0, len(road.line) - 1, 160)
         fine = np.stack([np.interp(steps, np.arange(len(road.line)), road.line[:, k]) for k in (0, 1)], axis=1)
         for k in range(0, len(fine) - 2, 4):
@@ -337,6 +334,6 @@ def land_map(layout: Layout, size: int) -> Array:
     return np.asarray(image)
 
 
-def mean_texture(layout: Layout, size: int) -> Array:
+def texture_under(layout: Layout, size: int) -> Array:
     """Noise (3, size, size) under a layout, for painters that add to a finished picture."""
     return _noise_window(layout.texture, size)

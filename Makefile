@@ -1,0 +1,47 @@
+# Everything on a fresh machine: `make demo` shows UniRS at work, `make test` checks it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+OLDEST := 5.17.0
+
+.PHONY: demo test lint test-common test-oldest test-torchvision clean
+
+demo: $(READY)
+	$(BIN)/unirs demo --output unirs-demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): requirements-tested.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements-tested.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable . --config-settings editable_mode=strict
+	touch $(READY)
+
+# transformers' own tests, from its source distribution; see tests/common/README.md for what is explained there.
+test-common: $(READY)
+	bash tests/common/run.sh $(BIN)
+
+# The same suite with the oldest transformers that is supported, laid over the tested set.
+test-oldest: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-oldest transformers==$(OLDEST)
+	PYTHONPATH=.venv-oldest $(BIN)/python -m pytest
+
+# The torchvision path: the CPU torch has no matching torchvision, so a venv of its own (4.8 GB) with the CUDA builds.
+test-torchvision: $(READY)
+	$(PYTHON) -m venv .venv-torchvision
+	.venv-torchvision/bin/python -m pip install --quiet --upgrade pip
+	.venv-torchvision/bin/python -m pip install --quiet torch==2.12.0 torchvision==0.27.0
+	grep -v '^torch==' requirements-tested.txt > .venv-torchvision/requirements.txt
+	.venv-torchvision/bin/python -m pip install --quiet -r .venv-torchvision/requirements.txt
+	.venv-torchvision/bin/python -m pip install --quiet --no-deps --editable .
+	.venv-torchvision/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-oldest .venv-torchvision build unirs-demo *.egg-info

@@ -1,0 +1,73 @@
+"""Tells transformers' Auto classes and pipelines about UniRS, as soon as transformers is loaded and not before."""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+
+def register() -> None:
+    """Registers the Auto classes for loading, and the classes' own code for saving."""
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForImageTextToText,
+        AutoModelForMultimodalLM,
+        AutoProcessor,
+    )
+
+    from .hub.tasks import PIPELINE_FILE, register_pipelines
+    from .modeling_unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel, UniRSPreTrainedModel
+    from .processing import UniRSImageProcessor, UniRSProcessor
+
+    # Loading: these win over a folder's own code, so no trust_remote_code is needed.
+    AutoConfig.register("unirs", UniRSConfig, exist_ok=True)
+    AutoModel.register(UniRSConfig, UniRSModel, exist_ok=True)
+    AutoModelForImageTextToText.register(UniRSConfig, UniRSForConditionalGeneration, exist_ok=True)
+    AutoModelForMultimodalLM.register(UniRSConfig, UniRSForConditionalGeneration, exist_ok=True)
+    backends = {"pil": UniRSImageProcessor, "torchvision": UniRSImageProcessor}  # the class picks its own backend
+    AutoImageProcessor.register(UniRSConfig, image_processor_classes=backends, exist_ok=True)
+    AutoProcessor.register(UniRSConfig, UniRSProcessor, exist_ok=True)
+    register_pipelines()
+
+    # Saving: `save_pretrained` copies the code that defines these classes.
+    UniRSConfig.register_for_auto_class("AutoConfig")
+    UniRSModel.register_for_auto_class("AutoModel")
+    UniRSForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+    UniRSImageProcessor.register_for_auto_class("AutoImageProcessor")
+    UniRSProcessor.register_for_auto_class("AutoProcessor")
+    UniRSPreTrainedModel.companion_files = (str(PIPELINE_FILE),)
+
+
+class _AfterTransformers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets the first import of transformers pass, then registers. `unirs --help` must not wait for torch."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "transformers":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        self.loader = spec.loader
+        spec.loader = self
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        register()
+
+
+def register_when_transformers_loads() -> None:
+    if "transformers" in sys.modules:
+        register()
+    else:
+        sys.meta_path.insert(0, _AfterTransformers())

@@ -1,0 +1,107 @@
+"""What `generate` gives for a mixed batch must not depend on how it is asked."""
+
+import pytest
+import torch
+
+from tests.tiny import encode, picture, tiny_model, user
+
+CONVERSATIONS = {
+    "single": (user(picture(1), "Is there a road?"), {}),
+    "pair": (user(picture(2), picture(3), "What has changed?"), {}),
+    "two plain images": (user(picture(4), picture(5), "Compare."), {"change_extraction": False}),
+    "video": (user([picture(seed) for seed in range(6, 10)], "Which event?"), {}),
+    "text": (user("Hello."), {}),
+}
+
+
+def mixed_batch(processor):
+    """The five kinds in one left-padded batch; one of them without Change Extraction, so prompts are made one by one."""
+    prompts, images, videos = [], [], []
+    for conversation, options in CONVERSATIONS.values():
+        prompts.append(processor.apply_chat_template(conversation, add_generation_prompt=True, **options))
+        items = conversation[0]["content"]
+        images.append([item["image"] for item in items if item["type"] == "image"])
+        videos.append([item["video"] for item in items if item["type"] == "video"])
+    return processor(
+        text=prompts,
+        images=images,
+        videos=videos,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,
+        return_tensors="pt",
+    )
+
+
+def generate(model, inputs, **kwargs):
+    """New tokens of each sample, with the padding behind the end cut off."""
+    length = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
+    output = model.generate(**inputs, max_new_tokens=8, do_sample=False, pad_token_id=0, **kwargs)
+    return [[token for token in row[length:].tolist() if token != 0] for row in output]
+
+
+@pytest.fixture(scope="module")
+def alone(processor):
+    """Greedy and beam answers of every conversation on its own."""
+    model = tiny_model(processor)
+    found = {}
+    for name, options in (("greedy", {}), ("beams", {"num_beams": 3})):
+        found[name] = [
+            generate(model, encode(processor, conversation, **kwargs), **options)[0]
+            for conversation, kwargs in CONVERSATIONS.values()
+        ]
+    return found
+
+
+def test_answers_differ_between_the_conversations(alone):
+    """Otherwise the tests below could not fail."""
+    assert len({tuple(answer) for answer in alone["greedy"]}) == len(CONVERSATIONS)
+
+
+def test_mixed_batch_equals_single_samples(model, processor, alone):
+    assert generate(model, mixed_batch(processor)) == alone["greedy"]
+
+
+def test_beam_search_keeps_pictures_with_their_samples(model, processor, alone):
+    """The third sample has two images: repeating the pixel rows for each beam would hand them to the wrong beams."""
+    assert generate(model, mixed_batch(processor), num_beams=3) == alone["beams"]
+
+
+def test_static_cache_equals_dynamic_cache(model, processor, alone):
+    assert (
+        generate(model, mixed_batch(processor), cache_implementation="static", disable_compile=True) == alone["greedy"]
+    )
+
+
+def test_no_cache_equals_cache(model, processor, alone):
+    assert generate(model, mixed_batch(processor), use_cache=False) == alone["greedy"]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_inputs_embeds_equal_input_ids(model, processor, alone, beams):
+    inputs = mixed_batch(processor)
+    inputs["inputs_embeds"] = model.get_input_embeddings()(inputs.pop("input_ids"))
+    assert generate(model, inputs, num_beams=beams) == alone["greedy" if beams == 1 else "beams"]
+
+
+def test_features_stand_for_pixels(model, processor, alone):
+    inputs = mixed_batch(processor)
+    inputs["image_features"] = model.get_image_features(inputs.pop("pixel_values"))
+    inputs["change_features"] = model.get_change_features(inputs.pop("pixel_values_pairs"))
+    inputs["video_features"] = model.get_video_features(inputs.pop("pixel_values_videos"))
+    assert generate(model, inputs) == alone["greedy"]
+    assert generate(model, inputs, num_beams=3) == alone["beams"]
+
+
+def test_several_returned_sequences_belong_to_their_sample(model, processor, alone):
+    found = generate(model, mixed_batch(processor), num_beams=3, num_return_sequences=2)
+    assert found[::2] == alone["beams"]
+
+
+def test_left_padding_has_no_effect_on_logits(model, processor):
+    inputs = mixed_batch(processor)
+    with torch.no_grad():
+        batch = model(**inputs, logits_to_keep=1).logits[:, 0]
+        for row, (conversation, kwargs) in enumerate(CONVERSATIONS.values()):
+            one = model(**encode(processor, conversation, **kwargs), logits_to_keep=1).logits[0, 0]
+            torch.testing.assert_close(batch[row], one, atol=1e-4, rtol=1e-4)

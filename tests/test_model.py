@@ -1,0 +1,225 @@
+"""Properties of the network itself, on a tiny random one."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from tests.test_generation import mixed_batch
+from tests.tiny import encode, picture, tiny_model, user
+from unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel
+
+
+def logits_of(model, inputs):
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def test_last_vision_layer_head_and_norm_are_not_built(model):
+    tower = model.model.vision_tower
+    assert len(tower.encoder.layers) == model.config.vision_config.num_hidden_layers - 1
+    assert not any("head" in name or "post_layernorm" in name for name, _ in tower.named_parameters())
+
+
+def test_default_sizes_are_those_of_the_paper():
+    """Tower of 26 layers at 1152, 7.0 M in Change Extraction, 2.7 B in the language model, 196 tokens a picture."""
+    config = UniRSConfig()
+    with torch.device("meta"):
+        model = UniRSForConditionalGeneration(config)
+    count = lambda module: sum(parameter.numel() for parameter in module.parameters())  # noqa: E731
+    assert config.image_seq_length == 196
+    assert config.vision_grid == 27
+    assert len(model.model.vision_tower.encoder.layers) == 26
+    # Conv1x1 2304->1152, bottleneck 1152->576->576->1152 with three BatchNorms, two tables of 27 x 576
+    expected = 2304 * 1152 + 1152 + 1152 * 576 + 576 + 576 * 576 * 9 + 576 + 576 * 1152 + 1152
+    expected += 2 * (576 + 576 + 1152) + 2 * 27 * 576
+    assert count(model.model.change_extraction) == expected
+    assert 6.9e6 < expected < 7.1e6
+    assert 2.6e9 < count(model.model.language_model) < 2.8e9
+    assert model.model.multi_modal_projector.linear_1.weight.shape == (2560, 4608)
+
+
+def test_swapping_before_and_after_changes_the_features(model):
+    pairs = torch.randn(1, 2, 3, 28, 28)
+    with torch.no_grad():
+        there, back = model.get_change_features(pairs), model.get_change_features(pairs.flip(1))
+    assert (there - back).abs().max() > 0.1 * there.abs().max()
+
+
+def test_equal_dates_give_a_change_map_of_zero(model):
+    pictures = torch.randn(2, 1, 3, 28, 28)
+    change_map = model.get_change_map(pictures.expand(-1, 2, -1, -1, -1))
+    assert change_map.shape == (2, 4, 4)
+    torch.testing.assert_close(change_map, torch.zeros(2, 4, 4), atol=1e-6, rtol=0)
+
+
+def test_change_map_is_one_minus_cosine_of_embedded_features(model):
+    pairs = torch.randn(2, 2, 3, 28, 28)
+    change = model.model.change_extraction
+    with torch.no_grad():
+        features = model.model.encode_pixels(pairs.flatten(0, 1)).unflatten(0, (2, 2))
+        rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+        position = torch.cat([change.column_embedding(columns), change.row_embedding(rows)], -1).flatten(0, 1)
+        before, after = (features + position).double().unbind(1)
+        cosine = (before * after).sum(-1) / (before.norm(dim=-1) * after.norm(dim=-1))
+        expected = (1 - cosine).clamp(0, 1).unflatten(-1, (4, 4)).float()
+        torch.testing.assert_close(model.get_change_map(pairs), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_pair_costs_the_tokens_of_one_image(processor):
+    pair, single = user(picture(1), picture(2), "a"), user(picture(1), "a")
+    count = lambda conversation, token, **kw: (
+        (encode(processor, conversation, **kw)["input_ids"] == token).sum().item()
+    )
+    assert count(pair, processor.change_token_id) == count(single, processor.image_token_id) == 4
+    assert count(pair, processor.image_token_id, change_extraction=False) == 8
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_implementations_agree(model, processor, implementation):
+    inputs = mixed_batch(processor)
+    expected = logits_of(model, inputs)
+    model.set_attn_implementation(implementation)
+    kept = inputs["attention_mask"].bool()
+    torch.testing.assert_close(logits_of(model, inputs)[kept], expected[kept], atol=1e-4, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model, processor):
+    inputs = mixed_batch(processor)
+    inputs["labels"] = inputs["input_ids"].clone()
+    gradients = []
+    for checkpointing in (False, True):
+        model.zero_grad()
+        model.eval()  # dropout off; checkpointing acts in training mode only, so the parts that matter are set alone
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            model.model.language_model.train()
+            model.model.vision_tower.train()
+        loss = model(**inputs, use_cache=False).loss
+        loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
+
+
+def test_every_weight_gets_a_gradient(model, processor):
+    """No tower layer behind the used one, no head: nothing for DDP to wait for."""
+    inputs = mixed_batch(processor)
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_saved_and_loaded_model_gives_equal_logits(model, processor, tmp_path):
+    inputs = mixed_batch(processor)
+    model.save_pretrained(tmp_path)
+    loaded, info = UniRSForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert torch.equal(logits_of(loaded, inputs), logits_of(model, inputs))
+    assert set(load_file(tmp_path / "model.safetensors")) == set(model.state_dict())
+
+
+def test_base_model_loads_from_the_full_checkpoint(model, processor, tmp_path):
+    model.save_pretrained(tmp_path)
+    base = UniRSModel.from_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(base.get_image_features(pixels), model.get_image_features(pixels))
+
+
+def test_tied_embeddings_survive_saving(processor, tmp_path):
+    text = tiny_model(processor).config.text_config.to_dict()
+    model = tiny_model(processor, text_config={**text, "tie_word_embeddings": True})
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
+def test_bfloat16_stays_within_its_error(model, processor):
+    """A relative error near 2**-8 for each rounding; the sum over the layers stays below five per cent."""
+    inputs = mixed_batch(processor)
+    expected = logits_of(model, inputs)
+    found = logits_of(copy.deepcopy(model).to(torch.bfloat16), inputs).float()
+    kept = inputs["attention_mask"].bool()
+    error = (found - expected)[kept].norm() / expected[kept].norm()
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "mistral"])
+def test_other_language_models_fit(processor, model_type):
+    text = {
+        "model_type": model_type,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 512,
+        "pad_token_id": 0,
+    }
+    model = tiny_model(processor, text_config=text)
+    batch = model.generate(**mixed_batch(processor), max_new_tokens=3, do_sample=False, pad_token_id=0)
+    assert batch.shape[0] == 5
+
+
+def test_clip_tower_fits_without_its_class_token(processor):
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 28,
+        "patch_size": 7,
+    }
+    model = tiny_model(processor, vision_config=vision, vision_feature_select_strategy="default")
+    assert model.get_image_features(torch.randn(2, 3, 28, 28)).shape == (2, 4, 32)
+
+
+def test_frozen_change_extraction_keeps_its_statistics(model):
+    pairs = torch.randn(3, 2, 3, 28, 28)
+    change = model.model.change_extraction
+    change.requires_grad_(False)
+    model.train()
+    before = change.bottleneck[1].running_mean.clone()
+    model.get_change_features(pairs)
+    assert torch.equal(change.bottleneck[1].running_mean, before)
+    change.requires_grad_(True)
+    model.train()
+    model.get_change_features(pairs)
+    assert not torch.equal(change.bottleneck[1].running_mean, before)
+
+
+def test_missing_features_are_told_with_both_numbers(model, processor):
+    inputs = encode(processor, user(picture(1), "a"))
+    inputs["pixel_values"] = inputs["pixel_values"].repeat(2, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"image_features has 2 x 4 = 8 features, the text has 4 placeholders"):
+        model(**inputs)
+
+
+def test_pairs_of_a_wrong_shape_are_refused(model):
+    with pytest.raises(ValueError, match=r"\(pairs, 2, 3, H, W\).*\(3, 3, 28, 28\)"):
+        model.get_change_features(torch.randn(3, 3, 28, 28))
+
+
+def test_pixels_and_features_of_one_kind_exclude_each_other(model, processor):
+    inputs = encode(processor, user(picture(1), "a"))
+    with pytest.raises(ValueError, match="either pixel_values or image_features"):
+        model(**inputs, image_features=torch.randn(1, 4, 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frame_token_ids": list(range(100, 165))}, "65 entries; 1 to 64"),
+        ({"image_token_id": 5, "change_token_id": 5}, "must be different ids"),
+        ({"vision_feature_layer": -28}, "takes -27 to -1"),
+        ({"vision_feature_select_strategy": "cls"}, "'full' and 'default'"),
+    ],
+)
+def test_impossible_configurations_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        UniRSConfig(**change)

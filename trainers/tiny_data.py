@@ -1,0 +1,83 @@
+"""Generated scenes as arrays on disk, for the training of the embedded checkpoint."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from .scene_tasks import SceneSample, clip_sample, pair_sample, single_sample
+from .scenes import LAND_CLASSES
+
+SIZE = 144  # pixels
+GRID = 9  # patches of 16 pixels
+FRAMES = 4
+SAMPLERS = {"single": single_sample, "pair": pair_sample, "video": clip_sample}
+
+
+def patch_shares(values: np.ndarray) -> np.ndarray:
+    """Mean over each patch: `(..., SIZE, SIZE)` to `(..., GRID * GRID)`."""
+    side = SIZE // GRID
+    return values.reshape(*values.shape[:-2], GRID, side, GRID, side).mean((-3, -1)).reshape(*values.shape[:-2], -1)
+
+
+def make_shard(job: tuple[str, str, int, int]) -> str:
+    """Writes `(folder, task, first seed, count)` as an npz of pictures and patch labels, and a JSON of words."""
+    folder, task, first, count = job
+    path = Path(folder) / f"{task}-{first:08d}"
+    if path.with_suffix(".json").exists():
+        return str(path)
+    pictures, labels, changes, words = [], [], [], []
+    for seed in range(first, first + count):
+        sample: SceneSample = clip_sample(seed, SIZE, FRAMES) if task == "video" else SAMPLERS[task](seed, SIZE)
+        pictures.append(np.stack([np.asarray(image) for image in sample.images]))
+        if sample.land:
+            one_hot = np.stack(sample.land)[:, None] == np.arange(len(LAND_CLASSES))[:, None, None]
+            labels.append(patch_shares(one_hot.astype(np.float32)).astype(np.float16))  # (dates, classes, patches)
+        if sample.change_mask is not None:
+            changes.append(patch_shares(sample.change_mask.astype(np.float32)).astype(np.float16))
+        words.append(
+            {
+                "seed": seed,
+                "task": task,
+                "label": sample.label,
+                "clue": sample.clue,
+                "questions": [
+                    {"question": q.question, "answer": q.answer, "kind": q.kind, "references": list(q.references)}
+                    for q in sample.questions
+                ],
+            }
+        )
+    arrays = {"pictures": np.stack(pictures)}  # (samples, pictures, SIZE, SIZE, 3)
+    if labels:
+        arrays["land"] = np.stack(labels)
+    if changes:
+        arrays["change"] = np.stack(changes)
+    np.savez(path.with_suffix(".npz"), **arrays)
+    path.with_suffix(".json").write_text(json.dumps(words))
+    return str(path)
+
+
+def make_scenes(folder: Path, counts: dict[str, int], first_seed: int, shard: int = 250, processes: int = 2) -> None:
+    """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (str(folder), task, first_seed + start, min(shard, count - start))
+        for task, count in counts.items()
+        for start in range(0, count, shard)
+    ]
+    with ProcessPoolExecutor(processes) as pool:
+        for number, path in enumerate(pool.map(make_shard, jobs), 1):
+            print(f"{number}/{len(jobs)} {path}", flush=True)
+
+
+def load_scenes(folder: Path, task: str) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """All shards of a task: arrays stacked along the samples, and the words of each sample."""
+    paths = sorted(folder.glob(f"{task}-*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no {task} scenes in {folder}; make them with make_scenes first")
+    shards = [np.load(path.with_suffix(".npz"), allow_pickle=False) for path in paths]
+    arrays = {name: np.concatenate([one[name] for one in shards]) for name in shards[0].files}
+    return arrays, [row for path in paths for row in json.loads(path.read_text())]
