@@ -1,5 +1,7 @@
 """Configuration of UniRS: a vision tower, Change Extraction, a projector and a causal language model."""
 
+import copy
+
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 MAX_FRAMES = 64
@@ -77,6 +79,9 @@ class UniRSConfig(PreTrainedConfig):
     sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
     # The default plan names `model.embed_tokens`, which a composite model does not have.
     base_model_fsdp_plan = {}  # noqa: RUF012
+    # transformers asks for trust_remote_code wherever a configuration names its own pipelines, even registered ones.
+    # So where the package has registered them, the names are only written into saved files.
+    pipelines_registered = False
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
@@ -101,9 +106,11 @@ class UniRSConfig(PreTrainedConfig):
         if self.vision_config.model_type == "siglip_vision_model":
             # The pooling head lies behind the layer that is used.
             self.vision_config.vision_use_head = False
+        kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         self.auto_map = dict(AUTO_MAP)
-        self.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
+        if not self.pipelines_registered:
+            self.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)  # transformers writes classes into it
 
         if not 1 <= len(self.frame_token_ids) <= MAX_FRAMES:
             raise ValueError(f"frame_token_ids has {len(self.frame_token_ids)} entries; 1 to {MAX_FRAMES} are allowed")
@@ -121,6 +128,9 @@ class UniRSConfig(PreTrainedConfig):
                 f"vision_feature_select_strategy is {self.vision_feature_select_strategy!r}; "
                 "'full' and 'default' are allowed"
             )
+
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(CUSTOM_PIPELINES)}
 
     @property
     def vision_grid(self) -> int:

@@ -32,6 +32,7 @@ def register() -> None:
     AutoImageProcessor.register(UniRSConfig, image_processor_classes=backends, exist_ok=True)
     AutoProcessor.register(UniRSConfig, UniRSProcessor, exist_ok=True)
     register_pipelines()
+    UniRSConfig.pipelines_registered = True
 
     # Saving: `save_pretrained` copies the code that defines these classes.
     UniRSConfig.register_for_auto_class("AutoConfig")

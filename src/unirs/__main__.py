@@ -1,0 +1,5 @@
+"""`python -m unirs`."""
+
+from .cli import main
+
+main()
