@@ -1,5 +1,7 @@
 """Pictures, pairs, clips and words to tensors. `*_unirs.py` are published with every checkpoint."""
 
+import transformers  # noqa: F401 - first, because UniRS registers itself once this is loaded
+
 from .image_loading_unirs import VisualInputError, load_image
 from .image_processing_unirs import UniRSImageProcessor
 from .processing_unirs import UniRSProcessor

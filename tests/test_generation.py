@@ -15,7 +15,7 @@ CONVERSATIONS = {
 
 
 def mixed_batch(processor):
-    """The five kinds in one left-padded batch; one of them without Change Extraction, so prompts are made one by one."""
+    """The five kinds in one left-padded batch; one goes without Change Extraction, so prompts are made one by one."""
     prompts, images, videos = [], [], []
     for conversation, options in CONVERSATIONS.values():
         prompts.append(processor.apply_chat_template(conversation, add_generation_prompt=True, **options))

@@ -70,9 +70,10 @@ def test_change_map_is_one_minus_cosine_of_embedded_features(model):
 
 def test_a_pair_costs_the_tokens_of_one_image(processor):
     pair, single = user(picture(1), picture(2), "a"), user(picture(1), "a")
-    count = lambda conversation, token, **kw: (
-        (encode(processor, conversation, **kw)["input_ids"] == token).sum().item()
-    )
+
+    def count(conversation, token, **kw):
+        return (encode(processor, conversation, **kw)["input_ids"] == token).sum().item()
+
     assert count(pair, processor.change_token_id) == count(single, processor.image_token_id) == 4
     assert count(pair, processor.image_token_id, change_extraction=False) == 8
 

@@ -187,7 +187,7 @@ def test_truncation_inside_pictures_is_refused(processor):
 
 
 def test_tokenizer_without_markers_is_refused():
-    with pytest.raises(ValueError, match="call unirs.processing.prepare_tokenizer"):
+    with pytest.raises(ValueError, match=r"call unirs\.processing\.prepare_tokenizer"):
         UniRSProcessor(UniRSImageProcessor(size={"height": 28, "width": 28}), raw_tokenizer(), patch_size=7)
 
 

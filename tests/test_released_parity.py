@@ -124,7 +124,7 @@ def test_features_embeddings_and_logits_equal_released(released, golden):
         ids = expand(golden[f"{kind}.input_ids"].flatten().tolist(), kind, processor)
         seen = []
         hook = model.model.language_model.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
+            lambda _, args, kwargs, seen=seen: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
         )
         with torch.no_grad():
             output = model(input_ids=ids, **inputs)

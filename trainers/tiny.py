@@ -2,8 +2,8 @@
 
     python -m unirs.trainers.tiny --scenes runs/scenes --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
-The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained, so
-the vision tower first learns to name the land cover of every patch, and Change Extraction to mark the patches that
+The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
+so the vision tower first learns to name the land cover of every patch, and Change Extraction to mark the patches that
 changed (heads thrown away); then TRL's `SFTTrainer` tunes the whole model on all three input types.
 """
 
@@ -133,19 +133,16 @@ def load_real(folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
     if folder is None or not folder.is_dir():
         return np.zeros((0, SIZE, SIZE, 3), np.uint8), np.zeros(0, np.int64)
     pictures, labels = [], []
-    for number, name in enumerate(sorted(one.name for one in folder.iterdir() if one.is_dir())):
+    for name in sorted(one.name for one in folder.iterdir() if one.is_dir()):
         for path in sorted((folder / name).glob("*.jpg")):
             pictures.append(np.asarray(Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
-            labels.append(real_class(name, number))
+            labels.append(real_class(name))
     return np.stack(pictures), np.array(labels)
 
 
-def real_class(folder: str, number: int) -> int:
-    """RSSCN7 folders are named like `aGrass` ... `gParking`; their words find our class names."""
-    words = folder.lower()
-    keys = ("grass", "field", "indust", "river", "forest", "resid", "parking")
-    found = [index for index, key in enumerate(keys) if key in words]
-    return found[0] if found else number
+def real_class(folder: str) -> int:
+    """RSSCN7's folder names to places in `REAL_CLASSES`."""
+    return ("grass", "field", "industry", "river-lake", "forest", "residential", "parking").index(folder)
 
 
 def clip_answer(name: str) -> str:

@@ -9,7 +9,10 @@ from types import ModuleType
 
 
 def register() -> None:
-    """Registers the Auto classes for loading, and the classes' own code for saving."""
+    """Registers the Auto classes for loading, and the classes' own code for saving.
+
+    Imports from the files, not from their packages: one of those may be the one that is loading transformers.
+    """
     from transformers import (
         AutoConfig,
         AutoImageProcessor,
@@ -20,8 +23,10 @@ def register() -> None:
     )
 
     from .hub.tasks import PIPELINE_FILE, register_pipelines
-    from .modeling_unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel, UniRSPreTrainedModel
-    from .processing import UniRSImageProcessor, UniRSProcessor
+    from .modeling_unirs.configuration_unirs import UniRSConfig
+    from .modeling_unirs.modeling_unirs import UniRSForConditionalGeneration, UniRSModel, UniRSPreTrainedModel
+    from .processing.image_processing_unirs import UniRSImageProcessor
+    from .processing.processing_unirs import UniRSProcessor
 
     # Loading: these win over a folder's own code, so no trust_remote_code is needed.
     AutoConfig.register("unirs", UniRSConfig, exist_ok=True)

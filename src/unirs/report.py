@@ -115,9 +115,11 @@ def _page(panels: list[tuple[list[Image.Image], list[str], list[dict[str, Any]]]
         parts.append(f"<section><div class='row'>{figures}</div>{table}</section>")
     style = (
         "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "section{margin:2rem 0;padding-bottom:1.5rem;border-bottom:1px solid #ddd}.row{display:flex;gap:.8rem;flex-wrap:wrap}"
+        "section{margin:2rem 0;padding-bottom:1.5rem;border-bottom:1px solid #ddd}"
+        ".row{display:flex;gap:.8rem;flex-wrap:wrap}"
         "figure{margin:0}img{width:16rem;border-radius:6px}figcaption{color:#666;font-size:.85rem}"
-        "table{border-collapse:collapse;margin-top:.8rem}td,th{padding:.2rem 1rem .2rem 0;text-align:left;vertical-align:top}"
+        "table{border-collapse:collapse;margin-top:.8rem}td,th{padding:.2rem 1rem .2rem 0;text-align:left;"
+        "vertical-align:top}"
         "th{color:#666;font-weight:500}.yes{color:#146c2e}.no{color:#a3330c}"
     )
     return (

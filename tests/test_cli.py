@@ -1,0 +1,200 @@
+"""The commands as a user types them, on a tiny random model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import DATA
+from tests.tiny import picture, tiny_model
+from unirs import cli
+from unirs.report import colour, overlay, spread
+
+
+@pytest.fixture(scope="module")
+def checkpoint(processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "checkpoint"
+    tiny_model(processor).save_pretrained(path)
+    processor.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def unirs(monkeypatch, capsys, tmp_path):
+    """Runs a command in this process: exit code, lines of stdout, lines of stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["unirs", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    paths = [tmp_path / f"picture-{seed}.png" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        picture(seed, 50, 40).save(path)
+    return paths
+
+
+def test_ask_prints_the_answer_or_one_json_object(unirs, checkpoint, pictures):
+    code, out, err = unirs("ask", pictures[0], "Is there a road?", "--model", checkpoint, "--max-new-tokens", 5)
+    assert (code, err) == (0, "")
+    code, as_json, _ = unirs(
+        "ask", pictures[0], "Is there a road?", "--model", checkpoint, "--max-new-tokens", 5, "--json"
+    )
+    found = json.loads(as_json)
+    assert found["answer"] == out.removesuffix("\n")
+    assert (found["task"], found["question"], found["model"]) == ("ask", "Is there a road?", checkpoint)
+
+
+def test_change_writes_a_heat_map_of_the_size_of_after(unirs, checkpoint, pictures):
+    code, out, _ = unirs(
+        "change",
+        pictures[0],
+        pictures[1],
+        "--model",
+        checkpoint,
+        "--heatmap",
+        "map.png",
+        "--json",
+        "--max-new-tokens",
+        4,
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert 0 <= found["change_map_mean"] <= found["change_map_max"] <= 1
+    with Image.open("map.png") as heat_map:
+        assert heat_map.size == (50, 40)
+
+
+def test_video_takes_dated_pictures_and_an_instruction(unirs, checkpoint, pictures):
+    common = ("--model", checkpoint, "--max-new-tokens", 4, "--json")
+    code, out, _ = unirs("video", *pictures, "What happens here?", *common)
+    assert code == 0
+    assert json.loads(out)["frames"] == 4
+    assert (
+        json.loads(out)["answer"]
+        == json.loads(unirs("video", *pictures, "-i", "What happens here?", *common)[1])["answer"]
+    )
+    assert json.loads(unirs("video", *pictures, "--num-frames", 2, *common)[1])["frames"] == 2
+
+
+def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoint):
+    code, out, _ = unirs("demo", "--model", checkpoint, "--output", "report", "--json")
+    assert code == 0
+    page = (__import__("pathlib").Path("report") / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 14
+    assert "http" not in page
+    assert all(row["answer"] in page or "&" in page for row in json.loads(out)["answers"])
+    with Image.open("report/report.png") as sheet:
+        assert min(sheet.size) > 600
+
+
+def bad_files(folder):
+    picture(1).save(folder / "ok.png")
+    whole = (folder / "ok.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "words.png").write_text("no picture")
+    (folder / "empty.mp4").touch()
+    (folder / "words.mp4").write_text("no clip")
+    Image.new("1", (20000, 20000)).save(folder / "huge.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("ask", "missing.png", "q"), "missing.png"),
+        (("ask", "cut.png", "q"), "cut.png"),
+        (("ask", "empty.png", "q"), "empty.png"),
+        (("ask", "words.png", "q"), "words.png"),
+        (("ask", "huge.png", "q"), "20000 x 20000"),
+        (("ask", ".", "q"), "directory"),
+        (("ask", "https://example.org/a.png", "q"), "download"),
+        (("ask", "ok.png", " "), "question is empty"),
+        (("ask", "ok.png", "q", "--model", "nowhere"), "nowhere"),
+        (("change", "ok.png", "missing.png"), "missing.png"),
+        (("change", "ok.png", "ok.png", "--heatmap", "no/such/folder.png"), "no/such"),
+        (("video", "missing.mp4"), "missing.mp4"),
+        (("video", "empty.mp4"), "empty.mp4"),
+        (("video", "words.mp4"), "words.mp4"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(unirs, tmp_path, words, named):
+    bad_files(tmp_path)
+    code, out, err = unirs(*words)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("unirs: ")
+    assert named in err
+    assert err.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_2(unirs):
+    assert unirs("ask", "only-a-picture.png")[0] == 2
+    assert unirs("ask", "a.png", "q", "--num-beams", "0")[0] == 2
+
+
+def test_every_command_explains_itself(unirs):
+    for command in ("ask", "change", "video", "demo"):
+        code, out, _ = unirs(command, "--help")
+        assert code == 0
+        assert "--model" in out
+        assert "--json" in out
+
+
+def test_installed_command_and_module_print_the_version():
+    expected = f"unirs {__import__('unirs').__version__}\n"
+    executable = os.path.join(os.path.dirname(sys.executable), "unirs")
+    for command in ([executable], [sys.executable, "-m", "unirs"]):
+        assert subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout == expected
+
+
+# -- the heat map ----------------------------------------------------------------------------------------------------
+def test_map_is_laid_over_the_picture_without_its_padding():
+    """A 40x20 picture sits in the middle rows of a square: a map that is hot only on the padding leaves it cold."""
+    hot_padding = np.zeros((8, 8), np.float32)
+    hot_padding[[0, 7]] = 1
+    values = spread(hot_padding, (40, 20))
+    assert values.shape == (20, 40)
+    assert values.max() < 0.01
+    assert spread(hot_padding, (40, 20), "resize").max() == 1
+
+
+def test_colours_rise_in_lightness_with_the_change():
+    lightness = colour(np.linspace(0, 1, 50)[None]).astype(float) @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness[0]) > 0).all()
+
+
+def test_overlay_is_hot_where_the_map_is_hot():
+    change_map = np.zeros((9, 9), np.float32)
+    change_map[:, :3] = 1
+    shown = np.asarray(overlay(Image.new("RGB", (90, 90), (100, 100, 100)), change_map)).astype(int)
+    assert shown[:, :20].mean() > shown[:, 60:].mean() + 50
+
+
+# -- real files ------------------------------------------------------------------------------------------------------
+@pytest.mark.data
+def test_real_pictures_pairs_and_clips_are_answered(unirs, checkpoint):
+    common = ("--model", checkpoint, "--max-new-tokens", 2, "--json")
+    for path in sorted((DATA / "single").iterdir())[:3]:
+        if path.suffix in (".jpg", ".png", ".jpeg"):
+            assert unirs("ask", path, "What is this?", *common)[0] == 0
+    for folder in ("levir_cd", "dsifn"):
+        path = sorted((DATA / folder / "A").iterdir())[0]
+        assert unirs("change", path, DATA / folder / "B" / path.name, *common)[0] == 0
+    clip = sorted((DATA / "video").glob("*.mp4"))[0]
+    assert unirs("video", clip, *common)[0] == 0
