@@ -1,6 +1,7 @@
 """Configuration of UniRS: a vision tower, Change Extraction, a projector and a causal language model."""
 
 import copy
+from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
@@ -78,16 +79,16 @@ class UniRSConfig(PreTrainedConfig):
     # `SubConfigSpec` came after transformers 5.17, so the older spelling, which every 5.x reads.
     sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
     # The default plan names `model.embed_tokens`, which a composite model does not have.
-    base_model_fsdp_plan = {}  # noqa: RUF012
+    base_model_fsdp_plan: ClassVar[dict] = {}
     # transformers asks for trust_remote_code wherever a configuration names its own pipelines, even registered ones.
     # So where the package has registered them, the names are only written into saved files.
     pipelines_registered = False
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None  # given as a dict, a configuration or None; a configuration once this is built
+    text_config: Any = None
     image_token_id: int = 32000
     change_token_id: int = 32001
-    frame_token_ids: list[int] | tuple[int, ...] | None = None
+    frame_token_ids: Any = None  # a list once this is built
     vision_feature_layer: int = -2
     vision_feature_select_strategy: str = "full"
     change_num_hidden_layers: int = 0

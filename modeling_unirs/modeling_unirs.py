@@ -167,7 +167,7 @@ class UniRSModel(UniRSPreTrainedModel):
             }
         if inputs_embeds is None:
             raise ValueError("either input_ids or inputs_embeds is needed to place visual features")
-        table = self.get_input_embeddings().weight
+        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
         return {
             name: torch.stack([(inputs_embeds == table[token]).all(-1) for token in ids]).any(0)
             for name, ids in kinds.items()

@@ -15,7 +15,7 @@ except (ImportError, RuntimeError):
     Backend = PilBackend
 
 
-class UniRSImagesKwargs(ImagesKwargs, total=False):
+class UniRSImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     image_aspect_ratio: str | None
 
 

@@ -24,7 +24,7 @@ MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHAN
 IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
 
 
-class UniRSProcessorKwargs(ProcessingKwargs, total=False):
+class UniRSProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     images_kwargs: UniRSImagesKwargs
     videos_kwargs: UniRSVideosKwargs
     _defaults = {"text_kwargs": {"padding": False}}  # noqa: RUF012

@@ -9,7 +9,7 @@ from .image_processing_unirs import UniRSImageProcessor
 from .video_loading_unirs import load_video
 
 
-class UniRSVideosKwargs(VideosKwargs, total=False):
+class UniRSVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     image_aspect_ratio: str | None
 
 

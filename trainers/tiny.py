@@ -201,17 +201,17 @@ class Mixture:
 
 def flip(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the eight ways to lay a square picture; seen from above, all are as good."""
-    picture = np.rot90(picture, rng.integers(4))
+    picture = np.rot90(picture, int(rng.integers(4)))
     return np.ascontiguousarray(picture[:, ::-1] if rng.random() < 0.5 else picture)
 
 
 def turns(visuals: list[dict], pairs: list[tuple[str, str]], clue: str = "") -> list[dict]:
     """A conversation: pictures and clue in its first turn, then question and answer by turns."""
-    messages = []
+    messages: list[dict] = []
     for number, (question, answer) in enumerate(pairs):
-        content = [*visuals, {"type": "text", "text": str(question)}] if number == 0 else str(question)
-        if number == 0 and clue:
-            content.append({"type": "clue", "text": clue})
+        content: list[dict] = [{"type": "text", "text": str(question)}]
+        if number == 0:
+            content = [*visuals, *content, *([{"type": "clue", "text": clue}] if clue else [])]
         messages += [{"role": "user", "content": content}, {"role": "assistant", "content": str(answer)}]
     return messages
 
@@ -274,10 +274,10 @@ def pretrain_patches(model: UniRSForConditionalGeneration, mixture: Mixture, min
         changed = heads["change"](base.change_extraction(dates))[..., 0]  # (pairs, patches)
         similarity = base.change_extraction.similarity(dates)  # (pairs, patches)
         named = heads["real"](features[generated:].mean(1))
-        land_truth = np.concatenate(
+        land_shares = np.concatenate(
             [singles["land"][one, 0], pairs["land"][two].reshape(-1, *pairs["land"].shape[2:])]
         )
-        land_truth = torch.from_numpy(land_truth).float().transpose(1, 2)
+        land_truth = torch.from_numpy(land_shares).float().transpose(1, 2)  # (pictures, patches, classes)
         change_truth = torch.from_numpy(pairs["change"][two]).float()
         losses = {
             "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
@@ -289,7 +289,7 @@ def pretrain_patches(model: UniRSForConditionalGeneration, mixture: Mixture, min
         }
         if len(real):
             losses["real"] = 0.3 * F.cross_entropy(named, torch.from_numpy(mixture.real_labels[real]))
-        loss = sum(losses.values())
+        loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)

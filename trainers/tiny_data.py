@@ -55,7 +55,7 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
         arrays["land"] = np.stack(labels)
     if changes:
         arrays["change"] = np.stack(changes)
-    np.savez(path.with_suffix(".npz"), **arrays)
+    np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
     path.with_suffix(".json").write_text(json.dumps(words))
     return str(path)
 

@@ -115,7 +115,7 @@ def change(
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
     change_map = found["change_map"]
-    details = {"task": "change", "before": before, "after": after, "model": model or "unirs-tiny"}
+    details: dict[str, Any] = {"task": "change", "before": before, "after": after, "model": model or "unirs-tiny"}
     details |= {
         "change_map_mean": round(float(change_map.mean()), 4),
         "change_map_max": round(float(change_map.max()), 4),
