@@ -216,15 +216,18 @@ def _read_with_pyav(clip: _Clip, choose: Choose) -> list[Image.Image]:
         with _open_container(av, clip) as container:
             stream = _video_stream(container, clip)
             times, keys, packets, told = *_packet_times(av, container, stream), stream.frames
-            wanted = choose(len(times)) if times else []
+            guess = len(times) or packets
+            wanted = choose(guess) if guess else []
             frames = None
-            if clip.container in _SEEKABLE and len(set(times)) == len(times) and packets >= told:
+            if times and clip.container in _SEEKABLE and len(set(times)) == len(times) and packets >= told:
                 frames = _seek_frames(av, container, stream, clip, [times[i] for i in wanted], keys)
         if frames:
             return frames
-        frames, count = _walk(av, clip, wanted)
-        if count != len(times) and count > 0:
-            frames, count = _walk(av, clip, choose(count))
+        frames, count = _walk(av, clip, wanted, "AUTO")
+        if count != guess:  # damaged: which frames come out of parallel decoding differs from run to run
+            frames, count = _walk(av, clip, [], "NONE")
+            if count:
+                frames, count = _walk(av, clip, choose(count), "NONE")
     except (av.FFmpegError, OSError, ValueError, MemoryError, EOFError) as error:
         if isinstance(error, VisualInputError):
             raise
@@ -309,11 +312,13 @@ def _seek_frames(
     return frames
 
 
-def _walk(av: Any, clip: _Clip, wanted: list[int]) -> tuple[list[Image.Image], int]:
+def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[Image.Image], int]:
     """Decode the whole clip, keep the frames at the positions `wanted`, count those that decode."""
     keep, frames, count = set(wanted), [], 0
     with _open_container(av, clip) as container, contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(_video_stream(container, clip)):
+        stream = _video_stream(container, clip)
+        stream.thread_type = threads
+        for packet in container.demux(stream):
             try:
                 decoded = packet.decode()
             except av.FFmpegError:  # one damaged packet; the next key frame mends it

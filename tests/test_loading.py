@@ -99,7 +99,7 @@ def test_arrays_and_tensors_of_the_same_grey_are_the_same_picture(array):
         (b"hello, this is text", "is none of PNG"),
         ("data:image/png;base64,????", "base64"),
         ("https://example.org/a.png", "download the file first"),
-        (np.zeros((4, 6, 7), np.uint8), "array"),
+        (np.zeros((5, 6, 7), np.uint8), "array"),
         (np.zeros((0, 6, 3), np.uint8), "array"),
         (12, "int"),
     ],

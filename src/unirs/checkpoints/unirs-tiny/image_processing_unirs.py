@@ -1,0 +1,71 @@
+"""Pictures to pixel tensors: RGB, padded to a square with the mean colour, bicubic resize, normalised."""
+
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling
+from transformers.processing_utils import ImagesKwargs
+
+from .image_loading_unirs import load_image
+
+try:  # torchvision may be installed and yet not import, where it was built for another torch
+    import torchvision  # noqa: F401
+    from transformers.image_processing_backends import TorchvisionBackend as Backend
+except (ImportError, RuntimeError):
+    Backend = PilBackend
+
+
+class UniRSImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+    image_aspect_ratio: str | None
+
+
+def pad_to_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """Centres a PIL image on a square of its longer side; the odd pixel goes right or below."""
+    if image.width == image.height:
+        return image
+    side = max(image.size)
+    canvas = Image.new("RGB", (side, side), colour)
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas
+
+
+class UniRSImageProcessor(Backend):
+    r"""Prepares pictures for UniRS, with torchvision where it can be imported and with PIL otherwise.
+
+    Args:
+        image_aspect_ratio (`"pad"` or `"resize"`, defaults to `"pad"`):
+            `"pad"` puts the picture on a square of the mean colour first, as the released training does;
+            `"resize"` squashes it, as VILA-1.5 and the released evaluation of images and pairs do.
+    """
+
+    valid_kwargs = UniRSImagesKwargs
+    resample = PILImageResampling.BICUBIC
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    size = {"height": 384, "width": 384}  # noqa: RUF012
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    image_aspect_ratio = "pad"
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def fetch_images(self, image_url_or_urls):
+        """Loads everything that is a picture into RGB; keeps the nesting."""
+        if isinstance(image_url_or_urls, (list, tuple)):
+            return [self.fetch_images(image) for image in image_url_or_urls]
+        return load_image(image_url_or_urls)
+
+    def process_image(self, image, image_aspect_ratio=None, image_mean=None, **kwargs):
+        image = load_image(image)
+        if image_aspect_ratio == "pad":
+            image = pad_to_square(image, tuple(int(255 * mean) for mean in image_mean))
+        elif image_aspect_ratio != "resize":
+            raise ValueError(f"image_aspect_ratio is {image_aspect_ratio!r}; 'pad' and 'resize' are allowed")
+        return super().process_image(image, **kwargs)
+
+    def _preprocess(self, images, image_aspect_ratio=None, **kwargs) -> BatchFeature:
+        return super()._preprocess(images, **kwargs)
+
+
+__all__ = ["UniRSImageProcessor"]

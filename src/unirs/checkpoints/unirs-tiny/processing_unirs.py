@@ -1,0 +1,352 @@
+"""The processor: pictures, pairs, clips and words become one batch of tensors."""
+
+import os
+import re
+from typing import Any
+
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
+
+from .image_loading_unirs import load_image
+from .image_processing_unirs import UniRSImagesKwargs
+from .prompts_unirs import (
+    CHANGE_MARKER,
+    CHAT_TEMPLATE,
+    ESCAPE,
+    FRAME_MARKERS,
+    IMAGE_MARKER,
+    MAX_FRAMES,
+    VIDEO_MARKER,
+)
+from .video_processing_unirs import UniRSVideoProcessor, UniRSVideosKwargs
+
+MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
+IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
+
+
+class UniRSProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
+    images_kwargs: UniRSImagesKwargs
+    videos_kwargs: UniRSVideosKwargs
+    _defaults = {"text_kwargs": {"padding": False}}  # noqa: RUF012
+
+
+class UniRSProcessor(ProcessorMixin):
+    r"""Turns text with pictures and clips into the inputs of [`UniRSForConditionalGeneration`].
+
+    The text says by markers what it consumes from one ordered list of images, and from the videos:
+    `<image>` takes one image, `<Change Feature>` takes two (before, after), `<video>` takes one clip and becomes
+    `<Frame 1>` ... `<Frame K>`. Chat messages get their markers from the chat template: one `image` item in a user
+    turn is a single image, two are a pair, three or more a dated sequence (frames), a `video` item is a clip.
+
+    In messages, marker strings that somebody typed stay text. `text=` is a finished prompt: markers in it are
+    markers; pass user text through [`~UniRSProcessor.escape`] before you build it into one.
+
+    Args:
+        image_processor ([`UniRSImageProcessor`]): Settings for pictures and frames.
+        tokenizer: A fast tokenizer that went through `unirs.processing.prepare_tokenizer`.
+        patch_size (`int`, defaults to 14): Patch side of the vision tower in pixels.
+        num_frames (`int`, defaults to 8): Frames taken from a clip, 1 to 64.
+    """
+
+    valid_processor_kwargs = UniRSProcessorKwargs
+
+    def __init__(self, image_processor=None, tokenizer=None, patch_size=14, num_frames=8, chat_template=None):
+        if not 1 <= num_frames <= MAX_FRAMES:
+            raise ValueError(f"num_frames is {num_frames}; 1 to {MAX_FRAMES} are allowed")
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        _check_tokenizer(tokenizer)
+        self.patch_size = patch_size
+        self.num_frames = num_frames
+        self.image_token = IMAGE_MARKER
+        self.video_token = VIDEO_MARKER
+        self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
+        self.change_token_id = tokenizer.convert_tokens_to_ids(CHANGE_MARKER)
+        self.frame_token_ids = tokenizer.convert_tokens_to_ids(list(FRAME_MARKERS))
+        settings = image_processor.to_dict()
+        names = UniRSVideosKwargs.__annotations__
+        self.video_processor = UniRSVideoProcessor(
+            num_frames=num_frames,
+            **{name: settings[name] for name in names if settings.get(name) is not None},
+        )
+        # Sentencepiece writes a space before every piece of text, so also behind a marker; a fast tokenizer only
+        # does it at the very start.
+        first = tokenizer.tokenize("a", add_special_tokens=False)[0]
+        self._after_marker = " " if first.startswith("\u2581") else ""
+
+    @property
+    def image_seq_length(self) -> int:
+        """Tokens of one picture, fused pair or frame: 196 for 384 pixels in patches of 14."""
+        return ((self.image_processor.size["height"] // self.patch_size + 1) // 2) ** 2
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [
+            *self.tokenizer.model_input_names,
+            "pixel_values",
+            "pixel_values_pairs",
+            "pixel_values_videos",
+        ]
+
+    # `ProcessorMixin` reads these to tell text from pictures in `mm_token_type_ids`.
+    @property
+    def image_token_ids(self) -> list[int]:
+        return [self.image_token_id, self.change_token_id]
+
+    @property
+    def video_token_ids(self) -> list[int]:
+        return self.frame_token_ids
+
+    def escape(self, text: str) -> str:
+        """Makes user text safe to stand in a hand-built prompt: no marker or special token in it will act."""
+        return text.replace("<", "<" + ESCAPE)
+
+    def __call__(self, images=None, text=None, videos=None, **kwargs) -> BatchFeature:
+        """Prepares a batch.
+
+        Args:
+            images: One ordered list for each text, or one flat list that all texts consume in order. A picture is a
+                path, bytes, a PIL image, an array or a tensor.
+            text: One finished prompt or several, with markers.
+            videos: Clips in the order of their markers: paths, bytes, lists of pictures, or arrays
+                `(frames, height, width, 3)`. A `<video>` marker in a text without videos takes the text's images.
+            kwargs: `padding`, `padding_side`, `return_tensors`, `num_frames`, `image_aspect_ratio`, ...
+
+        Returns:
+            `input_ids`, `attention_mask`, and where present `pixel_values (images, 3, H, W)`,
+            `pixel_values_pairs (pairs, 2, 3, H, W)` and `pixel_values_videos (frames, 3, H, W)`.
+
+        Raises:
+            ValueError: Markers and pictures differ in number (both are named), or a picture cannot be read.
+        """
+        if images is None and text is None and videos is None:
+            raise ValueError("You need to provide at least one input to call UniRSProcessor")
+        merged = self._merge_kwargs(UniRSProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        texts = [text] if isinstance(text, str) else text
+        if texts is None:
+            return self._pixels_only(images, videos, merged)
+        if not (isinstance(texts, (list, tuple)) and all(isinstance(one, str) for one in texts)):
+            raise ValueError("`text` must be a string or a list of strings")
+
+        # 1. Which pictures belong to which marker
+        markers = [MARKER.findall(one) for one in texts]
+        images_of = _images_by_text(images, markers)
+        videos_of = _videos_by_text(videos, markers)
+        singles: list = []
+        pairs: list = []
+        clips: list = []
+        for index, names in enumerate(markers):
+            _take(index, names, images_of[index], videos_of[index], singles, pairs, clips)
+
+        # 2. Pictures to pixels
+        data: dict[str, Any] = {}
+        image_kwargs = {**merged["images_kwargs"], "return_tensors": "pt"}
+        if singles:
+            data["pixel_values"] = self.image_processor(singles, **image_kwargs)["pixel_values"]
+        if pairs:
+            pixels = self.image_processor(pairs, **image_kwargs)["pixel_values"]
+            data["pixel_values_pairs"] = pixels.unflatten(0, (-1, 2))  # (pairs, 2, 3, H, W)
+        frames_per_video: list[int] = []
+        if clips:
+            num_frames = merged["videos_kwargs"].pop("num_frames", None) or self.num_frames
+            if num_frames > MAX_FRAMES:
+                raise ValueError(f"{num_frames} frames were asked for; a clip has at most {MAX_FRAMES}")
+            prepared = self.video_processor(clips, num_frames=num_frames, **merged["videos_kwargs"])
+            data["pixel_values_videos"] = prepared["pixel_values_videos"]
+            frames_per_video = prepared["frames_per_video"]
+
+        # 3. Markers to placeholders, words to ids
+        expanded, offsets = self._expand(list(texts), iter(frames_per_video))
+        text_kwargs = merged["text_kwargs"]
+        want_offsets = text_kwargs.pop("return_text_replacement_offsets", False)
+        want_types = text_kwargs.pop("return_mm_token_type_ids", False)
+        encoded = self.tokenizer(expanded, **text_kwargs)
+        self._check_not_truncated(markers, frames_per_video, encoded["input_ids"])
+        if want_offsets or merged.get("return_text_replacement_offsets"):
+            encoded["text_replacement_offsets"] = offsets
+        if want_types or merged.get("return_mm_token_type_ids"):
+            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
+        return BatchFeature(
+            {**encoded, **data},
+            tensor_type=text_kwargs.get("return_tensors"),
+            skip_tensor_conversion=self.skip_tensor_conversion,
+        )
+
+    def _pixels_only(self, images, videos, merged: dict) -> BatchFeature:
+        data = {}
+        if images is not None:
+            data.update(self.image_processor(images, **{**merged["images_kwargs"], "return_tensors": "pt"}))
+        if videos is not None:
+            clips = videos if isinstance(videos, (list, tuple)) else [videos]
+            data["pixel_values_videos"] = self.video_processor(clips, **merged["videos_kwargs"])["pixel_values_videos"]
+        return BatchFeature(data)
+
+    def _expand(self, texts: list[str], frames_per_video) -> tuple[list[str], list[list[dict]]]:
+        """Writes as many placeholders as there are features; notes where, for masks over the original text."""
+        offsets = []
+        for index, text in enumerate(texts):
+            pieces, noted, last, shift = [], [], 0, 0
+            for match in MARKER.finditer(text):
+                start, end = match.span()
+                if match.group() == VIDEO_MARKER:
+                    frames = FRAME_MARKERS[: next(frames_per_video)]
+                    between = self._after_marker + "\n"
+                    new = between.join(frame * self.image_seq_length for frame in frames)
+                else:
+                    new = match.group() * self.image_seq_length
+                follows = text[end : end + 1]
+                if follows and not MARKER.match(text, end):
+                    new += self._after_marker
+                noted.append(
+                    {
+                        "type": "video" if match.group() == VIDEO_MARKER else "image",
+                        "span": (start, end),
+                        "new_span": (start + shift, start + shift + len(new)),
+                        "text": match.group(),
+                        "replacement": new,
+                    }
+                )
+                pieces += [text[last:start], new]
+                last, shift = end, shift + len(new) - (end - start)
+            texts[index] = "".join([*pieces, text[last:]])
+            offsets.append(noted)
+        return texts, offsets
+
+    def _check_not_truncated(self, markers: list[list[str]], frames_per_video: list[int], input_ids) -> None:
+        videos = iter(frames_per_video)
+        visual = {self.image_token_id, self.change_token_id, *self.frame_token_ids}
+        for index, (names, ids) in enumerate(zip(markers, input_ids, strict=True)):
+            blocks = sum(next(videos) if name == VIDEO_MARKER else 1 for name in names)
+            wanted = blocks * self.image_seq_length
+            found = sum(token in visual for token in (ids.tolist() if hasattr(ids, "tolist") else ids))
+            if found != wanted:
+                raise ValueError(
+                    f"text {index} needs {wanted} placeholders for its pictures and has {found} after truncation; "
+                    "raise max_length or switch truncation off"
+                )
+
+    def _multimodal_inputs_from_conversations(self, conversations, *args, **kwargs):
+        """Collects pictures and clips of chat messages in reading order; three or more images are one sequence."""
+        batch_images, batch_videos = [], []
+        for conversation in conversations:
+            images, videos = [], []
+            for message in conversation:
+                content = message.get("content") or []
+                if isinstance(content, str):
+                    continue
+                turn = [_value(item, "image", "url", "path", "base64") for item in content if item["type"] == "image"]
+                if len(turn) > 2:
+                    videos.append(turn)
+                else:
+                    images.extend(turn)
+                videos.extend(_value(item, "video", "url", "path") for item in content if item["type"] == "video")
+            batch_images.append(images)
+            batch_videos.append(videos)
+        return batch_images, batch_videos, [], {}
+
+    def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
+        """Tokens and patches of pictures of the given sizes: every picture costs the same. Read by vLLM."""
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(num_image_tokens=[self.image_seq_length] * count, num_image_patches=[1] * count)
+
+    def post_process_image_text_to_text(self, generated_outputs, skip_special_tokens=True, **kwargs) -> list[str]:
+        """Generated ids to answers."""
+        decoded = self.tokenizer.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
+        return [answer.strip() if skip_special_tokens else answer for answer in decoded]
+
+
+def _check_tokenizer(tokenizer) -> None:
+    """Every marker must be one special token, and must lose its force when it is escaped."""
+    for marker in (IMAGE_MARKER, CHANGE_MARKER, *FRAME_MARKERS):
+        plain = tokenizer.tokenize(marker, add_special_tokens=False)
+        escaped = tokenizer.tokenize(marker.replace("<", "<" + ESCAPE), add_special_tokens=False)
+        if plain != [marker] or marker in escaped or ESCAPE in "".join(escaped):
+            raise ValueError(
+                f"the tokenizer does not know the visual marker {marker}; "
+                "call unirs.processing.prepare_tokenizer(tokenizer) first"
+            )
+
+
+def _value(item: dict, *names: str):
+    """The first of the named fields that is set (Arrow tables fill missing ones with None)."""
+    for name in names:
+        if item.get(name) is not None:
+            return item[name]
+    raise ValueError(f"a message item of type {item['type']!r} needs one of the fields {', '.join(names)}")
+
+
+def _images_by_text(images, markers: list[list[str]]) -> list[list]:
+    """One list of images for each text, from nested or flat images."""
+    if images is None:
+        return [[] for _ in markers]
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    nested = [one for one in images if isinstance(one, (list, tuple))]
+    if nested and len(nested) == len(images) == len(markers):
+        return [list(one) for one in images]
+    if nested:
+        raise ValueError(f"images are {len(images)} lists for {len(markers)} texts; give one list for each text")
+    if len(markers) == 1:
+        return [list(images)]
+    wanted = [sum(IMAGES_TAKEN.get(name, 0) for name in names) for names in markers]
+    if sum(wanted) != len(images):
+        raise ValueError(f"the texts have markers for {sum(wanted)} images, but {len(images)} images were given")
+    rest = iter(images)
+    return [[next(rest) for _ in range(count)] for count in wanted]
+
+
+def _videos_by_text(videos, markers: list[list[str]]) -> list[list]:
+    """One list of clips for each text. A list of pictures is one clip; lists of clips nest one level more."""
+    counts = [names.count(VIDEO_MARKER) for names in markers]
+    if videos is None:
+        return [[] for _ in markers]
+    if not isinstance(videos, (list, tuple)):
+        videos = [videos]
+    elif videos and all(_is_picture(one) for one in videos):
+        videos = [videos]  # the frames of one clip
+    elif len(videos) == len(markers) and all(
+        isinstance(one, (list, tuple)) and len(one) == count for one, count in zip(videos, counts, strict=True)
+    ):
+        return [list(one) for one in videos]
+    if sum(counts) != len(videos):
+        raise ValueError(f"the texts have {sum(counts)} <video> markers, but {len(videos)} videos were given")
+    rest = iter(videos)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _is_picture(value) -> bool:
+    """A decoded picture; a path may be either and counts as a clip."""
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, list, tuple)):
+        return False
+    return getattr(value, "ndim", 3) <= 3
+
+
+def _take(index: int, names: list[str], images: list, videos: list, singles: list, pairs: list, clips: list) -> None:
+    """Hands the images and videos of one text to its markers, in order; all must be used up."""
+    if VIDEO_MARKER in names and not videos and names.count(VIDEO_MARKER) == 1:
+        # A dated sequence that came as images: what the other markers leave is the sequence.
+        before = sum(IMAGES_TAKEN.get(name, 0) for name in names[: names.index(VIDEO_MARKER)])
+        after = sum(IMAGES_TAKEN.get(name, 0) for name in names[names.index(VIDEO_MARKER) + 1 :])
+        sequence = images[before : len(images) - after]
+        if sequence:
+            videos, images = [sequence], images[:before] + images[len(images) - after :]
+    wanted = sum(IMAGES_TAKEN.get(name, 0) for name in names)
+    if wanted != len(images):
+        hint = " (<Change Feature> takes two, before and after)" if CHANGE_MARKER in names else ""
+        raise ValueError(f"text {index} has markers for {wanted} images{hint}, but {len(images)} images were given")
+    if names.count(VIDEO_MARKER) != len(videos):
+        raise ValueError(
+            f"text {index} has {names.count(VIDEO_MARKER)} <video> markers, but {len(videos)} videos were given"
+        )
+    image, video = iter(images), iter(videos)
+    for name in names:
+        if name == IMAGE_MARKER:
+            singles.append(load_image(next(image)))
+        elif name == CHANGE_MARKER:
+            pairs += [load_image(next(image)), load_image(next(image))]
+        else:
+            clips.append(next(video))
+
+
+__all__ = ["UniRSProcessor"]

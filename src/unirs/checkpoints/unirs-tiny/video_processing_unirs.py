@@ -1,0 +1,53 @@
+"""Clips to pixel tensors: frames are chosen, then treated as pictures."""
+
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .image_processing_unirs import UniRSImageProcessor
+from .video_loading_unirs import load_video
+
+
+class UniRSVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+    image_aspect_ratio: str | None
+
+
+class UniRSVideoProcessor(VideoProcessorMixin, UniRSImageProcessor):
+    r"""Prepares clips for UniRS.
+
+    It is no sub-processor of its own in a saved folder (`AutoVideoProcessor` needs torchvision): `UniRSProcessor`
+    makes it from its image processor's settings.
+
+    Args:
+        num_frames (`int`, defaults to 8): Frames taken from a clip, evenly spread; a shorter clip gives all it has.
+    """
+
+    valid_kwargs = UniRSVideosKwargs
+    num_frames = 8
+    model_input_names = ["pixel_values_videos"]  # noqa: RUF012
+
+    def preprocess(self, videos: list, num_frames: int | None = None, **kwargs) -> BatchFeature:
+        """Reads and prepares clips.
+
+        Args:
+            videos: Paths, bytes, lists of pictures or arrays `(frames, height, width, 3)`, one for each clip.
+            num_frames: Frames to take from each clip.
+
+        Returns:
+            `pixel_values_videos` of shape `(frames of all clips, 3, H, W)` and `frames_per_video`, a list.
+        """
+        kwargs["return_tensors"] = "pt"
+        image_kwargs = {
+            name: value for name, value in kwargs.items() if name in UniRSImageProcessor.valid_kwargs.__annotations__
+        }
+        pixels, frames_per_video = [], []
+        for video in videos:
+            frames = load_video(video, num_frames or self.num_frames)
+            frames_per_video.append(len(frames))
+            # Clip by clip, so that only one is in memory as decoded pictures.
+            pixels.append(UniRSImageProcessor.preprocess(self, frames, **image_kwargs)["pixel_values"])
+        return BatchFeature({"pixel_values_videos": torch.cat(pixels), "frames_per_video": frames_per_video})
+
+
+__all__ = ["UniRSVideoProcessor"]
