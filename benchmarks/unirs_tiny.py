@@ -22,7 +22,7 @@ from unirs.trainers.tiny import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_CLASSES, RE
 
 import unirs
 
-SIZE = 256  # pixels of the generated pictures; the processor makes them smaller
+SIZE = 144  # pixels, as in training
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +31,6 @@ MAX_PIXELS = 2**28
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
 _JPEG_SCALES = (2, 4, 8)  # what libjpeg can shrink by while it decodes
 _TIFF_BITS_PER_SAMPLE, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 322, 323
-_EXIF_ORIENTATION = 274
-_UPRIGHT = {  # what ImageOps.exif_transpose does for each value
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _FLOAT_SLACK = 1e-3  # rounding in the caller's own arithmetic may pass 1.0 or 255.0 by this share
 _TO_8_BIT = "stretch it to 8-bit RGB, e.g. `gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 in.tif out.tif`"
 _once_lock = threading.Lock()
@@ -130,16 +120,10 @@ def warn_once(kind: str, message: str) -> None:
 
 
 def find_file(source: Any) -> tuple[Path, str]:
-    """Turn a path-like source into a readable, non-empty, regular file.
-
-    Args:
-        source: `str`, `os.PathLike` or "file://" text.
+    """Turn a path or "file://" text into the absolute path of a readable, non-empty, regular file.
 
     Returns:
-        Absolute path, and the name to use for it in messages.
-
-    Raises:
-        VisualInputError: A URL, another type, or a file that is missing, empty, special or not readable.
+        The path, and the name to use for it in messages.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise VisualInputError(
@@ -351,29 +335,22 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     _check_size(image.width, image.height, name, max_pixels)
     try:
         image.load()
-        # After load(): Pillow turns a TIFF by itself there and then forgets the tag.
-        orientation = _orientation(image, name)
         if image.mode == "F" or image.mode.startswith("I"):
             rgb = _array_to_image(np.asarray(image), name, max_pixels)
+            rgb.info = dict(image.info)
         else:
             # RGBa and La (premultiplied) have no direct way to RGB.
             straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
             rgb = (image.convert(straight) if straight else image).convert("RGB")
-        turn = _UPRIGHT.get(orientation)
-        rgb = rgb if turn is None else rgb.transpose(turn)
     except VisualInputError:
         raise
     except Exception as error:  # decoders raise a dozen types on damaged data; all mean the same here
         raise VisualInputError(
             f"{name}: cut or damaged ({type(error).__name__}: {shown(error)}); copy or export it again"
         ) from error
-    rgb.info = {}  # a profile or an EXIF block no longer describes these pixels
-    return rgb
-
-
-def _orientation(image: Image.Image, name: str) -> int:
     try:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
+        ImageOps.exif_transpose(rgb, in_place=True)
     except Exception as error:  # a damaged EXIF block says nothing about the pixels
         logger.info("%s: EXIF cannot be read (%s); the picture is not turned", name, shown(error))
-        return 1
+    rgb.info = {}  # a profile or an EXIF block no longer describes these pixels
+    return rgb

@@ -37,7 +37,15 @@ logger = logging.getLogger(__name__)
 MAX_FRAMES = 64
 MAX_FRAME_PIXELS = 2**26  # 8,192 x 8,192: twice an 8K frame
 _SEEKABLE = ("mov", "matroska", "avi")  # their index finds a frame by its time; others are read through
-_TURNS = {90: Image.Transpose.ROTATE_90, -90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180}
+_TURNS = {  # by the signs of the four cells of the container's display matrix that turn or mirror
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
 
 Choose = Callable[[int], list[int]]  # frame count -> indices wanted, ascending
 
@@ -137,6 +145,10 @@ def _recognise(source: Any) -> _Clip:
         data, name = bytes(source), "<bytes>"
     elif isinstance(source, str) and source[:5].lower() == "data:":
         data, name = read_data_uri(source, "video"), "<data URI>"
+    elif not isinstance(source, (str, os.PathLike)):
+        raise VisualInputError(
+            f"cannot read a {type(source).__name__} as a clip: pass a path, bytes, a list of pictures or an array"
+        )
     else:
         data, name = find_file(source)
     if isinstance(data, bytes):
@@ -249,7 +261,7 @@ def _open_container(av: Any, clip: _Clip) -> Any:
 
 def _video_stream(container: Any, clip: _Clip) -> Any:
     # An MP3 or M4A cover is a "video" stream of one picture (attached_pic): not a clip.
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
     if not streams:
         raise VisualInputError(f"{clip.name}: holds no video stream; pass a clip with pictures")
     stream = streams[0]
@@ -335,12 +347,22 @@ def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[I
 def _to_picture(frame: Any, clip: _Clip) -> Image.Image:
     _check_frame_size(frame.width, frame.height, clip.name)
     picture = frame.to_image()
-    turn = _TURNS.get(round(frame.rotation))
+    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    if len(matrix) != 36:
+        return picture
+    cells = np.sign(np.frombuffer(matrix, np.int32))  # (9,): a b u, c d v, x y w
+    turn = _TURNS.get(tuple(cells[[0, 1, 3, 4]].tolist()))
     return picture if turn is None else picture.transpose(turn)
 
 
 def _read_with_decord(clip: _Clip, choose: Choose) -> list[Image.Image]:
-    """Read the chosen frames by decord, for places without PyAV; it knows no rotation."""
+    """Read the chosen frames by decord, for places without PyAV; it knows no rotation.
+
+    PyAV comes first because decord (unmaintained, FFmpeg of 2021) was seen to give wrong frames without an error
+    on MPEG streams, and to fail on valid clips of odd sizes and on every cut file.
+    """
+    if clip.container not in _SEEKABLE:
+        raise VisualInputError(f"{clip.name}: needs PyAV to be read; run `pip install av`")
     try:
         import decord
     except ImportError:

@@ -348,6 +348,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--resume", type=Path, default=None, help="go on from this folder, without stage 1")
+    parser.add_argument("--freeze", action="store_true", help="tune projector and language model only, as the paper")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -359,9 +361,16 @@ def main() -> None:
     make_scenes(args.scenes / "held_out", HELD_OUT_COUNTS, HELD_OUT_SEED)
     mixture = Mixture(args.scenes / "train", args.real / "train" if args.real else None, args.seed)
     started = time.time()
-    model, processor = build(mixture.texts())
-    print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
-    pretrain_patches(model, mixture, args.minutes_stage_1, args.seed)
+    if args.resume:
+        model = UniRSForConditionalGeneration.from_pretrained(args.resume, dtype=torch.float32)
+        processor = UniRSProcessor.from_pretrained(args.resume)
+    else:
+        model, processor = build(mixture.texts())
+        print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
+        pretrain_patches(model, mixture, args.minutes_stage_1, args.seed)
+    if args.freeze:
+        model.model.vision_tower.requires_grad_(False)
+        model.model.change_extraction.requires_grad_(False)
     log = tune(model, processor, mixture, args)
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
