@@ -1,10 +1,10 @@
-"""Trains `unirs-tiny`, the checkpoint inside the package: about 40 minutes on two CPU cores.
+"""Trains `unirs-tiny`, the checkpoint inside the package: about 50 minutes on two CPU cores.
 
-    python -m unirs.trainers.tiny --scenes runs/scenes --real ../shared/data/rsscn7 --output runs/unirs-tiny
+    python -m unirs.trainers.tiny --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
 The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
 so the vision tower first learns to name the land cover of every patch, and Change Extraction to mark the patches that
-changed (heads thrown away); then TRL's `SFTTrainer` tunes the whole model on all three input types.
+changed (heads thrown away); then TRL's `SFTTrainer` tunes projector and language model on all three input types.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutput
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
-from .scene_tasks import HELD_OUT_SEED
+from .scene_tasks import CLIP_CLASSES, single_questions
 from .scenes import LAND_CLASSES
 from .tiny_data import FRAMES, GRID, SIZE, load_scenes, make_scenes
 
-COUNTS = {"single": 7500, "pair": 6000, "video": 2000}
-HELD_OUT_COUNTS = {"single": 400, "pair": 400, "video": 300}
+COUNTS = {"single": 9000, "pair": 6000, "video": 2500}
 PATCH = SIZE // GRID
 VOCABULARY = 1472
 REAL_CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
@@ -175,7 +175,7 @@ class Mixture:
         """Messages of one row, with pictures as arrays; drawn anew each time it is asked for."""
         rng = self.rng
         if task == "real":
-            picture = flip(self.real_pictures[row], rng)
+            picture = self.real_pictures[row]
             name = REAL_CLASSES[self.real_labels[row]]
             return turns([{"type": "image", "image": picture}], [(REAL_QUESTION, name)])
         arrays, words = self.scenes[task]
@@ -196,7 +196,7 @@ class Mixture:
         if rng.random() < 0.4:
             pairs.insert(0, (DEFAULT_INSTRUCTIONS["single"], word["clue"]))
             clue = ""
-        return turns([{"type": "image", "image": flip(pictures[0], rng)}], pairs, clue)
+        return turns([{"type": "image", "image": pictures[0]}], pairs, clue)
 
 
 def flip(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -216,99 +216,145 @@ def turns(visuals: list[dict], pairs: list[tuple[str, str]], clue: str = "") -> 
     return messages
 
 
-class Collator:
-    """Rows `{"task", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers."""
-
-    def __init__(self, mixture: Mixture, processor: UniRSProcessor):
-        self.mixture, self.processor = mixture, processor
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        conversations = [self.mixture.conversation(row["task"], row["row"]) for row in rows]
-        batch = self.processor.apply_chat_template(
-            conversations,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            return_assistant_tokens_mask=True,
-            processor_kwargs={"padding": True, "padding_side": "right"},
-        )
-        mask = torch.as_tensor(batch.pop("assistant_masks")).bool()
-        batch["labels"] = batch["input_ids"].masked_fill(~mask, -100)
-        return dict(batch)
-
-
 # -- stage 1: patches ------------------------------------------------------------------------------------------------
 def pixels(pictures: np.ndarray) -> torch.Tensor:
     """`(..., H, W, 3)` bytes to `(..., 3, H, W)` in -1..1, as the image processor does for square pictures."""
     return torch.from_numpy(pictures).movedim(-1, -3).float() / 127.5 - 1
 
 
+def movers(words: list[dict]) -> torch.Tensor:
+    """Whether single scenes hold vehicles and boats, which land cover does not show: `(samples, 2)`."""
+    plans = [single_questions(word["seed"])[0] for word in words]
+    return torch.tensor([[plan.vehicles > 0, plan.boats > 0] for plan in plans]).float()
+
+
 def pretrain_patches(model: UniRSForConditionalGeneration, mixture: Mixture, minutes: float, seed: int) -> None:
     """Tower and Change Extraction learn land cover and change patch by patch, with heads that are thrown away."""
     base, rng = model.model, np.random.default_rng(seed)
     dim = model.config.vision_config.hidden_size
-    heads = nn.ModuleDict(
-        {
-            "land": nn.Linear(dim, len(LAND_CLASSES)),
-            "change": nn.Linear(dim, 1),
-            "real": nn.Linear(dim, len(REAL_CLASSES)),
-        }
-    )
+    sizes = {"land": len(LAND_CLASSES), "movers": 2, "change": 1, "real": len(REAL_CLASSES), "clip": len(CLIP_CLASSES)}
+    heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in sizes.items()})
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.05)
-    singles, pairs = mixture.scenes["single"][0], mixture.scenes["pair"][0]
+    singles, pairs, clips = (mixture.scenes[task][0] for task in ("single", "pair", "video"))
+    mover_truth = movers(mixture.scenes["single"][1])
+    clip_truth = torch.tensor([CLIP_CLASSES.index(word["label"]) for word in mixture.scenes["video"][1]])
     started, step = time.time(), 0
     model.train()
     while (passed := (time.time() - started) / 60) < minutes:
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 50) * max(0.05, 1 - passed / minutes)
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 50) * max(0.03, 1 - passed / minutes)
+        # 1. a batch of every kind, all through the tower at once
         one = rng.integers(len(singles["pictures"]), size=24)
-        two = rng.integers(len(pairs["pictures"]), size=20)
+        two = rng.integers(len(pairs["pictures"]), size=16)
+        clip = rng.integers(len(clips["pictures"]), size=6)
         real = rng.integers(len(mixture.real_labels), size=16 if len(mixture.real_labels) else 0)
-        real_pictures = [flip(mixture.real_pictures[row], rng) for row in real]
-        batch = [pixels(singles["pictures"][one, 0]), pixels(pairs["pictures"][two]).flatten(0, 1)]
-        batch += [pixels(np.stack(real_pictures))] if real_pictures else []
-        features = base.encode_pixels(torch.cat(batch))  # (pictures, patches, dim)
-        generated = len(one) + 2 * len(two)
-        land = heads["land"](features[:generated])
-        dates = features[len(one) : generated].unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
-        changed = heads["change"](base.change_extraction(dates))[..., 0]  # (pairs, patches)
+        parts = [
+            pixels(singles["pictures"][one, 0]),
+            pixels(pairs["pictures"][two]).flatten(0, 1),
+            pixels(clips["pictures"][clip]).flatten(0, 1),
+            *([pixels(np.stack([flip(mixture.real_pictures[row], rng) for row in real]))] if len(real) else []),
+        ]
+        features = base.encode_pixels(torch.cat(parts)).split([len(part) for part in parts])  # (n, patches, dim) each
+        dates = features[1].unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
         similarity = base.change_extraction.similarity(dates)  # (pairs, patches)
-        named = heads["real"](features[generated:].mean(1))
-        land_shares = np.concatenate(
-            [singles["land"][one, 0], pairs["land"][two].reshape(-1, *pairs["land"].shape[2:])]
-        )
-        land_truth = torch.from_numpy(land_shares).float().transpose(1, 2)  # (pictures, patches, classes)
-        change_truth = torch.from_numpy(pairs["change"][two]).float()
+        # 2. what each head should have said
+        shares = np.concatenate([singles["land"][one, 0], pairs["land"][two].reshape(-1, *pairs["land"].shape[2:])])
+        land_truth = torch.from_numpy(shares).float().transpose(1, 2)  # (pictures, patches, classes)
+        change_truth = torch.from_numpy(pairs["change"][two]).float()  # (pairs, patches)
+        land = heads["land"](torch.cat(features[:2]))
+        changed = heads["change"](base.change_extraction(dates))[..., 0]
+        moving = heads["movers"](features[0]).amax(1)  # one patch with a boat is enough
         losses = {
             "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
+            "movers": 0.5 * F.binary_cross_entropy_with_logits(moving, mover_truth[one]),
             "change": F.binary_cross_entropy_with_logits(
                 changed, (change_truth > 0.1).float(), pos_weight=torch.tensor(3.0)
             ),
             # The same cosine is the change map: same land should look alike at both dates, changed land should not.
             "map": F.mse_loss(similarity, 1 - (change_truth * 2).clamp(0, 1)),
+            "clip": 0.3
+            * F.cross_entropy(heads["clip"](features[2].mean(1)), clip_truth[clip].repeat_interleave(FRAMES)),
         }
         if len(real):
-            losses["real"] = 0.3 * F.cross_entropy(named, torch.from_numpy(mixture.real_labels[real]))
-        loss = torch.stack(list(losses.values())).sum()
+            truth = torch.from_numpy(mixture.real_labels[real])
+            losses["real"] = 0.3 * F.cross_entropy(heads["real"](features[3].mean(1)), truth)
+        # 3. one step
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         step += 1
         if step % 20 == 0:
-            print(
-                f"stage 1 {passed:.1f} min, step {step}",
-                {k: round(v.item(), 4) for k, v in losses.items()},
-                flush=True,
-            )
+            shown = {name: round(loss.item(), 4) for name, loss in losses.items()}
+            print(f"stage 1 {passed:.1f} min, step {step}", shown, flush=True)
 
 
 # -- stage 2: words --------------------------------------------------------------------------------------------------
+class KeptFeatures(nn.Module):
+    """Stands in for the frozen tower: its "pixels" `(n, 1, patches, dim)` are features that were computed before."""
+
+    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=pixel_values[:, 0])
+
+
+@torch.no_grad()
+def keep_features(model: UniRSForConditionalGeneration, mixture: Mixture) -> dict[str, torch.Tensor]:
+    """Vision features of every training picture: `(samples, pictures, 1, patches, dim)` by task, half precision."""
+    model.eval()
+    stacks = {task: arrays["pictures"] for task, (arrays, _) in mixture.scenes.items()}
+    stacks["real"] = mixture.real_pictures[:, None]
+    kept = {}
+    for task, stack in stacks.items():
+        chunks = [
+            model.model.encode_pixels(pixels(stack[start : start + 64]).flatten(0, 1)).half()
+            for start in range(0, len(stack), 64)
+        ]
+        if chunks:
+            kept[task] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
+    return kept
+
+
+class Collator:
+    """Rows `{"task", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers.
+
+    Pixels are replaced by the kept features of the same pictures, in the same order.
+    """
+
+    def __init__(self, mixture: Mixture, processor: UniRSProcessor, features: dict[str, torch.Tensor]):
+        self.mixture, self.processor, self.features = mixture, processor, features
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        conversations = [self.mixture.conversation(row["task"], row["row"]) for row in rows]
+        batch = dict(
+            self.processor.apply_chat_template(
+                conversations,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                return_assistant_tokens_mask=True,
+                processor_kwargs={"padding": True, "padding_side": "right"},
+            )
+        )
+        mask = torch.as_tensor(batch.pop("assistant_masks")).bool()
+        batch["labels"] = batch["input_ids"].masked_fill(~mask, -100)
+        for name, tasks in (
+            ("pixel_values", ("single", "real")),
+            ("pixel_values_pairs", ("pair",)),
+            ("pixel_values_videos", ("video",)),
+        ):
+            found = [self.features[row["task"]][row["row"]].float() for row in rows if row["task"] in tasks]
+            if found:  # (pairs, 2, 1, patches, dim), else (pictures, 1, patches, dim)
+                batch[name] = torch.stack(found) if tasks == ("pair",) else torch.cat(found)
+        return batch
+
+
 def tune(
     model: UniRSForConditionalGeneration, processor: UniRSProcessor, mixture: Mixture, args: argparse.Namespace
 ) -> list[dict]:
-    """Joint tuning by TRL's SFTTrainer on all three input types; returns its log."""
-    model.train()
+    """Joint tuning by TRL's SFTTrainer on all three input types, tower and Change Extraction frozen; returns its log."""
+    features = keep_features(model, mixture)
+    tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
+    model.model.change_extraction.requires_grad_(False)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -317,7 +363,7 @@ def tune(
             per_device_train_batch_size=args.batch,
             learning_rate=args.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=30,
+            warmup_steps=50,
             weight_decay=0.01,
             logging_steps=20,
             save_strategy="no",
@@ -333,23 +379,23 @@ def tune(
         ),
         train_dataset=Dataset.from_list(mixture.rows()),
         processing_class=processor,
-        data_collator=Collator(mixture, processor),
+        data_collator=Collator(mixture, processor, features),
     )
     trainer.train()
+    model.model.vision_tower = tower
     return trainer.state.log_history
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scenes", type=Path, default=Path("runs/scenes"))
+    parser.add_argument("--scenes", type=Path, default=Path("runs/scenes/train"))
     parser.add_argument("--real", type=Path, default=None, help="RSSCN7 with train/ and test/")
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
-    parser.add_argument("--minutes-stage-1", type=float, default=10)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--minutes-stage-1", type=float, default=20)
+    parser.add_argument("--steps", type=int, default=1100)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--resume", type=Path, default=None, help="go on from this folder, without stage 1")
-    parser.add_argument("--freeze", action="store_true", help="tune projector and language model only, as the paper")
+    parser.add_argument("--stage-1", type=Path, default=None, help="take the tower of this folder, without stage 1")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -357,20 +403,16 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     torch.manual_seed(args.seed)
-    make_scenes(args.scenes / "train", COUNTS, 0)
-    make_scenes(args.scenes / "held_out", HELD_OUT_COUNTS, HELD_OUT_SEED)
-    mixture = Mixture(args.scenes / "train", args.real / "train" if args.real else None, args.seed)
+    make_scenes(args.scenes, COUNTS, 0)
+    mixture = Mixture(args.scenes, args.real / "train" if args.real else None, args.seed)
     started = time.time()
-    if args.resume:
-        model = UniRSForConditionalGeneration.from_pretrained(args.resume, dtype=torch.float32)
-        processor = UniRSProcessor.from_pretrained(args.resume)
+    model, processor = build(mixture.texts())
+    print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
+    if args.stage_1:
+        model = UniRSForConditionalGeneration.from_pretrained(args.stage_1, dtype=torch.float32)
     else:
-        model, processor = build(mixture.texts())
-        print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
         pretrain_patches(model, mixture, args.minutes_stage_1, args.seed)
-    if args.freeze:
-        model.model.vision_tower.requires_grad_(False)
-        model.model.change_extraction.requires_grad_(False)
+        model.save_pretrained(args.output / "stage-1")
     log = tune(model, processor, mixture, args)
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
