@@ -351,7 +351,7 @@ class Collator:
 def tune(
     model: UniRSForConditionalGeneration, processor: UniRSProcessor, mixture: Mixture, args: argparse.Namespace
 ) -> list[dict]:
-    """Joint tuning by TRL's SFTTrainer on all three input types, tower and Change Extraction frozen; returns its log."""
+    """Joint tuning by TRL's SFTTrainer on all three input types; tower and Change Extraction are frozen."""
     features = keep_features(model, mixture)
     tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
     model.model.change_extraction.requires_grad_(False)
