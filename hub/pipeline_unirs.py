@@ -1,15 +1,18 @@
 """Three pipelines beside the stock `image-text-to-text`: one for each kind of sight."""
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from transformers import Pipeline
+from transformers import GenerationConfig, Pipeline
 
 
 class UniRSPipeline(Pipeline):
-    """Turns inputs into one chat message, asks the model, and returns `{"answer": text}` for each input.
+    """Turns inputs into chat messages, asks the model, and returns `{"answer": text}` for each input.
 
-    Further arguments of a call: `clue` (a hint that enters the prompt), `max_new_tokens`, `num_beams`, and
-    `generate_kwargs` for the rest of `generate`.
+    An input is a dict; a list of dicts gives a list of answers, `batch_size` of them asked at a time. Further
+    arguments of a call: `clue` (a hint that enters the prompt, also as a field of an input), `max_new_tokens` (64
+    where neither the call nor the model says otherwise), `num_beams`, `generate_kwargs` (the rest of `generate`).
     """
 
     _load_processor = True
@@ -17,6 +20,12 @@ class UniRSPipeline(Pipeline):
     _load_image_processor = False
     _load_feature_extractor = False
     _pipeline_calls_generate = True
+    _default_generation_config = GenerationConfig(max_new_tokens=64)
+
+    visual_fields: tuple[str, ...] = ()
+    item_type = "image"
+    words_field = "instruction"
+    words_needed = False
 
     def _sanitize_parameters(
         self,
@@ -38,65 +47,93 @@ class UniRSPipeline(Pipeline):
             forward["change_map"] = change_map
         return preprocess, forward, {}
 
-    def content(self, inputs: dict) -> tuple[list[dict], str | None]:
-        """Picture items of the message, and its words."""
-        raise NotImplementedError
-
-    def preprocess(self, inputs: dict, clue: str | None = None, num_frames: int | None = None) -> dict:
-        visuals, words = self.content(inputs)
-        content = [*visuals, {"type": "text", "text": words or ""}]
+    def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
+        """The chat that an input stands for: its pictures, its words, its clue."""
+        needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
+        missing = [name for name in needed if not isinstance(inputs, dict) or inputs.get(name) is None]
+        if missing:
+            got = ", ".join(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+            raise ValueError(f"an input of {self.task} needs {', '.join(needed)}; this one has {got or 'nothing'}")
+        content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
+        content.append({"type": "text", "text": inputs.get(self.words_field) or ""})
         clue = inputs.get("clue", clue)
         if clue:
             content.append({"type": "clue", "text": clue})
+        return [{"role": "user", "content": content}]
+
+    def get_iterator(
+        self,
+        inputs: Iterable[dict],
+        num_workers: int | None,
+        batch_size: int,
+        preprocess_params: dict,
+        forward_params: dict,
+        postprocess_params: dict,
+    ) -> Iterator[dict]:
+        """Batches as the processor does: the stock way pads tensors one by one and knows no pictures."""
+        rest = iter(inputs)
+        while batch := list(islice(rest, batch_size)):
+            yield from self._answers(self.forward(self._encode(batch, **preprocess_params), **forward_params))
+
+    def preprocess(self, inputs: dict, **options: Any) -> dict:
+        return self._encode([inputs], **options)
+
+    def _encode(self, batch: list[dict], clue: str | None = None, num_frames: int | None = None) -> dict:
         options = {} if num_frames is None else {"num_frames": num_frames}
         return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}],
+            [self.messages(inputs, clue) for inputs in batch],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs=options,
+            processor_kwargs={"padding": True, "padding_side": "left", **options},
         )
 
     def _forward(self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False) -> dict:
-        output = self.model.generate(**model_inputs, **(generate_kwargs or {}))
+        # Adds what `pipeline(..., max_new_tokens=...)` was given and the defaults; older transformers do not have it.
+        prepare = getattr(self, "_prepare_generate_kwargs", dict)
+        output = self.model.generate(**model_inputs, **prepare(generate_kwargs or {}))
         found = {"tokens": output[:, model_inputs["input_ids"].shape[1] :]}
         if change_map:
             found["change_map"] = self.model.get_change_map(model_inputs["pixel_values_pairs"])
         return found
 
     def postprocess(self, model_outputs: dict) -> dict:
-        answer = self.processor.post_process_image_text_to_text(model_outputs["tokens"])[0]
-        result = {"answer": answer}
-        if "change_map" in model_outputs:
-            result["change_map"] = model_outputs["change_map"][0].float().cpu().numpy()  # (grid, grid)
-        return result
+        return self._answers(model_outputs)[0]
+
+    def _answers(self, model_outputs: dict) -> list[dict]:
+        answers = self.processor.post_process_image_text_to_text(model_outputs["tokens"])
+        results: list[dict] = [{"answer": answer} for answer in answers]
+        for result, change_map in zip(results, model_outputs.get("change_map", ()), strict=False):
+            result["change_map"] = change_map.float().cpu().numpy()  # (grid, grid)
+        return results
 
 
 class VisualQuestionAnsweringPipeline(UniRSPipeline):
     """`pipe(image, question)`, or `pipe([{"image": ..., "question": ...}, ...])`."""
 
+    visual_fields = ("image",)
+    words_field = "question"
+    words_needed = True
+
     def __call__(self, image, question: str | None = None, **kwargs):
         inputs = image if question is None else {"image": image, "question": question}
         return super().__call__(inputs, **kwargs)
 
-    def content(self, inputs: dict) -> tuple[list[dict], str | None]:
-        return [{"type": "image", "image": inputs["image"]}], inputs["question"]
-
 
 class ChangeCaptioningPipeline(UniRSPipeline):
-    """`pipe(before, after, instruction)`, or `pipe([{"before": ..., "after": ...}, ...])`.
+    """`pipe(before, after, instruction)`, `pipe((before, after))`, or `pipe([{"before": ..., "after": ...}, ...])`.
 
     With `change_map=True` each answer also has `change_map`, `(grid, grid)`: 0 = same, 1 = different.
     """
 
+    visual_fields = ("before", "after")
+
     def __call__(self, before, after=None, instruction: str | None = None, **kwargs):
+        if after is None and isinstance(before, tuple) and len(before) == 2:
+            before, after = before
         inputs = before if after is None else {"before": before, "after": after, "instruction": instruction}
         return super().__call__(inputs, **kwargs)
-
-    def content(self, inputs: dict) -> tuple[list[dict], str | None]:
-        dates = [inputs["before"], inputs["after"]]
-        return [{"type": "image", "image": date} for date in dates], inputs.get("instruction")
 
 
 class VideoSceneClassificationPipeline(UniRSPipeline):
@@ -105,13 +142,13 @@ class VideoSceneClassificationPipeline(UniRSPipeline):
     A list of plain paths or pictures is one clip; a list of dicts is several.
     """
 
-    def __call__(self, video, instruction: str | None = None, **kwargs):
-        several = isinstance(video, list) and all(isinstance(one, dict) for one in video)
-        inputs = video if several or isinstance(video, dict) else {"video": video, "instruction": instruction}
-        return super().__call__(inputs, **kwargs)
+    visual_fields = ("video",)
+    item_type = "video"
 
-    def content(self, inputs: dict) -> tuple[list[dict], str | None]:
-        return [{"type": "video", "video": inputs["video"]}], inputs.get("instruction")
+    def __call__(self, video, instruction: str | None = None, **kwargs):
+        several = isinstance(video, list) and len(video) > 0 and all(isinstance(one, dict) for one in video)
+        ready = several or isinstance(video, (dict, Iterator))  # an iterator streams dicts
+        return super().__call__(video if ready else {"video": video, "instruction": instruction}, **kwargs)
 
 
 __all__ = ["ChangeCaptioningPipeline", "VideoSceneClassificationPipeline", "VisualQuestionAnsweringPipeline"]

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 MAX_FRAMES = 64
 MAX_FRAME_PIXELS = 2**26  # 8,192 x 8,192: twice an 8K frame
 _SEEKABLE = ("mov", "matroska", "avi")  # their index finds a frame by its time; others are read through
+_ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
 _TURNS = {  # by the signs of the four cells of the container's display matrix that turn or mirror
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
     (0, -1, 1, 0): Image.Transpose.ROTATE_90,
@@ -260,8 +261,8 @@ def _open_container(av: Any, clip: _Clip) -> Any:
 
 
 def _video_stream(container: Any, clip: _Clip) -> Any:
-    # An MP3 or M4A cover is a "video" stream of one picture (attached_pic): not a clip.
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
+    # The cover of a sound file is a "video" stream of one picture: not a clip.
+    streams = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
     if not streams:
         raise VisualInputError(f"{clip.name}: holds no video stream; pass a clip with pictures")
     stream = streams[0]

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,7 +77,9 @@ def test_change_writes_a_heat_map_of_the_size_of_after(unirs, checkpoint, pictur
     )
     found = json.loads(out)
     assert code == 0
-    assert 0 <= found["change_map_mean"] <= found["change_map_max"] <= 1
+    assert 0 <= found["change_map"]["mean"] <= found["change_map"]["max"] <= 1
+    assert 0 <= found["changed_share"] <= 1
+    assert (found["task"], found["inputs"]) == ("change", [str(pictures[0]), str(pictures[1])])
     with Image.open("map.png") as heat_map:
         assert heat_map.size == (50, 40)
 
@@ -95,15 +99,38 @@ def test_video_takes_dated_pictures_and_an_instruction(unirs, checkpoint, pictur
 def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoint):
     code, out, _ = unirs("demo", "--model", checkpoint, "--output", "report", "--json")
     assert code == 0
-    page = (__import__("pathlib").Path("report") / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 14
+    page = Path("report/report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 + 2 * 3 + 2 * 8
     assert "http" not in page
     assert all(row["answer"] in page or "&" in page for row in json.loads(out)["answers"])
     with Image.open("report/report.png") as sheet:
         assert min(sheet.size) > 600
 
 
-def bad_files(folder):
+def test_demo_shows_other_scenes_for_another_seed_and_takes_a_file_name(unirs, checkpoint):
+    common = ("demo", "--model", checkpoint, "--max-new-tokens", 2, "--json")
+    first = json.loads(unirs(*common, "--output", "new/folder/page.html")[1])
+    assert (first["report"], first["picture"]) == ("new/folder/page.html", "new/folder/page.png")
+    assert Path(first["report"]).is_file()
+    assert Path(first["picture"]).is_file()
+    second = json.loads(unirs(*common, "--output", "other", "--seed", 1)[1])
+    assert [row["truth"] for row in first["answers"]] != [row["truth"] for row in second["answers"]]
+    # One pair changed and one did not, whatever the seed.
+    for found in (first, second):
+        flags = [row["truth"] for row in found["answers"] if row["truth"] in ("yes", "no") and row["task"] == "pair"]
+        assert flags == ["yes", "no"]
+
+
+def test_long_instruction_is_no_file_name(unirs, checkpoint, pictures):
+    """An instruction above 255 characters once ended in "File name too long"."""
+    common = ("--model", checkpoint, "--max-new-tokens", 2, "--json")
+    found = json.loads(unirs("video", *pictures, "Name the event. " * 20, *common)[1])
+    assert (len(found["inputs"]), found["instruction"]) == (4, "Name the event. " * 20)
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
     picture(1).save(folder / "ok.png")
     whole = (folder / "ok.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -112,6 +139,10 @@ def bad_files(folder):
     (folder / "empty.mp4").touch()
     (folder / "words.mp4").write_text("no clip")
     Image.new("1", (20000, 20000)).save(folder / "huge.png")
+    for name, config in (("bert", '{"model_type": "bert"}'), ("cut", '{"model_type": "uni'), ("list", "[]")):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(config)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -126,6 +157,17 @@ def bad_files(folder):
         (("ask", "https://example.org/a.png", "q"), "download"),
         (("ask", "ok.png", " "), "question is empty"),
         (("ask", "ok.png", "q", "--model", "nowhere"), "nowhere"),
+        (("ask", "ok.png", "q", "--model", "./no/where"), "./no/where"),
+        (("ask", "ok.png", "q", "--model", "words.png"), "words.png: is a file"),
+        (("ask", "ok.png", "q", "--model", "."), "no config.json"),
+        (("ask", "ok.png", "q", "--model", "bert"), "type bert, not unirs"),
+        (("ask", "ok.png", "q", "--model", "cut"), "config.json is damaged"),
+        (("ask", "ok.png", "q", "--model", "list"), "type None, not unirs"),
+        (("demo", "--output", "ok.png"), "ok.png"),
+        (("demo", "--output", "bert", "--model", "cut"), "config.json is damaged"),
+        (("change", "ok.png", "ok.png", "--heatmap", "map.jpg"), "ends in .png"),
+        (("change", "ok.png", "ok.png", "--heatmap", "ok.png"), "one of the two pictures"),
+        (("video", "ok.png", "ok.png", "my missing.png"), "my missing.png"),
         (("change", "ok.png", "missing.png"), "missing.png"),
         (("change", "ok.png", "ok.png", "--heatmap", "no/such/folder.png"), "no/such"),
         (("video", "missing.mp4"), "missing.mp4"),
@@ -133,14 +175,54 @@ def bad_files(folder):
         (("video", "words.mp4"), "words.mp4"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(unirs, tmp_path, words, named):
-    bad_files(tmp_path)
+def test_bad_input_is_one_line_and_exit_2(unirs, bad_files, monkeypatch, words, named):
+    monkeypatch.chdir(bad_files)
+    there = sorted(bad_files.rglob("*"))
     code, out, err = unirs(*words)
+    assert sorted(bad_files.rglob("*")) == there
     assert code == 2
     assert out == ""
     assert err.startswith("unirs: ")
     assert named in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json", "processor_config.json"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_damaged_model_folder_is_one_line_and_exit_2(unirs, checkpoint, pictures, tmp_path, missing, cut):
+    """A cut weights file once ended in a traceback."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(checkpoint, folder)
+    whole = (folder / missing).read_bytes()
+    (folder / missing).unlink()
+    if cut:
+        (folder / missing).write_bytes(whole[: len(whole) // 2])
+    code, out, err = unirs("ask", pictures[0], "q", "--model", folder)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"unirs: {folder} cannot be loaded as a UniRS model: ")
+    assert err.count("\n") == 1
+    assert len(err) < 600
+
+
+def test_nothing_but_the_answer_is_printed_by_the_installed_command(checkpoint, pictures):
+    """Warnings and progress bars of other libraries must not mix with answers, nor a traceback with an error."""
+    command = [sys.executable, "-m", "unirs", "ask", str(pictures[0]), "q", "--max-new-tokens", "3", "--model"]
+    done = subprocess.run([*command, checkpoint, "--json"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["task"] == "ask"
+
+
+@pytest.mark.parametrize("words", [["ask", "no.png", "q"], ["video", "no.mp4"], ["demo", "--model", "no"]])
+def test_plain_slips_are_told_without_loading_torch(words):
+    code = (
+        "import sys; from unirs import cli; sys.argv = ['unirs', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        "except SystemExit as stop: sys.exit(99 if 'torch' in sys.modules else stop.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 2
+    assert done.stderr.startswith("unirs: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_wrong_usage_is_exit_2(unirs):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+CHANGED = 0.5  # map values above this count as changed in `changed_share`
+LONGEST_REASON = 300  # characters of another library's message that are worth showing
+FILE_ENDINGS = {
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2"),
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".wmv", ".ogv", ".mpg", ".mpeg"),
+}
+
 
 class InputError(Exception):
     """What the user gave cannot be used; the message is the one line that is shown."""
@@ -44,35 +55,81 @@ def busy(message: str) -> Iterator[None]:
         yield
 
 
-def load_pipeline(task: str, model: str | None) -> Pipeline:
-    """A pipeline of the given task for a folder or hub id."""
+def find_model(model: str | None) -> str:
+    """Folder or hub id to load. What is plainly neither is told at once, not after minutes of asking the hub."""
     import unirs
 
+    if model is None:
+        name = unirs.default_checkpoint()
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise InputError(f"this installation has no embedded checkpoint at {name}; reinstall it or give --model")
+        return name
+    name = os.path.expanduser(model)
+    if os.path.isdir(name):
+        check_model_folder(Path(name))
+    elif os.path.exists(name):
+        raise InputError(f"--model {model}: is a file; give the folder that holds config.json")
+    elif not HUB_ID.fullmatch(name):
+        raise InputError(f"--model {model}: no such folder, and a hub id is written OWNER/NAME")
+    return name
+
+
+def check_model_folder(folder: Path) -> None:
+    """A folder of another model would load half-way and fail with a riddle."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"--model {folder}: holds no config.json; give the folder of a saved UniRS model")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # cut or no text at all
+        raise InputError(f"--model {folder}: its config.json is damaged ({error}); copy the folder again") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "unirs":
+        raise InputError(f"--model {folder}: is a model of type {kind}, not unirs")
+
+
+def load_pipeline(task: str, model: str | None) -> Pipeline:
+    """A pipeline of the given task for a folder or hub id."""
+    name = find_model(model)
     with busy("Loading the model"):
         import transformers
+        from huggingface_hub.utils import disable_progress_bars
+        from safetensors import SafetensorError
 
+        warnings.simplefilter("ignore")
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        name = model or unirs.default_checkpoint()
-        if not model and not (Path(name) / "config.json").is_file():
-            raise InputError(
-                f"this installation has no embedded checkpoint at {name}; reinstall unirs or give --model"
-            )
+        disable_progress_bars()
         try:
             return transformers.pipeline(task, model=name, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"{name} cannot be loaded as a UniRS model: {reason}") from error
+        except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+            raise InputError(f"{model or name} cannot be loaded as a UniRS model: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """One line of another library's message; of a message with a traceback inside, its last line."""
+    text = str(error).strip()
+    line = " ".join((text.splitlines()[-1] if "Traceback (most recent" in text else text).split())
+    return (line or type(error).__name__)[:LONGEST_REASON]
+
+
+def same_model(task: str, pipe: Pipeline) -> Pipeline:
+    """A pipeline of another task around a model that is loaded already."""
+    import transformers
+
+    return transformers.pipeline(task, model=pipe.model, processor=pipe.processor)
 
 
 def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
-    """Asks, and turns what is wrong with the input into one line."""
+    """Asks, with a spinner while the model looks."""
     with busy("Looking"):
         return pipe(*inputs, **options)
 
 
-def say(answer: str, as_json: bool, **details: Any) -> None:
-    typer.echo(json.dumps({**details, "answer": answer}, ensure_ascii=False) if as_json else answer)
+def say(task: str, answer: str, model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
+    """The answer as text, or all that is known about it as one JSON object."""
+    found = {"task": task, "answer": answer, "model": model or "unirs-tiny", "inputs": inputs, **details}
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else answer)
 
 
 @app.command()
@@ -85,14 +142,15 @@ def ask(
     num_beams: NumBeams = 1,
 ) -> None:
     """Answer a question about one picture."""
-    from unirs.processing import load_image
-
     if not question.strip():
         raise InputError("the question is empty")
+    check_given([image], model)
+    from unirs.processing import load_image
+
     picture = load_image(image)  # before the model: a bad file is told at once
     pipe = load_pipeline("rs-visual-question-answering", model)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
-    say(found["answer"], as_json, task="ask", image=image, question=question, model=model or "unirs-tiny")
+    say("ask", found["answer"], model, [image], as_json, question=question)
 
 
 @app.command()
@@ -107,25 +165,27 @@ def change(
     num_beams: NumBeams = 1,
 ) -> None:
     """Describe what changed between two dates."""
+    check_given([before, after], model)
+    if heatmap:
+        check_heatmap(heatmap, (before, after))
     from unirs.processing import load_image
 
     pictures = [load_image(before), load_image(after)]
-    check_writable(heatmap)
     pipe = load_pipeline("change-captioning", model)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
     change_map = found["change_map"]
-    details: dict[str, Any] = {"task": "change", "before": before, "after": after, "model": model or "unirs-tiny"}
-    details |= {
-        "change_map_mean": round(float(change_map.mean()), 4),
-        "change_map_max": round(float(change_map.max()), 4),
+    details: dict[str, Any] = {
+        "instruction": instruction,
+        "changed_share": round(float((change_map > CHANGED).mean()), 4),
+        "change_map": {"mean": round(float(change_map.mean()), 4), "max": round(float(change_map.max()), 4)},
     }
     if heatmap:
         from unirs.report import overlay
 
         overlay(pictures[1], change_map, pipe.processor.image_processor.image_aspect_ratio).save(heatmap, format="PNG")
         details["heatmap"] = str(heatmap)
-    say(found["answer"], as_json, **details)
+    say("change", found["answer"], model, [before, after], as_json, **details)
     if heatmap and not as_json:
         typer.echo(f"Heat map: {heatmap}", err=True)
 
@@ -141,10 +201,11 @@ def video(
     num_beams: NumBeams = 1,
 ) -> None:
     """Name the scene of a clip or of a dated sequence. A last argument that is no file is the instruction."""
-    from unirs.processing import load_image, load_video
-
     if len(clip) > 1 and instruction is None and not looks_like_a_file(clip[-1]):
         *clip, instruction = clip
+    check_given(clip, model)
+    from unirs.processing import load_image, load_video
+
     # Read twice, here a frame and later all: a bad file is told before the model is loaded.
     frames = [load_image(one) for one in clip] if len(clip) > 1 else load_video(clip[0], num_frames or 8)
     pipe = load_pipeline("video-scene-classification", model)
@@ -153,48 +214,92 @@ def video(
         frames = load_video(clip[0], taken)
     found = run(pipe, frames, instruction, num_frames=taken, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say(
+        "video",
         found["answer"],
+        model,
+        clip,
         as_json,
-        task="video",
-        inputs=clip,
+        instruction=instruction,
         frames=min(len(frames), taken),
-        model=model or "unirs-tiny",
     )
 
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for report.html and report.png.")] = Path("unirs-demo"),
+    output: Annotated[Path, typer.Option(help="Folder for report.html and report.png, or the HTML file.")] = Path(
+        "unirs-demo"
+    ),
     model: Model = None,
     as_json: Json = False,
-    seed: Annotated[int, typer.Option(min=0, help="Which generated scenes to show.")] = 0,
+    max_new_tokens: MaxNewTokens = 64,
+    num_beams: NumBeams = 1,
+    seed: Annotated[int, typer.Option(min=0, max=10**9, help="Which generated scenes to show.")] = 0,
 ) -> None:
-    """Show UniRS on generated scenes that it has never seen: a picture, pairs and clips."""
+    """Show UniRS on generated scenes that it has never seen: pictures, pairs and clips."""
+    page = output if output.suffix.lower() in (".html", ".htm") else output / "report.html"
+    check_given([], model)
+    check_page(page)
+    single = load_pipeline("rs-visual-question-answering", model)
+    pipes = {
+        "single": single,
+        "pair": same_model("change-captioning", single),
+        "video": same_model("video-scene-classification", single),
+    }
     from unirs.report import demo_report
 
-    output.mkdir(parents=True, exist_ok=True)
-    pipes = {
-        "single": load_pipeline("rs-visual-question-answering", model),
-        "pair": load_pipeline("change-captioning", model),
-        "video": load_pipeline("video-scene-classification", model),
-    }
     with busy("Looking at the scenes"):
-        rows = demo_report(pipes, output, seed)
+        rows = demo_report(pipes, page, seed, max_new_tokens=max_new_tokens, num_beams=num_beams)
+    sheet = page.with_suffix(".png")
     if as_json:
-        typer.echo(json.dumps({"task": "demo", "report": str(output / "report.html"), "answers": rows}))
+        found = {"task": "demo", "model": model or "unirs-tiny", "seed": seed, "report": str(page)}
+        typer.echo(json.dumps({**found, "picture": str(sheet), "answers": rows}, ensure_ascii=False))
         return
     for row in rows:
         typer.echo(f"{row['task']:<7} {row['question'][:60]:<62} {row['answer']}   (truth: {row['truth']})")
-    typer.echo(f"\nReport: {output / 'report.html'}\nPicture: {output / 'report.png'}")
+    typer.echo(f"\nReport: {page}\nPicture: {sheet}")
 
 
 def looks_like_a_file(text: str) -> bool:
-    return Path(text).exists() or (" " not in text and bool(Path(text).suffix))
+    """Whether the last word of `unirs video` is one more picture; a misspelt file must not become an instruction."""
+    ending = os.path.splitext(text)[1].lower()
+    return os.path.exists(text) or ending in FILE_ENDINGS or (" " not in text and len(ending) > 1)
 
 
-def check_writable(path: Path | None) -> None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.absolute().parent} does not exist")
+def check_given(files: list[str], model: str | None) -> None:
+    """The commonest slips are told at once: reading a picture takes seconds, because torch is loaded for it."""
+    for file in files:
+        if "://" not in file and not file.lower().startswith("data:") and not os.path.exists(file):
+            raise InputError(f"{file}: no such file; check the path")
+    find_model(model)
+
+
+def check_heatmap(path: Path, inputs: tuple[str, ...]) -> None:
+    """A wrong name is told before the model is loaded, and never costs the user a picture."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--heatmap {path}: is written as PNG; give a name that ends in .png")
+    if path.exists() and any(path.samefile(one) for one in inputs if os.path.exists(one)):
+        raise InputError(f"--heatmap {path}: is one of the two pictures; give another name")
+    check_writable(path)
+
+
+def check_page(page: Path) -> None:
+    """Makes the report's folder where it is missing."""
+    try:
+        page.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {page.parent}: cannot be made ({error.strerror})") from error
+    check_writable(page)
+    check_writable(page.with_suffix(".png"))
+
+
+def check_writable(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: the folder {folder} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{path}: no permission to write there")
 
 
 def version(value: bool) -> None:

@@ -1,0 +1,146 @@
+"""The three pipelines say what `generate` says, one by one and in batches."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from tests.tiny import encode, picture, tiny_model, user
+
+INPUTS = {
+    "rs-visual-question-answering": [
+        {"image": picture(1), "question": "Is there a road?"},
+        {"image": picture(2, 40, 30), "question": "How many buildings are there in this image?"},
+        {"image": picture(3), "question": "Rural or urban?"},
+    ],
+    "change-captioning": [
+        {"before": picture(1), "after": picture(2)},
+        {"before": picture(3, 40, 30), "after": picture(4, 40, 30), "instruction": "Has anything changed?"},
+        {"before": picture(2), "after": picture(1)},
+    ],
+    "video-scene-classification": [
+        {"video": [picture(seed) for seed in range(4)], "instruction": "Which event?"},
+        {"video": [picture(seed) for seed in range(2)]},
+        {"video": [picture(seed) for seed in range(9, 1, -1)], "instruction": "What is this?"},
+    ],
+}
+TASKS = list(INPUTS)
+
+
+@pytest.fixture(scope="module")
+def pipes(processor):
+    model = tiny_model(processor)
+    return {task: pipeline(task, model=model, processor=processor, device="cpu") for task in TASKS}
+
+
+def content(inputs):
+    """An input of any pipeline as the items of a chat message."""
+    visual = [inputs[name] for name in ("image", "before", "after", "video") if name in inputs]
+    return [*visual, inputs.get("question") or inputs.get("instruction") or ""]
+
+
+def ask_directly(pipe, inputs, **kwargs):
+    encoded = encode(pipe.processor, user(*content(inputs)))
+    output = pipe.model.generate(**encoded, max_new_tokens=8, **kwargs)[0, encoded["input_ids"].shape[1] :]
+    return pipe.processor.tokenizer.decode(output, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_answers_are_those_of_generate(pipes, task):
+    found = [pipes[task](inputs, max_new_tokens=8) for inputs in INPUTS[task]]
+    assert found == [{"answer": ask_directly(pipes[task], inputs)} for inputs in INPUTS[task]]
+    assert len({one["answer"] for one in found}) > 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_batches_answer_as_single_inputs_do(pipes, task, batch_size):
+    pipe = pipes[task]
+    expected = [pipe(inputs, max_new_tokens=8) for inputs in INPUTS[task]]
+    assert pipe(INPUTS[task], max_new_tokens=8, batch_size=batch_size) == expected
+    assert list(pipe((one for one in INPUTS[task]), max_new_tokens=8, batch_size=batch_size)) == expected
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_beams_reach_generate(pipes, task):
+    inputs = INPUTS[task][0]
+    expected = ask_directly(pipes[task], inputs, num_beams=3)
+    assert pipes[task](inputs, max_new_tokens=8, num_beams=3)["answer"] == expected
+
+
+def test_positional_forms_are_the_dict_forms(pipes):
+    ask, change, video = (pipes[task] for task in TASKS)
+    one, two, three = (INPUTS[task][0] for task in TASKS)
+    assert ask(one["image"], one["question"], max_new_tokens=5) == ask(one, max_new_tokens=5)
+    expected = change(two, max_new_tokens=5)
+    assert change(two["before"], two["after"], max_new_tokens=5) == expected
+    assert change((two["before"], two["after"]), max_new_tokens=5) == expected
+    assert video(three["video"], three["instruction"], max_new_tokens=5) == video(three, max_new_tokens=5)
+
+
+def test_clue_enters_the_prompt_and_that_of_an_input_goes_first(pipes):
+    for task in TASKS:
+        pipe, inputs = pipes[task], INPUTS[task][0]
+
+        def prompt(given, pipe=pipe, **kwargs):
+            return pipe.processor.tokenizer.decode(pipe.preprocess(given, **kwargs)["input_ids"][0])
+
+        assert "Clue:" not in prompt(inputs)
+        assert "Clue: a river ASSISTANT:" in prompt(inputs, clue="a river")
+        assert "Clue: a lake ASSISTANT:" in prompt({**inputs, "clue": "a lake"}, clue="a river")
+
+
+def test_change_map_comes_with_each_answer(pipes):
+    pipe, inputs = pipes["change-captioning"], INPUTS["change-captioning"]
+    batch = pipe(inputs, change_map=True, max_new_tokens=2, batch_size=3)
+    for one, found in zip(inputs, batch, strict=True):
+        pixels = encode(pipe.processor, user(*content(one)))["pixel_values_pairs"]
+        expected = pipe.model.get_change_map(pixels)[0].detach().numpy()
+        assert expected.ndim == 2
+        np.testing.assert_allclose(found["change_map"], expected, atol=1e-5)
+    same = pipe(picture(1), picture(1), change_map=True, max_new_tokens=2)["change_map"]
+    np.testing.assert_allclose(same, 0, atol=1e-5)
+
+
+def test_num_frames_sets_the_frames_of_a_clip(pipes):
+    pipe, clip = pipes["video-scene-classification"], {"video": [picture(seed) for seed in range(9)]}
+    assert pipe.preprocess(clip)["pixel_values_videos"].shape[0] == 4  # the processor's own number
+    assert pipe.preprocess(clip, num_frames=7)["pixel_values_videos"].shape[0] == 7
+    assert pipe(clip, num_frames=7, max_new_tokens=2).keys() == {"answer"}
+
+
+def test_settings_of_the_pipeline_hold_for_every_call(pipes, processor):
+    """`pipeline(..., max_new_tokens=3)` was once dropped in silence."""
+    inputs = INPUTS["rs-visual-question-answering"][0]
+    short = pipeline(
+        "rs-visual-question-answering", model=pipes["change-captioning"].model, processor=processor, max_new_tokens=3
+    )
+    expected = pipes["rs-visual-question-answering"](inputs, max_new_tokens=3)
+    assert short(inputs) == expected
+
+
+def test_answer_without_a_limit_ends_after_64_tokens(pipes, monkeypatch):
+    pipe = pipes["rs-visual-question-answering"]
+    seen = {}
+
+    def generate(input_ids, max_new_tokens, **kwargs):
+        seen["limit"] = max_new_tokens
+        return torch.cat([input_ids, input_ids[:, :1]], 1)
+
+    monkeypatch.setattr(pipe.model, "generate", generate)
+    pipe(INPUTS["rs-visual-question-answering"][0])
+    assert seen == {"limit": 64}
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("rs-visual-question-answering", {"image": picture(1)}, "needs image, question; this one has image"),
+        ("rs-visual-question-answering", picture(1), "needs image, question; this one has Image"),
+        ("change-captioning", {"before": picture(1)}, "needs before, after; this one has before"),
+        ("video-scene-classification", {}, "needs video; this one has nothing"),
+    ],
+)
+def test_incomplete_input_names_what_is_missing(pipes, task, given, message):
+    with pytest.raises(ValueError, match=message):
+        pipes[task](given)
