@@ -1,6 +1,5 @@
 """UniRS: one language model that reads single images, before/after pairs and clips."""
 
-import copy
 import os
 import shutil
 from dataclasses import dataclass
@@ -445,9 +444,15 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
 
 def _truncated_tower(config: UniRSConfig) -> PreTrainedModel:
     """The vision tower up to the layer that is used: later layers, last norm and pooling are not built."""
-    tower_config = copy.deepcopy(config.vision_config)
-    tower_config.num_hidden_layers += 1 + config.vision_feature_layer
-    tower = AutoModel.from_config(tower_config)
+    vision_config = config.vision_config
+    layers = vision_config.num_hidden_layers
+    # The tower keeps the very configuration object (its attention implementation is set there), which goes on to say
+    # how many layers the original has.
+    vision_config.num_hidden_layers = layers + 1 + config.vision_feature_layer
+    try:
+        tower = AutoModel.from_config(vision_config)
+    finally:
+        vision_config.num_hidden_layers = layers
     for name in ("post_layernorm", "layernorm", "norm"):  # SigLIP and CLIP, ViT and DINOv2, DINOv3
         if isinstance(getattr(tower, name, None), nn.Module):
             setattr(tower, name, nn.Identity())

@@ -5,7 +5,10 @@ import re
 from typing import Any
 
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
+from transformers.tokenization_utils_base import TextInput
+from transformers.video_utils import VideoInput
 
 from .image_loading_unirs import load_image
 from .image_processing_unirs import UniRSImagesKwargs
@@ -100,7 +103,13 @@ class UniRSProcessor(ProcessorMixin):
         """Makes user text safe to stand in a hand-built prompt: no marker or special token in it will act."""
         return text.replace("<", "<" + ESCAPE)
 
-    def __call__(self, images=None, text=None, videos=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: TextInput | list[TextInput] | None = None,
+        videos: VideoInput | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
         """Prepares a batch.
 
         Args:

@@ -17,7 +17,6 @@ if [ ! -f "$work/ready" ]; then
     touch "$tests/models/__init__.py" "$tests/models/unirs/__init__.py"
     echo "class ExportTesterMixin: pass" > "$tests/exporters/test_export.py"
     echo "class GenerationTesterMixin: pass" > "$tests/generation/test_utils.py"
-    echo "def url_to_local_path(url): return url" > "$work/transformers-$version/fetch_hub_objects_for_ci.py"
     touch "$work/ready"
 fi
 cd "$work/transformers-$version"
@@ -25,5 +24,6 @@ cd "$work/transformers-$version"
 cp "$here/common_modeling.py" tests/models/unirs/test_modeling_unirs.py
 cp "$here/common_processing.py" tests/models/unirs/test_processing_unirs.py
 cp "$here/../tiny.py" tests/models/unirs/tiny.py
+cp "$here/fetch_hub_objects_for_ci.py" .
 HF_HUB_OFFLINE=1 PYTHONPATH=. "$bin/python" -m pytest -q -p no:cacheprovider --rootdir=. -o addopts= \
     tests/models/unirs "${@:2}"
