@@ -31,6 +31,7 @@ test-common: $(READY)
 # The same suite with the oldest transformers that is supported, laid over the tested set.
 test-oldest: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-oldest transformers==$(OLDEST)
+	$(BIN)/python -m pip install --quiet --upgrade --target .venv-oldest "huggingface_hub<2"  # that old one's
 	PYTHONPATH=.venv-oldest $(BIN)/python -m pytest
 
 # The torchvision path: the CPU torch has no matching torchvision, so a venv of its own (4.8 GB) with the CUDA builds.

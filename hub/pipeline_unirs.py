@@ -90,9 +90,13 @@ class UniRSPipeline(Pipeline):
         )
 
     def _forward(self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False) -> dict:
-        # Adds what `pipeline(..., max_new_tokens=...)` was given and the defaults; older transformers do not have it.
-        prepare = getattr(self, "_prepare_generate_kwargs", dict)
-        output = self.model.generate(**model_inputs, **prepare(generate_kwargs or {}))
+        options = generate_kwargs or {}
+        # What `pipeline(..., max_new_tokens=...)` was given, and the defaults; transformers 5.17 has one object of both.
+        if hasattr(self, "_prepare_generate_kwargs"):
+            options = self._prepare_generate_kwargs(options)
+        else:
+            options = {"generation_config": self.generation_config, **options}
+        output = self.model.generate(**model_inputs, **options)
         found = {"tokens": output[:, model_inputs["input_ids"].shape[1] :]}
         if change_map:
             found["change_map"] = self.model.get_change_map(model_inputs["pixel_values_pairs"])

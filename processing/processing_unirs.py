@@ -2,6 +2,7 @@
 
 import os
 import re
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 from transformers.feature_extraction_utils import BatchFeature
@@ -170,7 +171,14 @@ class UniRSProcessor(ProcessorMixin):
         want_types = text_kwargs.pop("return_mm_token_type_ids", False)
         encoded = self.tokenizer(expanded, **text_kwargs)
         self._check_not_truncated(markers, frames_per_video, encoded["input_ids"])
-        if want_offsets or merged.get("return_text_replacement_offsets"):
+        want_offsets = want_offsets or merged.get("return_text_replacement_offsets")
+        if "offset_mapping" in encoded:
+            # Positions in the text as it was given, so that nobody (transformers up to 5.19 cannot) has to shift them.
+            encoded["offset_mapping"] = [
+                _offsets_in_given_text(tokens, replaced, len(self._after_marker))
+                for tokens, replaced in zip(encoded["offset_mapping"], offsets, strict=True)
+            ]
+        elif want_offsets:
             encoded["text_replacement_offsets"] = offsets
         if want_types or merged.get("return_mm_token_type_ids"):
             encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
@@ -275,6 +283,35 @@ def _check_tokenizer(tokenizer) -> None:
                 f"the tokenizer does not know the visual marker {marker}; "
                 "call unirs.processing.prepare_tokenizer(tokenizer) first"
             )
+
+
+def _offsets_in_given_text(tokens, replaced: list[dict], space: int) -> list[tuple[int, int]]:
+    """Moves the character spans of tokens back from the text with placeholders to the text with markers.
+
+    A placeholder gets its marker's span. The `space` characters that end a replacement belong to the next token.
+    Padding (no width) stays in order: at the start on the left, at the end on the right.
+    """
+    starts = [one["new_span"][0] for one in replaced]
+
+    def position(char: int, of_end: bool) -> int:
+        index = bisect_left(starts, char) if of_end else bisect_right(starts, char)
+        if index == 0:
+            return char
+        one = replaced[index - 1]
+        behind = char - one["new_span"][1]
+        if behind >= 0:
+            return one["span"][1] + behind
+        return one["span"][1] if of_end or behind >= -space else one["span"][0]
+
+    moved: list[tuple[int, int]] = []
+    last = 0
+    for start, end in tokens:
+        if end > start:
+            moved.append((position(int(start), False), position(int(end), True)))
+            last = moved[-1][1]
+        else:
+            moved.append((last, last))
+    return moved
 
 
 def _value(item: dict, *names: str):

@@ -1,9 +1,10 @@
 """Clips to pixel tensors: frames are chosen, then treated as pictures."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
-from transformers.video_processing_utils import VideoProcessorMixin
 
 from .image_processing_unirs import UniRSImageProcessor
 from .video_loading_unirs import load_video
@@ -13,11 +14,11 @@ class UniRSVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     image_aspect_ratio: str | None
 
 
-class UniRSVideoProcessor(VideoProcessorMixin, UniRSImageProcessor):
+class UniRSVideoProcessor(UniRSImageProcessor):
     r"""Prepares clips for UniRS.
 
     It is no sub-processor of its own in a saved folder (`AutoVideoProcessor` needs torchvision): `UniRSProcessor`
-    makes it from its image processor's settings.
+    makes it from its image processor's settings. transformers' base class of video processors needs torchvision too.
 
     Args:
         num_frames (`int`, defaults to 8): Frames taken from a clip, evenly spread; a shorter clip gives all it has.
@@ -27,7 +28,10 @@ class UniRSVideoProcessor(VideoProcessorMixin, UniRSImageProcessor):
     num_frames = 8
     model_input_names = ["pixel_values_videos"]  # noqa: RUF012
 
-    def preprocess(self, videos: list, num_frames: int | None = None, **kwargs) -> BatchFeature:
+    def __call__(self, videos: Sequence, **kwargs) -> BatchFeature:
+        return self.preprocess(videos, **kwargs)
+
+    def preprocess(self, videos: Sequence, num_frames: int | None = None, **kwargs) -> BatchFeature:
         """Reads and prepares clips.
 
         Args:

@@ -123,8 +123,8 @@ def test_answer_without_a_limit_ends_after_64_tokens(pipes, monkeypatch):
     pipe = pipes["rs-visual-question-answering"]
     seen = {}
 
-    def generate(input_ids, max_new_tokens, **kwargs):
-        seen["limit"] = max_new_tokens
+    def generate(input_ids, max_new_tokens=None, generation_config=None, **kwargs):
+        seen["limit"] = max_new_tokens or generation_config.max_new_tokens  # the second in transformers 5.17
         return torch.cat([input_ids, input_ids[:, :1]], 1)
 
     monkeypatch.setattr(pipe.model, "generate", generate)

@@ -147,6 +147,28 @@ def test_assistant_mask_covers_answers_and_their_end_only(processor):
     assert processor.image_token_id not in ids
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_assistant_mask_of_a_padded_batch_covers_the_answers(processor, side):
+    """Expanded placeholders and padding once moved the mask, and differently in every transformers version."""
+    clip = [picture(seed) for seed in range(4)]
+    conversations = [
+        [*user(picture(1), "What?"), {"role": "assistant", "content": "a"}],
+        [*user(*clip, "What is that, and what was there before?"), {"role": "assistant", "content": "two <houses>"}],
+        [*user("Hm?"), {"role": "assistant", "content": "yes"}],
+    ]
+    encoded = processor.apply_chat_template(
+        conversations,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        return_assistant_tokens_mask=True,
+        processor_kwargs={"padding": True, "padding_side": side},
+    )
+    masks = torch.as_tensor(encoded["assistant_masks"]).bool()
+    kept = [processor.tokenizer.decode(ids[mask]) for ids, mask in zip(encoded["input_ids"], masks, strict=True)]
+    assert [text.replace(" ", "") for text in kept] == ["a</s>", "two<houses></s>", "yes</s>"]
+
+
 # -- counts ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "images", "message"),

@@ -15,12 +15,14 @@ def register() -> None:
     """
     from transformers import (
         AutoConfig,
-        AutoImageProcessor,
         AutoModel,
         AutoModelForImageTextToText,
         AutoModelForMultimodalLM,
         AutoProcessor,
     )
+
+    # transformers 5.17 hides this name where torchvision does not import; the class itself works without.
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     from .hub.tasks import PIPELINE_FILE, register_pipelines
     from .modeling_unirs.configuration_unirs import UniRSConfig
