@@ -91,7 +91,7 @@ class UniRSPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False) -> dict:
         options = generate_kwargs or {}
-        # What `pipeline(..., max_new_tokens=...)` was given, and the defaults; transformers 5.17 has one object of both.
+        # What `pipeline(..., max_new_tokens=...)` was given, and the defaults (in transformers 5.17 one object).
         if hasattr(self, "_prepare_generate_kwargs"):
             options = self._prepare_generate_kwargs(options)
         else:
