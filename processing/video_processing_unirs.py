@@ -24,9 +24,11 @@ class UniRSVideoProcessor(UniRSImageProcessor):
         num_frames (`int`, defaults to 8): Frames taken from a clip, evenly spread; a shorter clip gives all it has.
     """
 
-    valid_kwargs = UniRSVideosKwargs
-    num_frames = 8
     model_input_names = ["pixel_values_videos"]  # noqa: RUF012
+
+    def __init__(self, num_frames: int = 8, **kwargs):
+        super().__init__(**kwargs)
+        self.num_frames = num_frames
 
     def __call__(self, videos: Sequence, **kwargs) -> BatchFeature:
         return self.preprocess(videos, **kwargs)
@@ -50,7 +52,7 @@ class UniRSVideoProcessor(UniRSImageProcessor):
             frames = load_video(video, num_frames or self.num_frames)
             frames_per_video.append(len(frames))
             # Clip by clip, so that only one is in memory as decoded pictures.
-            pixels.append(UniRSImageProcessor.preprocess(self, frames, **image_kwargs)["pixel_values"])
+            pixels.append(super().preprocess(frames, **image_kwargs)["pixel_values"])
         return BatchFeature({"pixel_values_videos": torch.cat(pixels), "frames_per_video": frames_per_video})
 
 
