@@ -20,6 +20,8 @@ NAMES = {
 scores = json.loads((Path(__file__).parent / "results" / "unirs_tiny.json").read_text())["scores"]
 print("| held-out | n | unirs-tiny | 95 % | blind |\n|---|---|---|---|---|")
 for kind, name in NAMES.items():
-    row = scores[kind]
+    row = scores.get(kind)
+    if row is None:
+        continue
     interval = "{:.3f}-{:.3f}".format(*row["interval_95"]) if "interval_95" in row else ""
     print(f"| {name} | {row['count']} | {row['accuracy']:.3f} | {interval} | {row['blind']:.3f} |")

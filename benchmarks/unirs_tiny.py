@@ -1,6 +1,6 @@
 """What the embedded checkpoint knows about generated scenes it has never seen, and what a blind one guesses.
 
-    python benchmarks/unirs_tiny.py [--count 400] [--real ../shared/data/rsscn7] [--output RESULT.json]
+    python benchmarks/unirs_tiny.py --real ../shared/data/rsscn7 [--count 400] [--output RESULT.json]
 
 "Blind" is the same model with the same questions on a blank picture: what it scores comes from the words alone.
 """
@@ -8,21 +8,23 @@
 import argparse
 import json
 import math
+import os
 import platform
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
 import torch
+import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
 from unirs.trainers.scene_tasks import HELD_OUT_SEED, clip_sample, pair_sample, single_sample
 from unirs.trainers.tiny import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_CLASSES, REAL_QUESTION, clip_answer, real_class
+from unirs.trainers.tiny_data import SIZE
 
 import unirs
-
-SIZE = 144  # pixels, as in training
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -44,7 +46,7 @@ def cases(count: int, real: Path | None):
             yield question.kind, list(sample.images), False, words or question.question, question.references
         sample = clip_sample(seed, SIZE, 8)
         yield "clip_class", list(sample.images), True, CLIP_QUESTIONS[0], (clip_answer(sample.label),)
-    if real and real.is_dir():
+    if real:
         for folder in sorted(one for one in real.iterdir() if one.is_dir()):
             for path in sorted(folder.glob("*.jpg")):
                 name = REAL_CLASSES[real_class(folder.name)]
@@ -78,13 +80,13 @@ def main() -> None:
     parser.add_argument("--model", default=unirs.default_checkpoint())
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--real", type=Path, default=Path("../shared/data/rsscn7"))
+    parser.add_argument("--real", type=Path, help="RSSCN7 with test/; without it that row is left out")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unirs_tiny.json"))
     args = parser.parse_args()
 
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(args.model)
-    everything = list(cases(args.count, args.real / "test"))
+    everything = list(cases(args.count, args.real and args.real / "test"))
     unchanged = set(NO_CHANGE_SENTENCES)
     started = time.time()
     scores: dict[str, dict[str, list[int]]] = {"seeing": defaultdict(list), "blind": defaultdict(list)}
@@ -117,7 +119,9 @@ def main() -> None:
         "first_seed": HELD_OUT_SEED,
         "samples_of_each_task": args.count,
         "minutes": round((time.time() - started) / 60, 1),
-        "machine": platform.machine(),
+        "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "scores": table,
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -30,22 +30,17 @@ class UniRSPipeline(Pipeline):
     def _sanitize_parameters(
         self,
         clue: str | None = None,
-        num_frames: int | None = None,
-        change_map: bool | None = None,
         max_new_tokens: int | None = None,
         num_beams: int | None = None,
         generate_kwargs: dict | None = None,
     ) -> tuple[dict, dict, dict]:
-        preprocess = {name: value for name, value in (("clue", clue), ("num_frames", num_frames)) if value is not None}
+        preprocess = {"clue": clue} if clue is not None else {}
         generate = dict(generate_kwargs or {})
         if max_new_tokens is not None:
             generate["max_new_tokens"] = max_new_tokens
         if num_beams is not None:
             generate["num_beams"] = num_beams
-        forward: dict[str, Any] = {"generate_kwargs": generate} if generate else {}
-        if change_map is not None:
-            forward["change_map"] = change_map
-        return preprocess, forward, {}
+        return preprocess, {"generate_kwargs": generate} if generate else {}, {}
 
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
@@ -56,7 +51,7 @@ class UniRSPipeline(Pipeline):
             raise ValueError(f"an input of {self.task} needs {', '.join(needed)}; this one has {got or 'nothing'}")
         content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
         content.append({"type": "text", "text": inputs.get(self.words_field) or ""})
-        clue = inputs.get("clue", clue)
+        clue = inputs.get("clue") or clue
         if clue:
             content.append({"type": "clue", "text": clue})
         return [{"role": "user", "content": content}]
@@ -133,6 +128,12 @@ class ChangeCaptioningPipeline(UniRSPipeline):
 
     visual_fields = ("before", "after")
 
+    def _sanitize_parameters(  # type: ignore[override]
+        self, change_map: bool | None = None, **kwargs: Any
+    ) -> tuple[dict, dict, dict]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        return preprocess, forward if change_map is None else {**forward, "change_map": change_map}, postprocess
+
     def __call__(self, before, after=None, instruction: str | None = None, **kwargs):
         if after is None and isinstance(before, tuple) and len(before) == 2:
             before, after = before
@@ -143,11 +144,18 @@ class ChangeCaptioningPipeline(UniRSPipeline):
 class VideoSceneClassificationPipeline(UniRSPipeline):
     """`pipe(video, instruction)`, or `pipe([{"video": ...}, ...])`; a video is a file or a list of dated pictures.
 
-    A list of plain paths or pictures is one clip; a list of dicts is several.
+    A list of plain paths or pictures is one clip; a list of dicts is several. `num_frames` sets how many frames are
+    taken.
     """
 
     visual_fields = ("video",)
     item_type = "video"
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self, num_frames: int | None = None, **kwargs: Any
+    ) -> tuple[dict, dict, dict]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        return preprocess if num_frames is None else {**preprocess, "num_frames": num_frames}, forward, postprocess
 
     def __call__(self, video, instruction: str | None = None, **kwargs):
         several = isinstance(video, list) and len(video) > 0 and all(isinstance(one, dict) for one in video)

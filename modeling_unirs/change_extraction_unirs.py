@@ -118,8 +118,11 @@ class ChangeExtraction(nn.Module):
         return hidden_states
 
     def similarity(self, features: torch.Tensor) -> torch.Tensor:
-        """Cosine over channels at each location: `(pairs, 2, tokens, dim)` to `(pairs, tokens)`."""
-        before, after = self.embed_positions(features).unbind(1)
+        """Cosine over channels at each location, in float32: `(pairs, 2, tokens, dim)` to `(pairs, tokens)`.
+
+        Single precision, because near 1 a bfloat16 has steps of 1/256.
+        """
+        before, after = self.embed_positions(features).float().unbind(1)
         return F.cosine_similarity(before, after, dim=-1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

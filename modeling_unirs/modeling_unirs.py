@@ -1,5 +1,6 @@
 """UniRS: one language model that reads single images, before/after pairs and clips."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.utils import torch_compilable_check
+from transformers.utils import cached_file, torch_compilable_check
 
 from .change_extraction_unirs import ChangeExtraction
 from .configuration_unirs import UniRSConfig
@@ -73,10 +74,21 @@ class UniRSPreTrainedModel(PreTrainedModel):
     # Code that belongs into a saved folder and is no part of the network: set by the package, empty in remote code.
     companion_files: tuple[str, ...] = ()
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
-        super().save_pretrained(save_directory, *args, **kwargs)
-        for file in self.companion_files:
-            shutil.copy(file, save_directory)
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs
+    ) -> None:
+        if is_main_process:  # first, because `push_to_hub` uploads at the end of the call
+            os.makedirs(save_directory, exist_ok=True)
+            for file in self.companion_files or self._loaded_companion_files():
+                with contextlib.suppress(shutil.SameFileError):
+                    shutil.copy(file, save_directory)
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+
+    def _loaded_companion_files(self) -> list[str]:
+        """In remote code: the pipelines' file of the folder or repository that the model came from."""
+        origin = self.config._name_or_path
+        found = origin and cached_file(origin, "pipeline_unirs.py", _raise_exceptions_for_missing_entries=False)
+        return [found] if found else []
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -114,9 +126,11 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Vision features of layer `vision_feature_layer`: `(n, 3, H, W)` to `(n, patches, vision_dim)`."""
-        dtype = self.multi_modal_projector.linear_1.weight.dtype
-        features = self.vision_tower(pixel_values=pixel_values.to(dtype=dtype)).last_hidden_state
-        return features[:, 1:] if self.config.vision_feature_select_strategy == "default" else features
+        # Not the type of a linear weight: quantised, that would be integers.
+        features = self.vision_tower(pixel_values=pixel_values.to(dtype=self.dtype)).last_hidden_state
+        if self.config.vision_feature_select_strategy == "default":  # class and register tokens come first
+            features = features[:, -(self.config.vision_grid**2) :]
+        return features
 
     def _encode_pairs(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
         if pixel_values_pairs.ndim != 5 or pixel_values_pairs.shape[1] != 2:
@@ -243,16 +257,10 @@ class UniRSModel(UniRSPreTrainedModel):
         # 3. Pictures take the places of their placeholders
         if features:
             masks = self.get_placeholder_masks(input_ids, inputs_embeds if input_ids is None else None)
+            check_placeholders(masks, features)
             for name, feature in features.items():
-                mask = masks[name]
-                length = feature.shape[1]
-                torch_compilable_check(
-                    mask.sum() * feature.shape[-1] == feature.numel(),
-                    f"Image features and image tokens do not match: {name} has {feature.shape[0]} x {length} = "
-                    f"{feature.shape[0] * length} features, the text has {mask.sum()} placeholders for them",
-                )
                 feature = feature.to(inputs_embeds.device, inputs_embeds.dtype)
-                inputs_embeds = inputs_embeds.masked_scatter(mask.unsqueeze(-1), feature)
+                inputs_embeds = inputs_embeds.masked_scatter(masks[name].unsqueeze(-1), feature)
 
         # 4. Language model
         outputs = self.language_model(
@@ -306,13 +314,15 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
     ```
     """
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
 
     def __init__(self, config: UniRSConfig):
         super().__init__(config)
         self.model = UniRSModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        embeddings = self.get_input_embeddings()  # embed_tokens in LLaMA, wte in GPT-2, ...
+        name = next(name for name, module in self.named_modules() if module is embeddings)
+        self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -325,15 +335,19 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
         return self.lm_head
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Single images `(images, 3, H, W)` to features `(images, image_seq_length, hidden_size)`."""
         return self.model.get_image_features(pixel_values)
 
     def get_change_features(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
+        """Pairs `(pairs, 2, 3, H, W)`, before first, to features `(pairs, image_seq_length, hidden_size)`."""
         return self.model.get_change_features(pixel_values_pairs)
 
     def get_video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Frames `(frames, 3, H, W)` to features `(frames, image_seq_length, hidden_size)`."""
         return self.model.get_video_features(pixel_values_videos)
 
     def get_change_map(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
+        """Pairs `(pairs, 2, 3, H, W)` to maps `(pairs, grid, grid)`: 0 = same, 1 = different."""
         return self.model.get_change_map(pixel_values_pairs)
 
     def forward(
@@ -425,10 +439,13 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
         here, and their features are repeated sample by sample.
         """
         visual = {name: model_kwargs.pop(name) for name in VISUAL_INPUTS if model_kwargs.get(name) is not None}
+        has_ids = input_ids is not None and input_ids.shape[1] > 0
+        if has_ids and not visual:
+            check_placeholders(self.model.get_placeholder_masks(input_ids, None), {})
         if expand_size > 1 and visual:
             features = self.model.get_visual_features(visual)
-            has_ids = input_ids is not None and input_ids.shape[1] > 0
             masks = self.model.get_placeholder_masks(input_ids if has_ids else None, model_kwargs.get("inputs_embeds"))
+            check_placeholders(masks, features)
             visual = {}
             for name, feature in features.items():
                 blocks = (masks[name].sum(-1) // feature.shape[1]).tolist()  # blocks of features, by sample
@@ -440,6 +457,19 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
             **model_kwargs,
         )
         return input_ids, {**model_kwargs, **visual}
+
+
+def check_placeholders(masks: dict[str, torch.Tensor], features: dict[str, torch.Tensor]) -> None:
+    """Every kind must have as many placeholders (masks `(batch, tokens)`) as features `(n, length, hidden_size)`."""
+    for name, mask in masks.items():
+        feature = features.get(name)
+        count, length = (0, 0) if feature is None else feature.shape[:2]
+        kind = name.removesuffix("_features")
+        torch_compilable_check(
+            mask.sum() == count * length,
+            f"{kind.capitalize()} features and {kind} tokens do not match: {name} has {count} x {length} = "
+            f"{count * length} features, the text has {mask.sum()} placeholders for them",
+        )
 
 
 def _truncated_tower(config: UniRSConfig) -> PreTrainedModel:
@@ -456,6 +486,8 @@ def _truncated_tower(config: UniRSConfig) -> PreTrainedModel:
     for name in ("post_layernorm", "layernorm", "norm"):  # SigLIP and CLIP, ViT and DINOv2, DINOv3
         if isinstance(getattr(tower, name, None), nn.Module):
             setattr(tower, name, nn.Identity())
+    if isinstance(getattr(tower, "pooler", None), nn.Module):
+        tower.pooler = None
     return tower
 
 

@@ -31,10 +31,9 @@ MAX_PIXELS = 2**28
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
 _JPEG_SCALES = (2, 4, 8)  # what libjpeg can shrink by while it decodes
 _TIFF_BITS_PER_SAMPLE, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 322, 323
+_BLEACHED = 0.9  # share of pixels above 255, of those above 0
 _FLOAT_SLACK = 1e-3  # rounding in the caller's own arithmetic may pass 1.0 or 255.0 by this share
 _TO_8_BIT = "stretch it to 8-bit RGB, e.g. `gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 in.tif out.tif`"
-_once_lock = threading.Lock()
-_said: set[str] = set()
 
 
 class VisualInputError(ValueError):
@@ -110,15 +109,6 @@ def shown(text: Any) -> str:
     return line if len(line) <= 200 else f"{line[:140]}...{line[-50:]}"
 
 
-def warn_once(kind: str, message: str) -> None:
-    """Log a warning the first time a kind of problem is met: a data set would repeat it a thousand times."""
-    with _once_lock:
-        if kind in _said:
-            return
-        _said.add(kind)
-    logger.warning(message)
-
-
 def find_file(source: Any) -> tuple[Path, str]:
     """Turn a path or "file://" text into the absolute path of a readable, non-empty, regular file.
 
@@ -187,8 +177,8 @@ def to_numpy(source: Any, name: str) -> np.ndarray:
 def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
     """Bring pixel values (..., channels) to 0..255 by the rule in `load_image`; never guesses a stretch.
 
-    One-band integers above 255 are clipped, as Pillow's `convert` did for the released preprocessing; in
-    colour (which it never saw) they are refused, since clipping would bleach the picture.
+    One-band integers above 255 are clipped with a warning, as Pillow's `convert` did for the released
+    preprocessing; where that would bleach the picture, and in colour (which it never saw), they are refused.
     """
     if values.size == 0:
         raise VisualInputError(f"{name}: has no pixels (shape {values.shape}); check how it was cut")
@@ -204,11 +194,12 @@ def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
     if low < (-_FLOAT_SLACK if values.dtype.kind == "f" else 0):
         raise VisualInputError(f"{name}: holds values below 0 ({low:g}); scale it to 0..255 or 0..1 first")
     if values.dtype.kind in "iu":
-        # Above 255 throughout (most satellite bands), clipping would leave a white sheet.
-        if high > 255 and (values.shape[-1] > 1 or low >= 255):
+        # Above 255 nearly throughout (most satellite bands, leaving out a border of zeros), clipping would leave
+        # a white sheet.
+        if high > 255 and (values.shape[-1] > 1 or (values > 255).sum() > _BLEACHED * (values > 0).sum()):
             raise VisualInputError(f"{name}: holds values {low:g} to {high:g}; {_TO_8_BIT}")
         if high > 255:
-            warn_once("clip", f"{name}: one band with values up to {high:g}, clipped to 255; {_TO_8_BIT}")
+            logger.warning("%s: one band with values up to %g, clipped to 255; %s", name, high, _TO_8_BIT)
         return np.minimum(values, 255).astype(np.uint8)
     if 1 + _FLOAT_SLACK < high < 2:
         raise VisualInputError(f"{name}: floats up to {high:g} are neither 0..1 nor 0..255; clip it first")
@@ -244,8 +235,8 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise VisualInputError(f"{name}: has no pixels ({width} x {height}); check how it was cut")
     if width * height > max_pixels:
         raise VisualInputError(
-            f"{name}: {width} x {height} is more than {max_pixels} pixels; cut it into tiles "
-            "(`unirs map` does so for a scene) or raise max_pixels"
+            f"{name}: {width} x {height} is more than {max_pixels} pixels; cut it into smaller tiles, "
+            "e.g. with gdal_retile.py"
         )
 
 

@@ -15,15 +15,24 @@ except (ImportError, RuntimeError):
     Backend = PilBackend
 
 
+LONGEST_PADDED = 8192  # pixels; the model sees a few hundred
+
+
 class UniRSImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     image_aspect_ratio: str | None
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
-    """Centres a PIL image on a square of its longer side; the odd pixel goes right or below."""
+    """Centres a PIL image on a square of its longer side; the odd pixel goes right or below.
+
+    A picture longer than `LONGEST_PADDED` is shrunk to that first: the square of a long strip would fill the memory.
+    """
     if image.width == image.height:
         return image
     side = max(image.size)
+    if side > LONGEST_PADDED:
+        shrunk = [max(1, round(length * LONGEST_PADDED / side)) for length in image.size]
+        image, side = image.resize((shrunk[0], shrunk[1]), Image.Resampling.BOX), LONGEST_PADDED
     canvas = Image.new("RGB", (side, side), colour)
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return canvas

@@ -157,7 +157,8 @@ class UniRSProcessor(ProcessorMixin):
             data["pixel_values_pairs"] = pixels.unflatten(0, (-1, 2))  # (pairs, 2, 3, H, W)
         frames_per_video: list[int] = []
         if clips:
-            num_frames = merged["videos_kwargs"].pop("num_frames", None) or self.num_frames
+            num_frames = merged["videos_kwargs"].pop("num_frames", None)
+            num_frames = self.num_frames if num_frames is None else num_frames
             if num_frames > MAX_FRAMES:
                 raise ValueError(f"{num_frames} frames were asked for; a clip has at most {MAX_FRAMES}")
             prepared = self.video_processor(clips, num_frames=num_frames, **merged["videos_kwargs"])
@@ -193,7 +194,7 @@ class UniRSProcessor(ProcessorMixin):
         if images is not None:
             data.update(self.image_processor(images, **{**merged["images_kwargs"], "return_tensors": "pt"}))
         if videos is not None:
-            clips = videos if isinstance(videos, (list, tuple)) else [videos]
+            clips = _clips(videos)
             data["pixel_values_videos"] = self.video_processor(clips, **merged["videos_kwargs"])["pixel_values_videos"]
         return BatchFeature(data)
 
@@ -235,7 +236,12 @@ class UniRSProcessor(ProcessorMixin):
             blocks = sum(next(videos) if name == VIDEO_MARKER else 1 for name in names)
             wanted = blocks * self.image_seq_length
             found = sum(token in visual for token in (ids.tolist() if hasattr(ids, "tolist") else ids))
-            if found != wanted:
+            if found > wanted:
+                raise ValueError(
+                    f"text {index} has {found} visual placeholders and its pictures need {wanted}: a marker such as "
+                    "<Frame 1> stands in it; write <video> for a clip, and pass user text through processor.escape"
+                )
+            if found < wanted:
                 raise ValueError(
                     f"text {index} needs {wanted} placeholders for its pictures and has {found} after truncation; "
                     "raise max_length or switch truncation off"
@@ -318,7 +324,9 @@ def _value(item: dict, *names: str):
     """The first of the named fields that is set (Arrow tables fill missing ones with None)."""
     for name in names:
         if item.get(name) is not None:
-            return item[name]
+            # Bare base64 is told from a path by its field alone.
+            bare = name == "base64" and not str(item[name]).startswith("data:")
+            return f"data:image/unknown;base64,{item[name]}" if bare else item[name]
     raise ValueError(f"a message item of type {item['type']!r} needs one of the fields {', '.join(names)}")
 
 
@@ -347,18 +355,23 @@ def _videos_by_text(videos, markers: list[list[str]]) -> list[list]:
     counts = [names.count(VIDEO_MARKER) for names in markers]
     if videos is None:
         return [[] for _ in markers]
-    if not isinstance(videos, (list, tuple)):
-        videos = [videos]
-    elif videos and all(_is_picture(one) for one in videos):
-        videos = [videos]  # the frames of one clip
-    elif len(videos) == len(markers) and all(
-        isinstance(one, (list, tuple)) and len(one) == count for one, count in zip(videos, counts, strict=True)
+    videos = _clips(videos)
+    if len(videos) == len(markers) and all(
+        isinstance(one, (list, tuple)) and len(one) == count and not any(map(_is_picture, one))
+        for one, count in zip(videos, counts, strict=True)
     ):
         return [list(one) for one in videos]
     if sum(counts) != len(videos):
         raise ValueError(f"the texts have {sum(counts)} <video> markers, but {len(videos)} videos were given")
     rest = iter(videos)
     return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _clips(videos) -> list:
+    """A list of clips, from such a list or from one clip: a file, an array, or a list of decoded pictures."""
+    if not isinstance(videos, (list, tuple)) or (videos and all(_is_picture(one) for one in videos)):
+        return [videos]
+    return list(videos)
 
 
 def _is_picture(value) -> bool:

@@ -43,13 +43,15 @@ class UniRSVideoProcessor(UniRSImageProcessor):
         Returns:
             `pixel_values_videos` of shape `(frames of all clips, 3, H, W)` and `frames_per_video`, a list.
         """
+        if unknown := sorted(kwargs.keys() - UniRSVideosKwargs.__annotations__.keys()):
+            raise TypeError(f"UniRSVideoProcessor has no option {', '.join(unknown)}")
         kwargs["return_tensors"] = "pt"
         image_kwargs = {
             name: value for name, value in kwargs.items() if name in UniRSImageProcessor.valid_kwargs.__annotations__
         }
         pixels, frames_per_video = [], []
         for video in videos:
-            frames = load_video(video, num_frames or self.num_frames)
+            frames = load_video(video, self.num_frames if num_frames is None else num_frames)
             frames_per_video.append(len(frames))
             # Clip by clip, so that only one is in memory as decoded pictures.
             pixels.append(super().preprocess(frames, **image_kwargs)["pixel_values"])

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFile
-from unirs.processing import image_loading_unirs as door
 from unirs.processing.image_loading_unirs import VisualInputError, load_image
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -38,11 +37,6 @@ def refusal(source, **options) -> str:
     assert "\n" not in message
     assert len(message) < 600
     return message
-
-
-@pytest.fixture(autouse=True)
-def _nothing_said_yet(monkeypatch):
-    monkeypatch.setattr(door, "_said", set())
 
 
 @needs_shared
@@ -71,18 +65,21 @@ def test_8_bit_geotiffs_equal_pillow_and_16_bit_ones_say_how_to_convert():
 
 
 # -- number ranges ---------------------------------------------------------------------------------------------------
-def test_16_bit_gray_is_clipped_with_one_warning(caplog):
+def test_16_bit_gray_is_clipped_with_a_warning(caplog):
     values = np.array([[0, 100, 255], [256, 4000, 65535]], np.uint16)
     expected = np.repeat(np.minimum(values, 255).astype(np.uint8)[..., None], 3, axis=2)
     for file_format in ("PNG", "TIFF"):
         assert np.array_equal(np.asarray(load_image(encoded(Image.fromarray(values), file_format))), expected)
     assert np.array_equal(np.asarray(load_image(values)), expected)
-    assert [r.levelname for r in caplog.records if "clipped to 255" in r.message] == ["WARNING"]
+    assert [r.levelname for r in caplog.records if "clipped to 255" in r.message] == ["WARNING"] * 3
 
 
 def test_16_bit_values_that_clip_to_a_white_sheet_are_refused():
     assert "stretch it" in refusal(np.full((4, 5), 3000, np.uint16))
     assert "stretch it" in refusal(np.array([[[0, 10, 300]]], np.uint16))
+    scene = np.full((20, 20), 3000, np.uint16)
+    scene[:, :5] = 0  # a border without data says nothing about the range
+    assert "stretch it" in refusal(scene)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

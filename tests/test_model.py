@@ -1,13 +1,15 @@
 """Properties of the network itself, on a tiny random one."""
 
 import copy
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModel, AutoModelForImageTextToText
 
-from tests.test_generation import mixed_batch
+from tests.test_generation import CONVERSATIONS, mixed_batch
 from tests.tiny import encode, picture, tiny_model, user
 from unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel
 
@@ -78,19 +80,22 @@ def test_a_pair_costs_the_tokens_of_one_image(processor):
     assert count(pair, processor.image_token_id, change_extraction=False) == 8
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_attention_implementations_agree(model, processor, implementation):
+def test_eager_and_sdpa_attention_agree(model, processor):
     inputs = mixed_batch(processor)
-    expected = logits_of(model, inputs)
-    model.set_attn_implementation(implementation)
     kept = inputs["attention_mask"].bool()
-    torch.testing.assert_close(logits_of(model, inputs)[kept], expected[kept], atol=1e-4, rtol=1e-4)
+    logits = {}
+    for implementation in ("eager", "sdpa"):
+        model.set_attn_implementation(implementation)
+        for part in (model.model.vision_tower, model.model.language_model):
+            assert part.config._attn_implementation == implementation
+        logits[implementation] = logits_of(model, inputs)[kept]
+    torch.testing.assert_close(logits["sdpa"], logits["eager"], atol=1e-4, rtol=1e-4)
 
 
 def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model, processor):
     inputs = mixed_batch(processor)
     inputs["labels"] = inputs["input_ids"].clone()
-    gradients = []
+    gradients, losses = [], []
     for checkpointing in (False, True):
         model.zero_grad()
         model.eval()  # dropout off; checkpointing acts in training mode only, so the parts that matter are set alone
@@ -98,9 +103,14 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model, proces
             model.gradient_checkpointing_enable()
             model.model.language_model.train()
             model.model.vision_tower.train()
+            assert model.model.language_model.gradient_checkpointing or any(
+                getattr(layer, "gradient_checkpointing", False) for layer in model.model.language_model.layers
+            )
         loss = model(**inputs, use_cache=False).loss
         loss.backward()
+        losses.append(loss.item())
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
@@ -149,8 +159,10 @@ def test_bfloat16_stays_within_its_error(model, processor):
     assert 0 < error < 0.05
 
 
-@pytest.mark.parametrize("model_type", ["qwen2", "mistral"])
-def test_other_language_models_fit(processor, model_type):
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("model_type", ["qwen2", "mistral", "gpt2"])
+def test_other_language_models_fit(processor, model_type, tied):
+    """GPT-2 calls its embeddings wte; tying them to the head once knew LLaMA's name only."""
     text = {
         "model_type": model_type,
         "hidden_size": 32,
@@ -160,10 +172,16 @@ def test_other_language_models_fit(processor, model_type):
         "num_key_value_heads": 2,
         "vocab_size": 512,
         "pad_token_id": 0,
+        "tie_word_embeddings": tied,
     }
-    model = tiny_model(processor, text_config=text)
-    batch = model.generate(**mixed_batch(processor), max_new_tokens=3, do_sample=False, pad_token_id=0)
-    assert batch.shape[0] == 5
+    model = tiny_model(processor, text_config=text, tie_word_embeddings=tied)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+    batch = mixed_batch(processor)
+    batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)  # GPT-2's positions are absolute
+    together = logits_of(model, batch)[:, -1]
+    for row, (conversation, options) in zip(together, CONVERSATIONS.values(), strict=True):
+        alone = logits_of(model, encode(processor, conversation, **options))[0, -1]
+        torch.testing.assert_close(row, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_clip_tower_fits_without_its_class_token(processor):
@@ -177,7 +195,33 @@ def test_clip_tower_fits_without_its_class_token(processor):
         "patch_size": 7,
     }
     model = tiny_model(processor, vision_config=vision, vision_feature_select_strategy="default")
-    assert model.get_image_features(torch.randn(2, 3, 28, 28)).shape == (2, 4, 32)
+    pixels = torch.randn(2, 3, 28, 28)
+    with torch.no_grad():
+        features = model.model.encode_pixels(pixels)
+        # A second way to layer -2: the whole tower, which keeps every layer.
+        whole = AutoModel.from_config(model.config.vision_config).eval()
+        whole.load_state_dict(model.model.vision_tower.state_dict(), strict=False)
+        expected = whole(pixel_values=pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", ["vit", "dinov2_with_registers"])
+def test_towers_with_pooling_and_registers_fit(processor, model_type):
+    vision = {
+        "model_type": model_type,
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 28,
+        "patch_size": 7,
+    }
+    model = tiny_model(processor, vision_config=vision, vision_feature_select_strategy="default")
+    inputs = mixed_batch(processor)
+    assert model.model.encode_pixels(inputs["pixel_values"]).shape[1:] == (16, 32)
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    unused = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert [name for name in unused if "mask_token" not in name] == []
 
 
 def test_frozen_change_extraction_keeps_its_statistics(model):
@@ -199,6 +243,39 @@ def test_missing_features_are_told_with_both_numbers(model, processor):
     inputs["pixel_values"] = inputs["pixel_values"].repeat(2, 1, 1, 1)
     with pytest.raises(ValueError, match=r"image_features has 2 x 4 = 8 features, the text has 4 placeholders"):
         model(**inputs)
+    with pytest.raises(ValueError, match=r"Image features and image tokens do not match"):
+        model.generate(**inputs, max_new_tokens=2, num_beams=2)  # once a RuntimeError about split sizes
+
+
+def test_kinds_are_told_apart_and_forgotten_pictures_are_told(model, processor):
+    inputs = encode(processor, user(picture(1), picture(2), "a"))
+    with pytest.raises(ValueError, match=r"Change features and change tokens.*0 features, the text has 4 placehold"):
+        model.generate(inputs["input_ids"], max_new_tokens=2)
+    inputs = mixed_batch(processor)
+    del inputs["pixel_values_videos"]
+    with pytest.raises(ValueError, match="Video features and video tokens do not match"):
+        model(**inputs)
+
+
+def test_quantised_linear_weights_do_not_quantise_the_pixels(model, processor):
+    """With 4 or 8 bits the storage type of a linear weight is an integer."""
+    pixels = torch.randn(2, 3, 28, 28)
+    with torch.no_grad():
+        expected = model.model.encode_pixels(pixels)
+        model.model.multi_modal_projector.linear_1.weight = torch.nn.Parameter(
+            torch.zeros(32, 128, dtype=torch.uint8), requires_grad=False
+        )
+        assert torch.equal(model.model.encode_pixels(pixels), expected)
+
+
+def test_code_is_beside_the_weights_before_they_are_uploaded(model, tmp_path, monkeypatch):
+    """`push_to_hub=True` uploads at the end of the call; the pipelines' file was once copied after it."""
+    seen = []
+    monkeypatch.setattr(model, "_upload_modified_files", lambda folder, *a, **k: seen.append(os.listdir(folder)))
+    hub = SimpleNamespace(create_repo=lambda *a, **k: SimpleNamespace(repo_id="a/b"))
+    monkeypatch.setattr("transformers.modeling_utils.hf_api", lambda *a, **k: hub)
+    model.save_pretrained(tmp_path / "unirs", push_to_hub=True)
+    assert "pipeline_unirs.py" in seen[0]
 
 
 def test_pairs_of_a_wrong_shape_are_refused(model):

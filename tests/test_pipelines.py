@@ -88,6 +88,7 @@ def test_clue_enters_the_prompt_and_that_of_an_input_goes_first(pipes):
         assert "Clue:" not in prompt(inputs)
         assert "Clue: a river ASSISTANT:" in prompt(inputs, clue="a river")
         assert "Clue: a lake ASSISTANT:" in prompt({**inputs, "clue": "a lake"}, clue="a river")
+        assert "Clue: a river ASSISTANT:" in prompt({**inputs, "clue": None}, clue="a river")  # a table's gap
 
 
 def test_change_map_comes_with_each_answer(pipes):
@@ -100,6 +101,13 @@ def test_change_map_comes_with_each_answer(pipes):
         np.testing.assert_allclose(found["change_map"], expected, atol=1e-5)
     same = pipe(picture(1), picture(1), change_map=True, max_new_tokens=2)["change_map"]
     np.testing.assert_allclose(same, 0, atol=1e-5)
+
+
+def test_options_of_one_pipeline_are_refused_by_the_others(pipes):
+    with pytest.raises(TypeError, match="change_map"):
+        pipes["rs-visual-question-answering"](INPUTS["rs-visual-question-answering"][0], change_map=True)
+    with pytest.raises(TypeError, match="num_frames"):
+        pipes["change-captioning"](INPUTS["change-captioning"][0], num_frames=3)
 
 
 def test_num_frames_sets_the_frames_of_a_clip(pipes):

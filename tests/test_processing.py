@@ -1,5 +1,6 @@
 """Markers, messages, pictures and clips through the processor."""
 
+import base64
 import io
 
 import numpy as np
@@ -232,12 +233,7 @@ def test_every_form_of_a_picture_gives_the_same_pixels(processor, tmp_path):
     for form in forms:
         assert torch.equal(processor.image_processor(form, return_tensors="pt")["pixel_values"], expected)
         assert torch.equal(
-            encode(
-                processor,
-                user(picture(0), "a")
-                if form is None
-                else [{"role": "user", "content": [{"type": "image", "image": form}]}],
-            )["pixel_values"],
+            encode(processor, [{"role": "user", "content": [{"type": "image", "image": form}]}])["pixel_values"],
             expected,
         )
 
@@ -296,3 +292,39 @@ def test_saved_processor_prepares_the_same(processor, tmp_path):
     for content in ([picture(1, 40, 20), "a <image>"], [picture(1), picture(2)], [[picture(3)] * 5]):
         one, other = encode(processor, user(*content)), encode(loaded, user(*content))
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_long_strip_is_padded_without_filling_the_memory(processor):
+    """A picture of 60,000 x 1 once asked for a square of 14 GB."""
+    strip = np.random.default_rng(0).integers(0, 256, (1, 60_000), np.uint8)
+    pixels = processor.image_processor(Image.fromarray(strip), return_tensors="pt")["pixel_values"]
+    assert pixels.abs().max() < 0.02  # a hair on the mean colour
+
+
+def test_typed_marker_in_a_finished_prompt_is_told_as_such(processor):
+    with pytest.raises(ValueError, match=r"4 visual|1 visual placeholders and its pictures need 0.*escape"):
+        processor(text="<Frame 1> hello")
+
+
+def test_bare_base64_is_no_path(processor):
+    buffer = io.BytesIO()
+    picture(1).save(buffer, "PNG")
+    item = {"type": "image", "base64": base64.b64encode(buffer.getvalue()).decode()}
+    found = encode(processor, [{"role": "user", "content": [item]}])["pixel_values"]
+    assert torch.equal(found, encode(processor, user(picture(1)))["pixel_values"])
+
+
+def test_no_frames_are_refused_and_not_taken_for_the_default(processor):
+    with pytest.raises(ValueError, match="num_frames is 0"):
+        processor(text="<video>", videos=[[picture(1)]], num_frames=0)
+
+
+def test_clip_without_text_is_one_clip(processor):
+    frames = [picture(seed) for seed in range(3)]
+    alone = processor(videos=frames, return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(alone, processor(text="<video>", videos=frames, return_tensors="pt")["pixel_values_videos"])
+
+
+def test_unknown_option_of_the_video_processor_is_refused(processor):
+    with pytest.raises(TypeError, match="no option frame_count"):
+        processor.video_processor([[picture(1)]], frame_count=3)

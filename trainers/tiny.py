@@ -1,4 +1,4 @@
-"""Trains `unirs-tiny`, the checkpoint inside the package: about 50 minutes on two CPU cores.
+"""Trains `unirs-tiny`, the checkpoint inside the package: about an hour on two CPU cores.
 
     python -m unirs.trainers.tiny --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -28,14 +27,13 @@ from trl import SFTConfig, SFTTrainer
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
-from .scene_tasks import CLIP_CLASSES, single_questions
-from .scenes import LAND_CLASSES
-from .tiny_data import FRAMES, GRID, SIZE, load_scenes, make_scenes
+from ..processing.tokenizer import MARKERS
+from .tiny_data import FRAMES, GRID, REAL_CLASSES, SIZE, load_scenes, make_scenes
+from .tiny_patches import pixels, pretrain_patches
 
 COUNTS = {"single": 9000, "pair": 6000, "video": 2500}
 PATCH = SIZE // GRID
 VOCABULARY = 1472
-REAL_CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(REAL_CLASSES)}."
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 CLIP_QUESTIONS = (
@@ -61,7 +59,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     specials = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = [chr(code) for code in range(33, 127)]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 66, special_tokens=specials, initial_alphabet=letters, show_progress=False
+        vocab_size=VOCABULARY - len(MARKERS), special_tokens=specials, initial_alphabet=letters, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
     # The trainer made the byte pieces special; as ordinary vocabulary they only serve the byte fallback.
@@ -129,9 +127,15 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
 
 # -- data ------------------------------------------------------------------------------------------------------------
 def load_real(folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """RSSCN7 pictures `(n, SIZE, SIZE, 3)` and class numbers; empty where the folder is not there."""
-    if folder is None or not folder.is_dir():
+    """Pictures of one split of RSSCN7 `(n, SIZE, SIZE, 3)` and their class numbers; none without a folder.
+
+    RSSCN7 (Zou et al., 2015): 2,800 scenes of 400x400 pixels from Google Earth at four scales, seven classes. A split
+    is a folder of JPEG files for each class: grass, field, industry, river-lake, forest, residential, parking.
+    """
+    if folder is None:
         return np.zeros((0, SIZE, SIZE, 3), np.uint8), np.zeros(0, np.int64)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give --real the folder of RSSCN7 that holds train/")
     pictures, labels = [], []
     for name in sorted(one.name for one in folder.iterdir() if one.is_dir()):
         for path in sorted((folder / name).glob("*.jpg")):
@@ -199,12 +203,6 @@ class Mixture:
         return turns([{"type": "image", "image": pictures[0]}], pairs, clue)
 
 
-def flip(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the eight ways to lay a square picture; seen from above, all are as good."""
-    picture = np.rot90(picture, int(rng.integers(4)))
-    return np.ascontiguousarray(picture[:, ::-1] if rng.random() < 0.5 else picture)
-
-
 def turns(visuals: list[dict], pairs: list[tuple[str, str]], clue: str = "") -> list[dict]:
     """A conversation: pictures and clue in its first turn, then question and answer by turns."""
     messages: list[dict] = []
@@ -214,79 +212,6 @@ def turns(visuals: list[dict], pairs: list[tuple[str, str]], clue: str = "") -> 
             content = [*visuals, *content, *([{"type": "clue", "text": clue}] if clue else [])]
         messages += [{"role": "user", "content": content}, {"role": "assistant", "content": str(answer)}]
     return messages
-
-
-# -- stage 1: patches ------------------------------------------------------------------------------------------------
-def pixels(pictures: np.ndarray) -> torch.Tensor:
-    """`(..., H, W, 3)` bytes to `(..., 3, H, W)` in -1..1, as the image processor does for square pictures."""
-    return torch.from_numpy(pictures).movedim(-1, -3).float() / 127.5 - 1
-
-
-def movers(words: list[dict]) -> torch.Tensor:
-    """Whether single scenes hold vehicles and boats, which land cover does not show: `(samples, 2)`."""
-    plans = [single_questions(word["seed"])[0] for word in words]
-    return torch.tensor([[plan.vehicles > 0, plan.boats > 0] for plan in plans]).float()
-
-
-def pretrain_patches(model: UniRSForConditionalGeneration, mixture: Mixture, minutes: float, seed: int) -> None:
-    """Tower and Change Extraction learn land cover and change patch by patch, with heads that are thrown away."""
-    base, rng = model.model, np.random.default_rng(seed)
-    dim = model.config.vision_config.hidden_size
-    sizes = {"land": len(LAND_CLASSES), "movers": 2, "change": 1, "real": len(REAL_CLASSES), "clip": len(CLIP_CLASSES)}
-    heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in sizes.items()})
-    weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.05)
-    singles, pairs, clips = (mixture.scenes[task][0] for task in ("single", "pair", "video"))
-    mover_truth = movers(mixture.scenes["single"][1])
-    clip_truth = torch.tensor([CLIP_CLASSES.index(word["label"]) for word in mixture.scenes["video"][1]])
-    started, step = time.time(), 0
-    model.train()
-    while (passed := (time.time() - started) / 60) < minutes:
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 50) * max(0.03, 1 - passed / minutes)
-        # 1. a batch of every kind, all through the tower at once
-        one = rng.integers(len(singles["pictures"]), size=24)
-        two = rng.integers(len(pairs["pictures"]), size=16)
-        clip = rng.integers(len(clips["pictures"]), size=6)
-        real = rng.integers(len(mixture.real_labels), size=16 if len(mixture.real_labels) else 0)
-        parts = [
-            pixels(singles["pictures"][one, 0]),
-            pixels(pairs["pictures"][two]).flatten(0, 1),
-            pixels(clips["pictures"][clip]).flatten(0, 1),
-            *([pixels(np.stack([flip(mixture.real_pictures[row], rng) for row in real]))] if len(real) else []),
-        ]
-        features = base.encode_pixels(torch.cat(parts)).split([len(part) for part in parts])  # (n, patches, dim) each
-        dates = features[1].unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
-        similarity = base.change_extraction.similarity(dates)  # (pairs, patches)
-        # 2. what each head should have said
-        shares = np.concatenate([singles["land"][one, 0], pairs["land"][two].reshape(-1, *pairs["land"].shape[2:])])
-        land_truth = torch.from_numpy(shares).float().transpose(1, 2)  # (pictures, patches, classes)
-        change_truth = torch.from_numpy(pairs["change"][two]).float()  # (pairs, patches)
-        land = heads["land"](torch.cat(features[:2]))
-        changed = heads["change"](base.change_extraction(dates))[..., 0]
-        moving = heads["movers"](features[0]).amax(1)  # one patch with a boat is enough
-        losses = {
-            "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
-            "movers": 0.5 * F.binary_cross_entropy_with_logits(moving, mover_truth[one]),
-            "change": F.binary_cross_entropy_with_logits(
-                changed, (change_truth > 0.1).float(), pos_weight=torch.tensor(3.0)
-            ),
-            # The same cosine is the change map: same land should look alike at both dates, changed land should not.
-            "map": F.mse_loss(similarity, 1 - (change_truth * 2).clamp(0, 1)),
-            "clip": 0.3
-            * F.cross_entropy(heads["clip"](features[2].mean(1)), clip_truth[clip].repeat_interleave(FRAMES)),
-        }
-        if len(real):
-            truth = torch.from_numpy(mixture.real_labels[real])
-            losses["real"] = 0.3 * F.cross_entropy(heads["real"](features[3].mean(1)), truth)
-        # 3. one step
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        step += 1
-        if step % 20 == 0:
-            shown = {name: round(loss.item(), 4) for name, loss in losses.items()}
-            print(f"stage 1 {passed:.1f} min, step {step}", shown, flush=True)
 
 
 # -- stage 2: words --------------------------------------------------------------------------------------------------
@@ -391,8 +316,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenes", type=Path, default=Path("runs/scenes/train"))
     parser.add_argument("--real", type=Path, default=None, help="RSSCN7 with train/ and test/")
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
-    parser.add_argument("--minutes-stage-1", type=float, default=20)
-    parser.add_argument("--steps", type=int, default=1100)
+    parser.add_argument("--steps-stage-1", type=int, default=670)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--stage-1", type=Path, default=None, help="take the tower of this folder, without stage 1")
@@ -411,12 +336,16 @@ def main() -> None:
     if args.stage_1:
         model = UniRSForConditionalGeneration.from_pretrained(args.stage_1, dtype=torch.float32)
     else:
-        pretrain_patches(model, mixture, args.minutes_stage_1, args.seed)
+        pretrain_patches(model, mixture, args.steps_stage_1, args.seed)
         model.save_pretrained(args.output / "stage-1")
     log = tune(model, processor, mixture, args)
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
-    record = {"seed": args.seed, "minutes": round((time.time() - started) / 60, 1), "log": log}
+    record = {
+        "arguments": {name: str(value) for name, value in vars(args).items()},
+        "minutes": round((time.time() - started) / 60, 1),
+        "log": log,
+    }
     (args.output / "training.json").write_text(json.dumps(record, indent=1))
 
 

@@ -14,6 +14,8 @@ from .scenes import LAND_CLASSES
 SIZE = 144  # pixels
 GRID = 9  # patches of 16 pixels
 FRAMES = 4
+# RSSCN7's, in the order of `real_class` in tiny.py.
+REAL_CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
 SAMPLERS = {"single": single_sample, "pair": pair_sample, "video": clip_sample}
 
 
@@ -26,7 +28,7 @@ def patch_shares(values: np.ndarray) -> np.ndarray:
 def make_shard(job: tuple[str, str, int, int]) -> str:
     """Writes `(folder, task, first seed, count)` as an npz of pictures and patch labels, and a JSON of words."""
     folder, task, first, count = job
-    path = Path(folder) / f"{task}-{first:08d}"
+    path = Path(folder) / f"{task}-{SIZE}-{FRAMES}-{first:08d}-{count}"
     if path.with_suffix(".json").exists():
         return str(path)
     pictures, labels, changes, words = [], [], [], []
@@ -61,7 +63,10 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
 
 
 def make_scenes(folder: Path, counts: dict[str, int], first_seed: int, shard: int = 250, processes: int = 2) -> None:
-    """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept."""
+    """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept.
+
+    Empty the folder when the generator changes: file names tell sizes and seeds only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         (str(folder), task, first_seed + start, min(shard, count - start))
@@ -75,7 +80,7 @@ def make_scenes(folder: Path, counts: dict[str, int], first_seed: int, shard: in
 
 def load_scenes(folder: Path, task: str) -> tuple[dict[str, np.ndarray], list[dict]]:
     """All shards of a task: arrays stacked along the samples, and the words of each sample."""
-    paths = sorted(folder.glob(f"{task}-*.json"))
+    paths = sorted(folder.glob(f"{task}-{SIZE}-{FRAMES}-*.json"))
     if not paths:
         raise FileNotFoundError(f"no {task} scenes in {folder}; make them with make_scenes first")
     shards = [np.load(path.with_suffix(".npz"), allow_pickle=False) for path in paths]

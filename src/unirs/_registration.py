@@ -2,7 +2,6 @@
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -51,15 +50,21 @@ def register() -> None:
 
 
 class _AfterTransformers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets the first import of transformers pass, then registers. `unirs --help` must not wait for torch."""
+    """Lets the first import of transformers pass, then registers. `unirs --help` must not wait for torch.
+
+    Others only probe for transformers (`importlib.util.find_spec`), so the hook stays until it is really imported.
+    """
+
+    loader: importlib.abc.Loader
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != "transformers":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
         self.loader = spec.loader
@@ -70,6 +75,11 @@ class _AfterTransformers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         self.loader.exec_module(module)
         register()
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,15 +95,22 @@ def load_pipeline(task: str, model: str | None) -> Pipeline:
         import transformers
         from huggingface_hub.utils import disable_progress_bars
         from safetensors import SafetensorError
+        from transformers import AutoModelForImageTextToText, AutoProcessor
 
         warnings.simplefilter("ignore")
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         disable_progress_bars()
         try:
-            return transformers.pipeline(task, model=name, trust_remote_code=False)
+            network, loading = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True)
+            processor = AutoProcessor.from_pretrained(name)
         except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
             raise InputError(f"{model or name} cannot be loaded as a UniRS model: {reason_of(error)}") from error
+        # transformers fills gaps with random weights and only says so in its log.
+        gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
+        if gaps:
+            raise InputError(f"{model or name} lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
+        return transformers.pipeline(task, model=network, processor=processor)
 
 
 def reason_of(error: Exception) -> str:
@@ -120,10 +127,21 @@ def same_model(task: str, pipe: Pipeline) -> Pipeline:
     return transformers.pipeline(task, model=pipe.model, processor=pipe.processor)
 
 
+def read(load: Callable[..., Any], *source: Any) -> Any:
+    """Reads a picture or a clip; a bad file is the user's to mend."""
+    try:
+        return load(*source)
+    except ValueError as error:  # VisualInputError
+        raise InputError(str(error)) from error
+
+
 def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
     """Asks, with a spinner while the model looks."""
     with busy("Looking"):
-        return pipe(*inputs, **options)
+        try:
+            return pipe(*inputs, **options)
+        except ValueError as error:  # the processor's and the model's word for input that does not fit
+            raise InputError(str(error)) from error
 
 
 def say(task: str, answer: str, model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
@@ -147,7 +165,7 @@ def ask(
     check_given([image], model)
     from unirs.processing import load_image
 
-    picture = load_image(image)  # before the model: a bad file is told at once
+    picture = read(load_image, image)  # before the model: a bad file is told at once
     pipe = load_pipeline("rs-visual-question-answering", model)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say("ask", found["answer"], model, [image], as_json, question=question)
@@ -170,7 +188,7 @@ def change(
         check_heatmap(heatmap, (before, after))
     from unirs.processing import load_image
 
-    pictures = [load_image(before), load_image(after)]
+    pictures = [read(load_image, before), read(load_image, after)]
     pipe = load_pipeline("change-captioning", model)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
@@ -204,14 +222,13 @@ def video(
     if len(clip) > 1 and instruction is None and not looks_like_a_file(clip[-1]):
         *clip, instruction = clip
     check_given(clip, model)
-    from unirs.processing import load_image, load_video
+    from unirs.processing import load_video
 
-    # Read twice, here a frame and later all: a bad file is told before the model is loaded.
-    frames = [load_image(one) for one in clip] if len(clip) > 1 else load_video(clip[0], num_frames or 8)
+    source = clip if len(clip) > 1 else clip[0]
+    read(load_video, source, 1)  # a bad file is told before the model is loaded
     pipe = load_pipeline("video-scene-classification", model)
     taken = num_frames or pipe.processor.num_frames
-    if len(clip) == 1 and len(frames) != taken:
-        frames = load_video(clip[0], taken)
+    frames = read(load_video, source, taken)
     found = run(pipe, frames, instruction, num_frames=taken, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say(
         "video",
@@ -220,7 +237,7 @@ def video(
         clip,
         as_json,
         instruction=instruction,
-        frames=min(len(frames), taken),
+        frames=len(frames),
     )
 
 
@@ -320,7 +337,7 @@ def main() -> None:
     """Exit 0 = done, 2 = bad input with one line that says why."""
     try:
         app()
-    except (InputError, ValueError, OSError) as error:  # VisualInputError is a ValueError
+    except (InputError, OSError) as error:  # whatever else is a fault of ours and shows its traceback
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"unirs: {reason}", file=sys.stderr)
         sys.exit(2)

@@ -44,7 +44,7 @@ class UniRSModelTester:
         return config, inputs
 
 
-FEATURES = "INTERFACE.md fixes that get_image_features and get_video_features return a tensor (n, 196, dim)"
+FEATURES = "the public get_image_features and get_video_features return a tensor (n, 196, dim)"
 
 
 class UniRSModelTest(ModelTesterMixin, unittest.TestCase):

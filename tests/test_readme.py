@@ -1,0 +1,63 @@
+"""What the README tells a newcomer to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.tiny import picture
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PICTURES = ("scene.png", "before.png", "after.png", "2019.png", "2020.png", "2021.png")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with the files that the README speaks of."""
+    for seed, name in enumerate(PICTURES):
+        picture(seed, 40, 40).save(tmp_path / name)
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for seed in range(10):
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture(seed, 64, 64)), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python_blocks_run_in_order(workplace, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)  # our own README
+    assert len(capsys.readouterr().out.splitlines()) == 4  # one line for each print
+
+
+def test_commands_run(workplace):
+    commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["ask", "change", "video"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=workplace
+        )
+        assert (done.returncode, bool(done.stdout.strip())) == (0, True), done.stderr
+    assert (workplace / "change.png").stat().st_size > 0
+
+
+def test_linked_files_and_the_files_of_the_tree_are_there():
+    root = Path(__file__).parents[1]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (root / link).exists()] == []
+    named = re.findall(r"^  (\w+\.py)", README, re.MULTILINE)
+    assert len(named) > 15
+    assert set(named) <= {path.name for path in root.glob("*/*.py")}
+    folders = ("modeling_unirs", "processing", "hub")
+    assert {path.name for folder in folders for path in (root / folder).glob("*.py")} - set(named) == {"__init__.py"}
