@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor
+from transformers import AutoProcessor, ProcessorMixin
 from unirs.processing import UniRSImageProcessor, prepare_tokenizer
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES, FRAME_MARKERS
 
@@ -306,6 +306,10 @@ def test_typed_marker_in_a_finished_prompt_is_told_as_such(processor):
         processor(text="<Frame 1> hello")
 
 
+@pytest.mark.skipif(
+    not hasattr(ProcessorMixin, "_multimodal_inputs_from_conversations"),
+    reason="transformers 5.17 hands bare base64 over without the name of its field; a data: URI works",
+)
 def test_bare_base64_is_no_path(processor):
     buffer = io.BytesIO()
     picture(1).save(buffer, "PNG")

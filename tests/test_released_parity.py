@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from unirs.hub.released_names import PROJECTOR_NAMES, rename
 from unirs.modeling_unirs.change_extraction_unirs import ChangeExtraction
 from unirs.modeling_unirs.projector_unirs import DownsampleProjector
 from unirs.processing import UniRSImageProcessor
 
 from tests.conftest import REFERENCE
-from tests.released import PROJECTOR_NAMES, below, change_state, load_released, rename
+from tests.released import below, change_state, load_released
 
 pytestmark = pytest.mark.reference
 
@@ -23,8 +24,8 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module", params=["unirs", "vila15_base"])
-def released(request):
-    return request.param, *load_released(REFERENCE / "vlm" / request.param)
+def released(request, tmp_path_factory):
+    return request.param, *load_released(REFERENCE / "vlm" / request.param, tmp_path_factory.mktemp("w") / "unirs")
 
 
 @pytest.mark.parametrize("name", ["n0_9x9", "n0_27x27", "n1_9x9"])
@@ -204,8 +205,8 @@ def content(kind: str, text: str) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def released_processor():
-    return load_released(REFERENCE / "vlm" / "unirs")[1]
+def released_processor(tmp_path_factory):
+    return load_released(REFERENCE / "vlm" / "unirs", tmp_path_factory.mktemp("w") / "unirs")[1]
 
 
 @pytest.mark.parametrize("kind", ["single", "pair", "video", "two_turns"])

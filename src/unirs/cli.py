@@ -7,12 +7,14 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .cli_weights import convert
+from .terminal import InputError, Json, busy
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -24,8 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command()(convert)
+
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
@@ -36,23 +39,6 @@ FILE_ENDINGS = {
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2"),
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".wmv", ".ogv", ".mpg", ".mpeg"),
 }
-
-
-class InputError(Exception):
-    """What the user gave cannot be used; the message is the one line that is shown."""
-
-
-@contextmanager
-def busy(message: str) -> Iterator[None]:
-    """A spinner on the terminal's error stream, so that answers can be piped."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        progress.add_task(message, total=None)
-        yield
 
 
 def find_model(model: str | None) -> str:

@@ -1,0 +1,232 @@
+"""Weights of others become a UniRS folder: every tensor used or named, every parameter filled or named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+from transformers import GenerationConfig
+from transformers.dynamic_module_utils import custom_object_save
+
+from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
+from .released_names import CHANGE, LANGUAGE, PROJECTOR, reason_to_leave_out
+from .sources import Source, open_source, read_change_extraction
+from .weight_files import DTYPES, Weight, WeightError, of_tensor, weight_files, write_weights
+
+RECORD = "conversion.json"
+LONGEST_ANSWER = 256  # tokens, where the caller says nothing
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `convert` did; saved as `conversion.json`."""
+
+    source_format: str
+    sources: dict[str, str]  # file: SHA-256
+    used: int
+    left_out: dict[str, str]  # tensor of the source: why
+    fresh: list[str]  # parameters that the source does not have, newly initialised
+    parameters: int
+    date: str
+    versions: dict[str, str]
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    language_model: str | Path | None = None,
+    change_extraction: str | Path | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Makes a UniRS folder from weights in another layout, tensor by tensor.
+
+    Args:
+        source: A VILA-1.5 folder, a folder of the released UniRS code, a SigLIP folder (with `language_model`), or a
+            UniRS folder (with `change_extraction`).
+        target: Folder to make. It appears when it is complete, or not at all.
+        language_model: Folder of a causal language model, where `source` is a vision tower alone.
+        change_extraction: File or folder of a trained Change Extraction to put in, in our names or the released ones.
+        seed: Of whatever the source lacks and is newly initialised.
+        progress: Is told bytes written and bytes in all.
+
+    Raises:
+        WeightError: The source is incomplete, damaged or of another kind; the message lists what does not fit.
+    """
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WeightError(f"{target}: is there already; give another name or remove it")
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise WeightError(f"{target}: the folder {parent} does not exist")
+    opened = open_source(source, Path(language_model).expanduser() if language_model else None)
+    grafted = Path(change_extraction).expanduser() if change_extraction else None
+    with torch.device("meta"):
+        model = UniRSForConditionalGeneration(opened.config)
+    weights, left_out, fresh = fill(model, opened, grafted, seed)
+    model.config.dtype = language_dtype(weights)
+
+    needed = sum(weight.size for weight in weights.values())
+    if (free := shutil.disk_usage(parent).free) < needed:
+        raise WeightError(f"{target}: needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left")
+    partial = parent / f".{target.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir()
+        files = opened.files + (weight_files(grafted) if grafted else [])
+        with ThreadPoolExecutor(1) as pool:  # hashing runs beside copying
+            hashes = pool.submit(lambda: {str(file): sha256(file) for file in files})
+            done = 0
+
+            def tick(count: int) -> None:
+                nonlocal done
+                done += count
+                progress(done, needed)
+
+            write_weights(partial, weights, tick=tick)
+            write_rest(partial, opened, model)
+            report = Report(
+                source_format=opened.kind,
+                sources=hashes.result(),
+                used=len(weights) - sum(name in weights for name in fresh),
+                left_out=left_out,
+                fresh=fresh,
+                parameters=sum(math.prod(weight.shape) for weight in weights.values()),
+                date=datetime.now(UTC).isoformat(timespec="seconds"),
+                versions={"transformers": transformers.__version__, "torch": torch.__version__},
+            )
+        (partial / RECORD).write_text(json.dumps(asdict(report), indent=2) + "\n")
+        if target.exists():
+            target.rmdir()  # it is empty
+        partial.rename(target)
+    except OSError as error:
+        raise WeightError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+# -- filling ---------------------------------------------------------------------------------------------------------
+def fill(
+    model: UniRSForConditionalGeneration, source: Source, grafted: Path | None, seed: int
+) -> tuple[dict[str, Weight], dict[str, str], list[str]]:
+    """Weights by our names, tensors of the source left out with the reason, parameters that are fresh.
+
+    Raises:
+        WeightError: With the list of what has no place, fits no shape, or is missing.
+    """
+    if source.kind == "UniRS" and grafted is None:
+        raise WeightError("the source is a UniRS folder already; give a Change Extraction to put in, or publish it")
+    tied = bool(source.config.tie_word_embeddings)
+    expected = {
+        name: of_tensor(tensor)
+        for name, tensor in model.state_dict().items()
+        if not (tied and name == "lm_head.weight")
+    }
+    weights: dict[str, Weight] = {}
+    left_out: dict[str, str] = {}
+    wrong: list[str] = []
+    for key, weight in source.found.items():
+        name = source.place(key)
+        if name in weights:
+            wrong.append(f"{key} is there twice")
+        elif grafted is not None and name is not None and name.startswith(CHANGE):
+            left_out[key] = f"replaced by {grafted.name}"
+        elif name is not None and name in expected:
+            weights[name] = weight
+        elif reason := reason_to_leave_out(key, name, expected, tied):
+            left_out[key] = reason
+        else:
+            wrong.append(f"{key} has no place")
+    if grafted is not None:
+        trained = read_change_extraction(grafted)
+        weights |= trained
+        wrong += [f"{grafted.name}: {name} has no place" for name in trained if name not in expected]
+
+    fresh = pad_vocabulary(weights, source.config.text_config.vocab_size)
+    missing = [name for name in expected if name not in weights]
+    for module, prefix in ((model.model.change_extraction, CHANGE), (model.model.multi_modal_projector, PROJECTOR)):
+        own = [name for name in expected if name.startswith(prefix)]
+        if set(own) <= set(missing):
+            dtype = language_dtype(weights)
+            for name, tensor in fresh_module(model, module, seed).items():
+                weights[prefix + name] = of_tensor(tensor.to(dtype) if tensor.is_floating_point() else tensor)
+            fresh += own
+    wrong += [f"{name} is missing" for name in expected if name not in weights]
+    wrong += [
+        f"{name} has the shape {list(weight.shape)}, not {list(expected[name].shape)}"
+        for name, weight in weights.items()
+        if name in expected and weight.shape != expected[name].shape
+    ]
+    if wrong:
+        raise WeightError(
+            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:20])}{' ...' if len(wrong) > 20 else ''}"
+        )
+    return {name: weights[name] for name in expected}, left_out, fresh
+
+
+def language_dtype(weights: dict[str, Weight]) -> torch.dtype:
+    """The type that the language model is stored in; the configuration names it and fresh weights get it."""
+    return next((DTYPES[weight.dtype] for name, weight in weights.items() if name.startswith(LANGUAGE)), torch.float32)
+
+
+def pad_vocabulary(weights: dict[str, Weight], rows: int) -> list[str]:
+    """Rows for the markers, up to a multiple of 64: the mean of the others, so that none stands out."""
+    fresh = []
+    for name in (f"{LANGUAGE}embed_tokens.weight", "lm_head.weight"):
+        weight = weights.get(name)
+        if weight is not None and weight.shape[0] < rows:
+            mean = weight.load().float().mean(0, keepdim=True)
+            weights[name] = weight.with_rows(mean.expand(rows - weight.shape[0], -1))
+            fresh.append(f"{name}[{weight.shape[0]}:{rows}]")
+    return fresh
+
+
+def fresh_module(model: UniRSForConditionalGeneration, module: nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """A module of the model on the meta device, initialised as transformers would, in memory."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module.to_empty(device="cpu")
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.reset_running_stats()
+        module.apply(model._init_weights)
+    return module.state_dict()
+
+
+# -- what stands beside the weights ----------------------------------------------------------------------------------
+def write_rest(folder: Path, source: Source, model: UniRSForConditionalGeneration) -> None:
+    """Configuration, code, processor and generation settings, as `save_pretrained` writes them."""
+    model.config.architectures = [type(model).__name__]
+    custom_object_save(model, folder, config=model.config)
+    model.config.save_pretrained(folder)
+    for file in model.companion_files:
+        shutil.copy(file, folder)
+    source.processor.save_pretrained(folder)
+    tokenizer = source.processor.tokenizer
+    config = model.config
+    # No marker and no row of padding may ever be said.
+    silent = {config.image_token_id, config.change_token_id, *config.frame_token_ids}
+    silent |= set(range(len(tokenizer), config.text_config.vocab_size))
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=source.generation.get("eos_token_id", tokenizer.eos_token_id),
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=LONGEST_ANSWER,
+        suppress_tokens=sorted(silent),
+    ).save_pretrained(folder)
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
