@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -18,10 +17,12 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.dynamic_module_utils import custom_object_save
 
+from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from .released_names import CHANGE, LANGUAGE, PROJECTOR, reason_to_leave_out
-from .sources import Source, open_source, read_change_extraction
+from .sources import UNIRS, Source, open_source, read_change_extraction
 from .weight_files import DTYPES, Weight, WeightError, of_tensor, weight_files, write_weights
+from .whole_folder import check_free, counting, sha256, whole_folder
 
 RECORD = "conversion.json"
 LONGEST_ANSWER = 256  # tokens, where the caller says nothing
@@ -64,55 +65,34 @@ def convert(
         WeightError: The source is incomplete, damaged or of another kind; the message lists what does not fit.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise WeightError(f"{target}: is there already; give another name or remove it")
-    parent = target.absolute().parent
-    if not parent.is_dir():
-        raise WeightError(f"{target}: the folder {parent} does not exist")
+    check_free(target)
     opened = open_source(source, Path(language_model).expanduser() if language_model else None)
     grafted = Path(change_extraction).expanduser() if change_extraction else None
+    if opened.kind == UNIRS and grafted is None:
+        raise WeightError(f"{source}: is a UniRS folder already; give a Change Extraction to put in, or publish it")
     with torch.device("meta"):
         model = UniRSForConditionalGeneration(opened.config)
     weights, left_out, fresh = fill(model, opened, grafted, seed)
     model.config.dtype = language_dtype(weights)
 
     needed = sum(weight.size for weight in weights.values())
-    if (free := shutil.disk_usage(parent).free) < needed:
-        raise WeightError(f"{target}: needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left")
-    partial = parent / f".{target.name}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir()
-        files = opened.files + (weight_files(grafted) if grafted else [])
-        with ThreadPoolExecutor(1) as pool:  # hashing runs beside copying
-            hashes = pool.submit(lambda: {str(file): sha256(file) for file in files})
-            done = 0
-
-            def tick(count: int) -> None:
-                nonlocal done
-                done += count
-                progress(done, needed)
-
-            write_weights(partial, weights, tick=tick)
-            write_rest(partial, opened, model)
-            report = Report(
-                source_format=opened.kind,
-                sources=hashes.result(),
-                used=len(weights) - sum(name in weights for name in fresh),
-                left_out=left_out,
-                fresh=fresh,
-                parameters=sum(math.prod(weight.shape) for weight in weights.values()),
-                date=datetime.now(UTC).isoformat(timespec="seconds"),
-                versions={"transformers": transformers.__version__, "torch": torch.__version__},
-            )
+    files = opened.files + (weight_files(grafted) if grafted else [])
+    # Hashing runs beside copying.
+    with whole_folder(target, needed) as partial, ThreadPoolExecutor(1) as pool:
+        hashes = pool.submit(lambda: {str(file): sha256(file) for file in files})
+        write_weights(partial, weights, tick=counting(progress, needed))
+        write_rest(partial, opened, model)
+        report = Report(
+            source_format=opened.kind,
+            sources=hashes.result(),
+            used=len(weights) - sum(name in weights for name in fresh),
+            left_out=left_out,
+            fresh=fresh,
+            parameters=sum(math.prod(weight.shape) for weight in weights.values()),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={"transformers": transformers.__version__, "torch": torch.__version__},
+        )
         (partial / RECORD).write_text(json.dumps(asdict(report), indent=2) + "\n")
-        if target.exists():
-            target.rmdir()  # it is empty
-        partial.rename(target)
-    except OSError as error:
-        raise WeightError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return report
 
 
@@ -125,8 +105,6 @@ def fill(
     Raises:
         WeightError: With the list of what has no place, fits no shape, or is missing.
     """
-    if source.kind == "UniRS" and grafted is None:
-        raise WeightError("the source is a UniRS folder already; give a Change Extraction to put in, or publish it")
     tied = bool(source.config.tie_word_embeddings)
     expected = {
         name: of_tensor(tensor)
@@ -213,20 +191,21 @@ def write_rest(folder: Path, source: Source, model: UniRSForConditionalGeneratio
     for file in model.companion_files:
         shutil.copy(file, folder)
     source.processor.save_pretrained(folder)
+    generation_config(source, model.config).save_pretrained(folder)
+
+
+def generation_config(source: Source, config: UniRSConfig) -> GenerationConfig:
+    """Settings of `generate`: those of a UniRS folder as they are, else the language model's end and no markers."""
+    if source.kind == UNIRS and source.generation:
+        return GenerationConfig(**source.generation)
     tokenizer = source.processor.tokenizer
-    config = model.config
     # No marker and no row of padding may ever be said.
     silent = {config.image_token_id, config.change_token_id, *config.frame_token_ids}
     silent |= set(range(len(tokenizer), config.text_config.vocab_size))
-    GenerationConfig(
+    return GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=source.generation.get("eos_token_id", tokenizer.eos_token_id),
         pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=LONGEST_ANSWER,
         suppress_tokens=sorted(silent),
-    ).save_pretrained(folder)
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    )

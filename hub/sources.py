@@ -25,6 +25,8 @@ from .released_names import (
 )
 from .weight_files import Weight, WeightError, read_weights, weight_files
 
+UNIRS = "UniRS"
+
 
 @dataclass
 class Source:
@@ -124,7 +126,7 @@ def open_parts(vision: Path, language: Path) -> Source:
 
 def open_unirs(folder: Path) -> Source:
     return Source(
-        kind="UniRS",
+        kind=UNIRS,
         config=UniRSConfig.from_pretrained(folder),
         processor=UniRSProcessor.from_pretrained(folder),
         files=weight_files(folder),

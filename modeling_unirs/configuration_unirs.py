@@ -3,6 +3,13 @@
 import copy
 from typing import Any, ClassVar
 
+import transformers
+
+if int(transformers.__version__.partition(".")[0]) < 5:  # before an import fails with a riddle
+    raise ImportError(
+        f"UniRS needs transformers 5.17 or newer, and this is {transformers.__version__}: pip install -U transformers"
+    )
+
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 MAX_FRAMES = 64

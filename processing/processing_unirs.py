@@ -5,6 +5,13 @@ import re
 from bisect import bisect_left, bisect_right
 from typing import Any
 
+import transformers
+
+if int(transformers.__version__.partition(".")[0]) < 5:  # before an import fails with a riddle
+    raise ImportError(
+        f"UniRS needs transformers 5.17 or newer, and this is {transformers.__version__}: pip install -U transformers"
+    )
+
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
@@ -22,6 +29,7 @@ from .prompts_unirs import (
     MAX_FRAMES,
     VIDEO_MARKER,
 )
+from .video_loading_unirs import load_video  # noqa: F401 - transformers 4 copies only what is named in this file
 from .video_processing_unirs import UniRSVideoProcessor, UniRSVideosKwargs
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_weights import convert
+from .cli_weights import convert, publish
+from .model_source import find_model
 from .terminal import InputError, Json, busy
 
 if TYPE_CHECKING:
@@ -27,51 +27,18 @@ app = typer.Typer(
 )
 
 app.command()(convert)
+app.command()(publish)
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 CHANGED = 0.5  # map values above this count as changed in `changed_share`
 LONGEST_REASON = 300  # characters of another library's message that are worth showing
 FILE_ENDINGS = {
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2"),
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".wmv", ".ogv", ".mpg", ".mpeg"),
 }
-
-
-def find_model(model: str | None) -> str:
-    """Folder or hub id to load. What is plainly neither is told at once, not after minutes of asking the hub."""
-    import unirs
-
-    if model is None:
-        name = unirs.default_checkpoint()
-        if not os.path.isfile(os.path.join(name, "config.json")):
-            raise InputError(f"this installation has no embedded checkpoint at {name}; reinstall it or give --model")
-        return name
-    name = os.path.expanduser(model)
-    if os.path.isdir(name):
-        check_model_folder(Path(name))
-    elif os.path.exists(name):
-        raise InputError(f"--model {model}: is a file; give the folder that holds config.json")
-    elif not HUB_ID.fullmatch(name):
-        raise InputError(f"--model {model}: no such folder, and a hub id is written OWNER/NAME")
-    return name
-
-
-def check_model_folder(folder: Path) -> None:
-    """A folder of another model would load half-way and fail with a riddle."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise InputError(f"--model {folder}: holds no config.json; give the folder of a saved UniRS model")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # cut or no text at all
-        raise InputError(f"--model {folder}: its config.json is damaged ({error}); copy the folder again") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "unirs":
-        raise InputError(f"--model {folder}: is a model of type {kind}, not unirs")
 
 
 def load_pipeline(task: str, model: str | None) -> Pipeline:

@@ -29,8 +29,12 @@ def busy(message: str) -> Iterator[None]:
 
 
 @contextmanager
-def counted(message: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over bytes on the error stream; what it yields is told bytes done and bytes in all."""
+def counted(message: str, afterwards: str | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over bytes on the error stream; what it yields is told bytes done and bytes in all.
+
+    Args:
+        afterwards: What goes on once all bytes are done.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -39,4 +43,10 @@ def counted(message: str) -> Iterator[Callable[[int, int], None]]:
     columns = (text, bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(message, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def told(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            if afterwards and done >= total:
+                progress.update(task, description=afterwards)
+
+        yield told

@@ -1,0 +1,209 @@
+"""A UniRS model becomes a repository: flat, complete, checked, loadable with one line by anyone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from huggingface_hub import HfApi
+
+from ..modeling_unirs.configuration_unirs import UniRSConfig
+from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
+from ..processing import UniRSProcessor
+from .card import Provenance, render_card
+from .convert import fill, language_dtype, write_rest
+from .sources import UNIRS, one_line, open_source, read_json
+from .stranger import check
+from .weight_files import WeightError, read_weights, write_weights
+from .whole_folder import check_free, counting, files_of, whole_folder, write_sums
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+LICENSE = Path(__file__).with_name("LICENSE")
+# What a stranger needs to load and run the folder; versions are those of the package.
+RUNTIME = ("torch", "transformers", "numpy", "pillow", "av", "safetensors", "jinja2")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` made."""
+
+    files: dict[str, int]  # name: bytes
+    parameters: int
+    difference: float | None  # of the logits without the package, relative; None where it was not checked
+
+
+def publish(
+    model: str | Path,
+    target: str | Path,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    merge: bool = False,
+    evaluation: str | Path | None = None,
+    license_id: str | None = None,
+    checked: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Published:
+    """Writes `target`: code, weights, processor, generation settings, model card, license, requirements, hashes.
+
+    Args:
+        model: A UniRS folder, or the folder of a LoRA adapter over one.
+        target: Folder to make. It appears when it is complete, or not at all.
+        name: What the card's snippets load; the target's name by default.
+        base: Base model of the card; for an adapter, the folder or hub id that it is laid over from now on.
+        merge: Put the adapter into the weights instead of publishing it alone.
+        evaluation: JSON of scores for the card; by default `evaluation.json` in the model's folder.
+        checked: Load the result where the package is absent and compare the logits.
+
+    Raises:
+        WeightError: The model is incomplete, or does not load for a stranger; nothing is left behind.
+    """
+    model, target = Path(model).expanduser(), Path(target).expanduser()
+    evaluation = Path(evaluation).expanduser() if evaluation else None
+    if evaluation and not evaluation.is_file():
+        raise WeightError(f"{evaluation}: no such file; give the JSON of an evaluation")
+    check_free(target)
+    adapter = (model / ADAPTER_CONFIG).is_file()
+    if merge and not adapter:
+        raise WeightError(f"{model}: is no adapter, so there is nothing to merge")
+    provenance = Provenance.of_folder(model, evaluation)
+    with ExitStack() as stack:
+        weights_of = model
+        if adapter and merge:
+            weights_of = Path(stack.enter_context(TemporaryDirectory(dir=target.absolute().parent)))
+            merge_adapter(model, base, weights_of)
+        needed = sum(file.stat().st_size for file in weights_of.glob("*.safetensors"))
+        partial = stack.enter_context(whole_folder(target, needed))
+        if adapter and not merge:
+            base, settings, parameters = write_adapter(partial, model, base, counting(progress, needed))
+        else:
+            settings, parameters = write_model(partial, weights_of, counting(progress, needed))
+        provenance.write(partial)
+        card = render_card(
+            name=Path(name or target.name).name,
+            repo=name or target.name,
+            provenance=provenance,
+            parameters=parameters,
+            dtype=str(settings.dtype).removeprefix("torch."),
+            pixels=settings.vision_config.image_size,
+            base_model=base,
+            adapter=adapter and not merge,
+            license_id=license_id,
+        )
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        shutil.copy(LICENSE, partial / "LICENSE")
+        (partial / "requirements.txt").write_text(requirements())
+        write_sums(partial)
+        difference = check(partial, model, merged=merge) if checked else None
+        for cache in partial.glob("__pycache__"):
+            shutil.rmtree(cache)
+        files = {file: (partial / file).stat().st_size for file in files_of(partial)}
+    return Published(files, parameters, difference)
+
+
+def write_model(folder: Path, model: Path, tick: Callable[[int], None]) -> tuple[UniRSConfig, int]:
+    """Weights, configuration, code, processor and generation settings of a complete UniRS folder.
+
+    Returns:
+        The configuration and the number of parameters.
+    """
+    source = open_source(model, None)
+    if source.kind != UNIRS:
+        raise WeightError(f"{model}: is no UniRS folder; make one by `unirs convert {model} FOLDER`")
+    with torch.device("meta"):
+        network = UniRSForConditionalGeneration(source.config)
+    weights, _, fresh = fill(network, source, None, 0)
+    if fresh:
+        raise WeightError(f"{model}: lacks {', '.join(fresh[:5])}; a published model has all its weights")
+    network.config.dtype = language_dtype(weights)
+    write_weights(folder, weights, tick=tick)
+    write_rest(folder, source, network)
+    return network.config, network.num_parameters()
+
+
+# -- adapters --------------------------------------------------------------------------------------------------------
+def base_of(adapter: Path, base: str | None) -> str:
+    found = base or read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not found:
+        raise WeightError(f"{adapter / ADAPTER_CONFIG}: names no base model; give it (--base)")
+    return str(found)
+
+
+def load_base(base: str) -> UniRSForConditionalGeneration:
+    try:
+        return UniRSForConditionalGeneration.from_pretrained(base)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightError(f"the base model {base} cannot be loaded ({one_line(error)}); give it (--base)") from error
+
+
+def merge_adapter(adapter: Path, base: str | None, folder: Path) -> None:
+    """Lays the adapter into its base's matrices and saves the sum."""
+    from peft import PeftModel
+
+    base = base_of(adapter, base)
+    network = PeftModel.from_pretrained(load_base(base), adapter).merge_and_unload()
+    network.save_pretrained(folder)
+    processor_of(adapter, base).save_pretrained(folder)
+
+
+def write_adapter(
+    folder: Path, adapter: Path, base: str | None, tick: Callable[[int], None]
+) -> tuple[str, UniRSConfig, int]:
+    """The adapter's weights, its settings with the base that they name, and the processor.
+
+    Returns:
+        The base, its configuration, and the number of the adapter's own parameters.
+    """
+    base = base_of(adapter, base)
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise WeightError(f"{adapter}: lacks {ADAPTER_WEIGHTS}; save the adapter again")
+    settings = {**read_json(adapter / ADAPTER_CONFIG), "base_model_name_or_path": base}
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+    weights = read_weights(adapter / ADAPTER_WEIGHTS)
+    written = write_weights(folder, weights, tick=tick)
+    written[0].rename(folder / ADAPTER_WEIGHTS)
+    processor_of(adapter, base).save_pretrained(folder)
+    return base, UniRSConfig.from_pretrained(base), sum(math.prod(weight.shape) for weight in weights.values())
+
+
+def processor_of(adapter: Path, base: str) -> UniRSProcessor:
+    return UniRSProcessor.from_pretrained(adapter if (adapter / "processor_config.json").is_file() else base)
+
+
+# -- what stands beside ----------------------------------------------------------------------------------------------
+def requirements() -> str:
+    """The lines of requirements.txt, as the package states them itself."""
+    lines = [line for line in importlib.metadata.requires("unirs") or () if ";" not in line]
+    names = {re.split(r"[<>=!~ \[]", line, maxsplit=1)[0].lower(): line for line in lines}
+    return "".join(f"{names[name]}\n" for name in RUNTIME)
+
+
+def push(folder: Path, repo: str, private: bool = False, revision: str | None = None) -> str:
+    """Uploads exactly the folder's files in one commit and returns its address.
+
+    The token is the one that `hf auth login` or `HF_TOKEN` left. A push that was cut may be repeated: large files
+    that arrived are not sent again.
+    """
+    api = HfApi(library_name="unirs")
+    api.create_repo(repo, private=private, exist_ok=True)
+    if revision:
+        api.create_branch(repo, branch=revision, exist_ok=True)
+    done = api.upload_folder(
+        repo_id=repo,
+        folder_path=folder,
+        revision=revision,
+        allow_patterns=files_of(folder),
+        delete_patterns="*",  # what an earlier push left
+        commit_message="Publish with UniRS",
+    )
+    return str(done.commit_url)

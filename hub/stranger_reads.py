@@ -1,0 +1,82 @@
+"""Loads a folder in every way that a user does, and writes what came out. Run as a script, where `unirs` is absent.
+
+`python stranger_reads.py FOLDER OUT` loads with `trust_remote_code=True`; with `--package` it imports `unirs` instead.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    pipeline,
+)
+
+FOLDER, OUT, PACKAGE = sys.argv[1], Path(sys.argv[2]), "--package" in sys.argv
+ADAPTER = (Path(FOLDER) / "adapter_config.json").is_file()
+LENGTH = {"max_new_tokens": 4}
+
+if PACKAGE:
+    import unirs  # noqa: F401
+
+    trust = {}
+else:
+    assert importlib.util.find_spec("unirs") is None, "the package is here: this is no stranger's machine"
+    trust = {"trust_remote_code": True}
+
+drawn = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+pictures = [Image.fromarray(one) for one in drawn]
+contents = {
+    "single": [{"type": "image", "image": pictures[0]}, {"type": "text", "text": "Is there a road in the image?"}],
+    "pair": [{"type": "image", "image": one} for one in pictures[:2]],
+    "clip": [{"type": "video", "video": pictures}],
+}
+chats = {name: [{"role": "user", "content": content}] for name, content in contents.items()}
+
+# 1) the network, by each Auto class that has one
+processor = AutoProcessor.from_pretrained(FOLDER, **trust)
+model, loading = AutoModelForImageTextToText.from_pretrained(FOLDER, output_loading_info=True, **trust)
+assert not loading["missing_keys"], f"left random: {sorted(loading['missing_keys'])[:5]}"
+tensors = {}
+for name, chat in chats.items():
+    inputs = processor.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        tensors[f"logits.{name}"] = model(**inputs).logits.float()
+answers = {}
+if ADAPTER:  # the other classes and the own pipelines load the base model, which has a check of its own
+    stock = pipeline("image-text-to-text", model=model, processor=processor)
+else:
+    del model
+    assert AutoConfig.from_pretrained(FOLDER, **trust).model_type == "unirs"
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER, **trust)
+    answers["tokenizer"] = tokenizer("Is there a road in the image?")["input_ids"]
+    image_processor = AutoImageProcessor.from_pretrained(FOLDER, **trust)
+    tensors["pixels"] = image_processor(pictures[0], return_tensors="pt")["pixel_values"].float()
+    for auto in (AutoModel, AutoModelForMultimodalLM):
+        answers[auto.__name__] = type(auto.from_pretrained(FOLDER, **trust)).__name__
+    # 2) the pipelines
+    stock = pipeline("image-text-to-text", model=FOLDER, **trust)
+    for task, given in (
+        ("rs-visual-question-answering", (pictures[0], "Is there a road?")),
+        ("change-captioning", pictures[:2]),
+        ("video-scene-classification", (pictures,)),
+    ):
+        answers[task] = pipeline(task, model=FOLDER, **trust)(*given, **LENGTH)["answer"]
+for name, chat in chats.items():
+    answers[f"stock.{name}"] = stock(text=chat, return_full_text=False, **LENGTH)[0]["generated_text"]
+
+save_file(tensors, OUT / "tensors.safetensors")
+(OUT / "answers.json").write_text(json.dumps(answers))
