@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel
+from unirs.hub.convert import convert
 from unirs.hub.weight_files import Weight, of_tensor, write_weights
 from unirs.modeling_unirs.configuration_unirs import DEFAULT_TEXT, DEFAULT_VISION
 from unirs.modeling_unirs.projector_unirs import DownsampleProjector
@@ -85,6 +86,11 @@ def converted(source: Path, target: Path) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
+def peak_of_children() -> float:
+    """Gigabytes of memory that the largest process so far has held."""
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=None, help="Where there are 20 GB.")
@@ -99,12 +105,22 @@ def main() -> None:
             for way, run in (("copy", plain_copy), ("convert", converted)):
                 seconds[way].append(run(source, target))
                 shutil.rmtree(target)
+        peak = peak_of_children()
+        convert(source, target)
+        repository = Path(name) / "repository"
+        for way, options in (("publish", ["--no-check"]), ("publish_and_check", [])):
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "unirs", "publish", str(target), str(repository), *options]
+            subprocess.run(command, check=True)
+            seconds[way] = [time.perf_counter() - started]
+            shutil.rmtree(repository)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     result = {
         "gigabytes": round(size / 1e9, 2),
         "seconds": {way: [round(value, 1) for value in values] for way, values in seconds.items()},
         "ratio_to_copy": round(medians["convert"] / medians["copy"], 2),
-        "peak_memory_gigabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 2),
+        "peak_memory_gigabytes": peak,
+        "peak_memory_gigabytes_of_the_check": peak_of_children(),
         "machine": f"{os.cpu_count()} CPU cores",
     }
     print(json.dumps(result, indent=1))

@@ -26,6 +26,24 @@ from unirs.trainers.tiny_data import SIZE
 
 import unirs
 
+NOTE = (
+    "On generated scenes that were never trained on, and on RSSCN7's test pictures (the last row). "
+    '"No picture" is the same model with the same question on a grey picture.'
+)
+NAMES = {
+    "vqa_micro": "questions on one image, all",
+    "presence": "presence",
+    "comparison": "comparison",
+    "rural_urban": "rural or urban",
+    "count": "count",
+    "scene": "land cover",
+    "change_caption": "change caption is one of five references",
+    "change_flag_of_caption": "caption says rightly whether anything changed",
+    "change_flag": "has anything changed, yes or no",
+    "clip_class": "clip class, of 25 named",
+    "real_scene": "RSSCN7 class, of 7 (real pictures)",
+}
+
 
 def wilson(right: int, count: int) -> tuple[float, float]:
     """95 % interval of a share."""
@@ -81,8 +99,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--real", type=Path, help="RSSCN7 with test/; without it that row is left out")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unirs_tiny.json"))
+    parser.add_argument("--output", type=Path, help="[default: evaluation.json in the model]")
     args = parser.parse_args()
+    output = args.output or Path(args.model) / "evaluation.json"
 
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(args.model)
@@ -115,6 +134,8 @@ def main() -> None:
         )
     result = {
         "model": Path(args.model).name,
+        "dataset": "generated scenes",
+        "note": NOTE,
         "weights": sum(p.numel() for p in model.parameters()),
         "first_seed": HELD_OUT_SEED,
         "samples_of_each_task": args.count,
@@ -122,10 +143,9 @@ def main() -> None:
         "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "scores": table,
+        "scores": {kind: {"name": name, **table[kind]} for kind, name in NAMES.items() if kind in table},
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
+    output.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{'kind':<24}{'n':>6}{'UniRS':>9}{'blind':>9}")
     for kind, row in table.items():
         print(f"{kind:<24}{row['count']:>6}{row['accuracy']:>9.3f}{row['blind']:>9.3f}")

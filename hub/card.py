@@ -15,6 +15,8 @@ TEMPLATE = Path(__file__).with_name("model_card.md")
 TAGS = ["unirs", "remote-sensing", "change-captioning", "visual-question-answering", "video-classification"]
 TASK = "image-text-to-text"
 
+BESIDE = ("name", "count", "blind", "interval_95")  # of a score, what is not its value
+
 # What weights carry by where they come from: the hub's name of the license, and the sentence of the card.
 VILA_LICENSE = (
     "cc-by-nc-sa-4.0",
@@ -72,14 +74,14 @@ def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     """
     rows = []
     for name, score in evaluation.get("scores", {}).items():
-        numbers = {key: value for key, value in score.items() if key not in ("count", "blind", "interval_95")}
+        numbers = {key: value for key, value in score.items() if key not in BESIDE}
         metric, value = next(iter(numbers.items()), ("", None))
         if not isinstance(value, int | float):
             raise WeightError(f'the evaluation\'s score {name} has no number; write {{"count": 1, "accuracy": 0.5}}')
         low_high = score.get("interval_95")
         rows.append(
             {
-                "name": name.replace("_", " "),
+                "name": score.get("name", name.replace("_", " ")),
                 "count": score.get("count", ""),
                 "metric": metric,
                 "value": value,

@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
@@ -24,7 +25,7 @@ from .convert import fill, language_dtype, write_rest
 from .sources import UNIRS, one_line, open_source, read_json
 from .stranger import check
 from .weight_files import WeightError, read_weights, write_weights
-from .whole_folder import check_free, counting, files_of, whole_folder, write_sums
+from .whole_folder import check_free, counting, files_of, verify, whole_folder, write_sums
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -38,7 +39,7 @@ class Published:
     """What `publish` made."""
 
     files: dict[str, int]  # name: bytes
-    parameters: int
+    parameters: int | None  # None where the folder was made before
     difference: float | None  # of the logits without the package, relative; None where it was not checked
 
 
@@ -104,7 +105,7 @@ def publish(
         shutil.copy(LICENSE, partial / "LICENSE")
         (partial / "requirements.txt").write_text(requirements())
         write_sums(partial)
-        difference = check(partial, model, merged=merge) if checked else None
+        difference = check(partial, model, partial if adapter else model, merge) if checked else None
         for cache in partial.glob("__pycache__"):
             shutil.rmtree(cache)
         files = {file: (partial / file).stat().st_size for file in files_of(partial)}
@@ -188,6 +189,13 @@ def requirements() -> str:
     return "".join(f"{names[name]}\n" for name in RUNTIME)
 
 
+def published_before(folder: Path) -> Published:
+    """A folder that `publish` made, as it was made."""
+    if wrong := verify(folder):
+        raise WeightError(f"{folder}: was changed since ({', '.join(wrong)}); publish it again")
+    return Published({file: (folder / file).stat().st_size for file in files_of(folder)}, None, None)
+
+
 def push(folder: Path, repo: str, private: bool = False, revision: str | None = None) -> str:
     """Uploads exactly the folder's files in one commit and returns its address.
 
@@ -195,15 +203,24 @@ def push(folder: Path, repo: str, private: bool = False, revision: str | None = 
     that arrived are not sent again.
     """
     api = HfApi(library_name="unirs")
-    api.create_repo(repo, private=private, exist_ok=True)
-    if revision:
-        api.create_branch(repo, branch=revision, exist_ok=True)
-    done = api.upload_folder(
-        repo_id=repo,
-        folder_path=folder,
-        revision=revision,
-        allow_patterns=files_of(folder),
-        delete_patterns="*",  # what an earlier push left
-        commit_message="Publish with UniRS",
-    )
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        names = files_of(folder)
+        stale = set(api.list_repo_files(repo, revision=revision)) - {*names, ".gitattributes"}
+        done = api.create_commit(
+            repo,
+            [
+                *(CommitOperationAdd(name, folder / name) for name in names),
+                *(CommitOperationDelete(name) for name in sorted(stale)),  # what an earlier push left
+            ],
+            commit_message="Publish with UniRS",
+            revision=revision,
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise WeightError(
+            f"{repo}: the hub refused ({one_line(error)}); {folder} is complete: log in with `hf auth login` or wait, "
+            f"then `unirs publish {folder} --push {repo}`"
+        ) from error
     return str(done.commit_url)

@@ -20,8 +20,12 @@ SAME = 1e-5  # of the norm; copies are equal to the last bit on most machines
 MERGED = 2e-2  # bfloat16 rounds every merged matrix once more
 
 
-def check(folder: Path, original: Path, merged: bool = False) -> float:
+def check(folder: Path, original: Path, processor: Path | None = None, merged: bool = False) -> float:
     """Loads `folder` without the package by every Auto class and pipeline, and `original` with it, and compares.
+
+    Args:
+        processor: Of the original, where that has none of its own.
+        merged: The original is an adapter and `folder` holds the sum.
 
     Returns:
         The largest relative difference of the logits.
@@ -32,7 +36,8 @@ def check(folder: Path, original: Path, merged: bool = False) -> float:
     with tempfile.TemporaryDirectory() as work:
         ours, theirs = Path(work) / "ours", Path(work) / "theirs"
         stranger = stranger_python(Path(work) / "venv")
-        _read([sys.executable, str(SCRIPT), str(original.absolute()), str(ours), "--package"], work, os.environ)
+        own = str((processor or original).absolute())
+        _read([sys.executable, str(SCRIPT), str(original.absolute()), str(ours), own], work, os.environ)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment["HF_MODULES_CACHE"] = str(Path(work) / "modules")  # no code that was there before
         _read([str(stranger), str(SCRIPT), str(folder.absolute()), str(theirs)], work, environment)
@@ -74,5 +79,5 @@ def _read(command: list[str], work: str, environment) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise WeightError(
-            f"{command[2]} does not load {'with' if '--package' in command else 'without'} the package: {lines[-1]}"
+            f"{command[2]} does not load {'with' if len(command) > 4 else 'without'} the package: {lines[-1]}"
         )

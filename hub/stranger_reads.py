@@ -1,6 +1,7 @@
 """Loads a folder in every way that a user does, and writes what came out. Run as a script, where `unirs` is absent.
 
-`python stranger_reads.py FOLDER OUT` loads with `trust_remote_code=True`; with `--package` it imports `unirs` instead.
+`python stranger_reads.py FOLDER OUT` loads with `trust_remote_code=True`; with a third argument, the folder of the
+processor, it imports `unirs` instead.
 """
 
 import importlib.util
@@ -23,7 +24,8 @@ from transformers import (
     pipeline,
 )
 
-FOLDER, OUT, PACKAGE = sys.argv[1], Path(sys.argv[2]), "--package" in sys.argv
+FOLDER, OUT, PACKAGE = sys.argv[1], Path(sys.argv[2]), len(sys.argv) > 3
+PROCESSOR = sys.argv[3] if PACKAGE else FOLDER
 ADAPTER = (Path(FOLDER) / "adapter_config.json").is_file()
 LENGTH = {"max_new_tokens": 4}
 
@@ -44,8 +46,8 @@ contents = {
 }
 chats = {name: [{"role": "user", "content": content}] for name, content in contents.items()}
 
-# 1) the network, by each Auto class that has one
-processor = AutoProcessor.from_pretrained(FOLDER, **trust)
+# 1) logits and the stock pipeline
+processor = AutoProcessor.from_pretrained(PROCESSOR, **trust)
 model, loading = AutoModelForImageTextToText.from_pretrained(FOLDER, output_loading_info=True, **trust)
 assert not loading["missing_keys"], f"left random: {sorted(loading['missing_keys'])[:5]}"
 tensors = {}
@@ -56,27 +58,30 @@ for name, chat in chats.items():
     with torch.no_grad():
         tensors[f"logits.{name}"] = model(**inputs).logits.float()
 answers = {}
-if ADAPTER:  # the other classes and the own pipelines load the base model, which has a check of its own
-    stock = pipeline("image-text-to-text", model=model, processor=processor)
-else:
-    del model
-    assert AutoConfig.from_pretrained(FOLDER, **trust).model_type == "unirs"
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER, **trust)
-    answers["tokenizer"] = tokenizer("Is there a road in the image?")["input_ids"]
-    image_processor = AutoImageProcessor.from_pretrained(FOLDER, **trust)
-    tensors["pixels"] = image_processor(pictures[0], return_tensors="pt")["pixel_values"].float()
-    for auto in (AutoModel, AutoModelForMultimodalLM):
-        answers[auto.__name__] = type(auto.from_pretrained(FOLDER, **trust)).__name__
-    # 2) the pipelines
+# An adapter's pipelines and other classes load its base model, which has a check of its own.
+stock = pipeline("image-text-to-text", model=model, processor=processor) if ADAPTER else None
+del model  # one at a time: it may be large
+if stock is None:
     stock = pipeline("image-text-to-text", model=FOLDER, **trust)
+for name, chat in chats.items():
+    answers[f"stock.{name}"] = stock(text=chat, return_full_text=False, **LENGTH)[0]["generated_text"]
+del stock
+
+# 2) every other way in
+if not ADAPTER:
     for task, given in (
         ("rs-visual-question-answering", (pictures[0], "Is there a road?")),
         ("change-captioning", pictures[:2]),
         ("video-scene-classification", (pictures,)),
     ):
         answers[task] = pipeline(task, model=FOLDER, **trust)(*given, **LENGTH)["answer"]
-for name, chat in chats.items():
-    answers[f"stock.{name}"] = stock(text=chat, return_full_text=False, **LENGTH)[0]["generated_text"]
+    for auto in (AutoModel, AutoModelForMultimodalLM):
+        answers[auto.__name__] = type(auto.from_pretrained(FOLDER, **trust)).__name__
+    assert AutoConfig.from_pretrained(FOLDER, **trust).model_type == "unirs"
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER, **trust)
+    answers["tokenizer"] = tokenizer("Is there a road in the image?")["input_ids"]
+    image_processor = AutoImageProcessor.from_pretrained(FOLDER, **trust)
+    tensors["pixels"] = image_processor(pictures[0], return_tensors="pt")["pixel_values"].float()
 
 save_file(tensors, OUT / "tensors.safetensors")
 (OUT / "answers.json").write_text(json.dumps(answers))

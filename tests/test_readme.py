@@ -32,23 +32,26 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+def run_unirs(command, folder):
+    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, bool(done.stdout.strip())) == (0, True), done.stderr
+
+
 def test_python_blocks_run_in_order(workplace, capsys):
+    run_unirs("unirs publish unirs-tiny unirs --no-check", workplace)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         exec(block, names)  # our own README
-    assert len(capsys.readouterr().out.splitlines()) == 4  # one line for each print
+    assert len(capsys.readouterr().out.splitlines()) == 5  # one line for each print
 
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["ask", "change", "video"]
+    assert [command.split()[1] for command in commands] == ["ask", "change", "video", "publish"]
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=workplace
-        )
-        assert (done.returncode, bool(done.stdout.strip())) == (0, True), done.stderr
+        run_unirs(command, workplace)
     assert (workplace / "change.png").stat().st_size > 0
 
 

@@ -311,6 +311,16 @@ def tune(
     return trainer.state.log_history
 
 
+# What the model card says of the weights.
+PROVENANCE = {
+    "note": "Trained by `trainers/tiny.py` on generated scenes and, for scene classes, on RSSCN7's 2,240 training "
+    "pictures.",
+    "license": "apache-2.0",
+    "license_note": "The weights are Apache-2.0. They derive from generated scenes and from RSSCN7 (Zou et al. 2015), "
+    "whose pictures were published for research.",
+}
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=Path, default=Path("runs/scenes/train"))
@@ -342,6 +352,7 @@ def main() -> None:
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
     record = {
+        **PROVENANCE,
         "arguments": {name: str(value) for name, value in vars(args).items()},
         "minutes": round((time.time() - started) / 60, 1),
         "log": log,

@@ -52,7 +52,7 @@ def convert(
 
 def publish(
     model: Annotated[str | None, typer.Argument(help="Folder, hub id, `unirs-tiny`, or a LoRA adapter.")] = None,
-    target: Annotated[Path | None, typer.Argument(help="Folder to make; it appears when it is complete.")] = None,
+    target: Annotated[Path | None, typer.Argument(help="Folder to make; without it MODEL is pushed as it is.")] = None,
     verify: Annotated[
         Path | None, typer.Option(help="Instead: tell which files of this published folder were changed.")
     ] = None,
@@ -73,7 +73,7 @@ def publish(
     try:
         if verify is not None:
             show_verified(verify, as_json)
-        elif model is None or target is None:
+        elif model is None or (target is None and not push):
             raise InputError("give MODEL and a folder to make, or --verify FOLDER")
         else:
             for option, given in (("--private", private), ("--revision", revision), ("--dry-run", dry_run)):
@@ -81,22 +81,30 @@ def publish(
                     raise InputError(f"{option} says how to --push OWNER/NAME, which is not given")
             if push and not HUB_ID.fullmatch(push):
                 raise InputError(f"--push {push}: a hub id is written OWNER/NAME")
-            folder = model_folder(model)
             from unirs.hub.publish import publish as make
+            from unirs.hub.publish import published_before
             from unirs.hub.publish import push as upload
 
-            with counted("Writing the repository", "Loading it as a stranger would" if check else None) as progress:
-                made = make(
-                    folder,
-                    target,
-                    name=push,
-                    base=base,
-                    merge=merge,
-                    evaluation=evaluation,
-                    license_id=license_id,
-                    checked=check,
-                    progress=progress,
-                )
+            if target is None:  # a push that was cut or refused is repeated
+                target = Path(model).expanduser()
+                made = published_before(target)
+            else:
+                folder = model_folder(model)
+                target = target.expanduser()
+                with counted(
+                    "Writing the repository", "Loading it as a stranger would" if check else None
+                ) as progress:
+                    made = make(
+                        folder,
+                        target,
+                        name=push,
+                        base=base,
+                        merge=merge,
+                        evaluation=evaluation,
+                        license_id=license_id,
+                        checked=check,
+                        progress=progress,
+                    )
             address = None
             if push and not dry_run:
                 with busy(f"Uploading to {push}"):
@@ -139,7 +147,8 @@ def show_published(
         typer.echo(json.dumps({**found, **asdict(made)}, ensure_ascii=False))
         return
     size = sum(made.files.values())
-    typer.echo(f"{target}: {len(made.files)} files, {size / 1e6:,.1f} MB, {made.parameters:,} parameters")
+    parameters = f", {made.parameters:,} parameters" if made.parameters else ""
+    typer.echo(f"{target}: {len(made.files)} files, {size / 1e6:,.1f} MB{parameters}")
     if made.difference is not None:
         typer.echo(f"  loads without the package; its logits differ by {made.difference:.1g} of their size")
     if dry_run:

@@ -1,0 +1,407 @@
+"""What `unirs publish` makes is whole, loads for a stranger, and tells when it was changed."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+from unirs.hub.publish import publish, requirements
+from unirs.hub.stranger import check, stranger_python
+from unirs.hub.weight_files import WeightError
+from unirs.hub.whole_folder import verify
+
+import unirs
+from tests.test_published import CODE, ROOT
+from tests.tiny import encode, picture, tiny_model, user
+
+
+@pytest.fixture(scope="module")
+def source(processor, tmp_path_factory):
+    """A saved model without scores and records."""
+    folder = tmp_path_factory.mktemp("source") / "model"
+    tiny_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published") / "unirs"
+    publish(source, folder, checked=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(source, processor, tmp_path_factory):
+    """A LoRA over `source` that says something else."""
+    folder = tmp_path_factory.mktemp("lora") / "adapter"
+    torch.manual_seed(0)
+    settings = LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=False)
+    get_peft_model(AutoModelForImageTextToText.from_pretrained(source), settings).save_pretrained(folder)
+    return folder
+
+
+def run_unirs(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "unirs", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "NO_PROXY": "127.0.0.1", **environment},
+        timeout=240,
+    )
+
+
+# -- the README's own line -------------------------------------------------------------------------------------------
+def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stranger(tmp_path):
+    """The command checks the folder itself; then a stranger types what the card says."""
+    done = run_unirs("publish", "unirs-tiny", tmp_path / "unirs", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["difference"] == 0
+    assert made["files"] == {path.name: path.stat().st_size for path in (tmp_path / "unirs").iterdir()}
+    assert made["parameters"] == json.loads((tmp_path / "unirs" / "evaluation.json").read_text())["weights"]
+
+    card = ModelCard.load(tmp_path / "unirs" / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "image-text-to-text")
+    assert card.data.license == "apache-2.0"
+    assert len(card.data.eval_results) == len(re.findall(r"^\| .* accuracy ", card.text, re.MULTILINE)) == 11
+    blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    assert len(blocks) == 3
+    for seed, name in enumerate(("scene.png", "before.png", "after.png")):
+        picture(seed, 40, 40).save(tmp_path / name)
+    code = "\n".join(blocks).replace('"clip.mp4"', '["scene.png", "before.png", "after.png"]')
+    done = subprocess.run(
+        [stranger_python(tmp_path / "venv"), "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3), done.stderr[-2000:]
+
+
+# -- the folder ------------------------------------------------------------------------------------------------------
+def test_the_folder_is_flat_whole_and_its_code_is_the_packages_byte_for_byte(published, source):
+    names = {path.name for path in published.iterdir()}
+    assert names == CODE | {path.name for path in source.iterdir()} | {
+        "README.md",
+        "LICENSE",
+        "requirements.txt",
+        "SHA256SUMS",
+    }
+    assert all(path.is_file() and not path.is_symlink() for path in published.iterdir())
+    for name in CODE:
+        assert (published / name).read_bytes() == next(ROOT.glob(f"*/{name}")).read_bytes()
+    assert (published / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    ours, theirs = load_file(source / "model.safetensors"), load_file(published / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    settings = [json.loads((folder / "generation_config.json").read_text()) for folder in (source, published)]
+    assert settings[0] == settings[1]
+
+
+def test_the_card_says_that_nothing_was_measured_and_no_license_is_known(published):
+    text = (published / "README.md").read_text()
+    assert "Treat the model as unmeasured" in text
+    assert "No license of the weights is recorded" in text
+    assert ModelCard(text).data.license == "other"
+
+
+def test_the_card_tells_vilas_license_the_fresh_parts_and_the_given_scores(source, tmp_path):
+    model = shutil.copytree(source, tmp_path / "model")
+    record = {
+        "source_format": "VILA-1.5",
+        "date": "2026-01-01",
+        "used": 7,
+        "left_out": {"head.weight": "why"},
+        "fresh": ["model.change_extraction.fuse.weight", "lm_head.weight[10:64]"],
+    }
+    (model / "conversion.json").write_text(json.dumps(record))
+    scores = {"presence": {"count": 20, "accuracy": 0.75, "interval_95": [0.531, 0.888], "blind": 0.5}}
+    (tmp_path / "scores.json").write_text(json.dumps({"dataset": "RSVQA-LR", "scores": scores}))
+    publish(model, tmp_path / "out", evaluation=tmp_path / "scores.json", base="A/VILA", checked=False)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert (card.data.license, card.data.base_model, card.data.metrics) == ("cc-by-nc-sa-4.0", "A/VILA", ["accuracy"])
+    assert card.data.eval_results[0].metric_value == 0.75
+    assert "LLaMA 2" in card.text
+    assert "| presence | 20 | accuracy | 0.750 | 0.531-0.888 | 0.500 |" in card.text
+    assert "**not trained**: lm_head, model.change_extraction.fuse" in card.text
+    assert json.loads((tmp_path / "out" / "conversion.json").read_text()) == record
+
+
+def test_requirements_name_every_third_party_import_of_the_published_code():
+    listed = {re.split(r"[<>=]", line)[0] for line in requirements().splitlines()}
+    imported = {
+        match
+        for name in CODE
+        for match in re.findall(r"^(?:from|import) (\w+)", next(ROOT.glob(f"*/{name}")).read_text(), re.MULTILINE)
+    }
+    packages = {"PIL": "pillow"}
+    assert {packages.get(name, name) for name in imported - set(sys.stdlib_module_names)} <= listed
+
+
+# -- what must not get out -------------------------------------------------------------------------------------------
+def test_a_model_that_lacks_a_weight_is_not_published(source, tmp_path):
+    model = shutil.copytree(source, tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    del weights["model.multi_modal_projector.linear_1.weight"]
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightError, match=r"linear_1\.weight is missing"):
+        publish(model, tmp_path / "out", checked=False)
+    lacks = [name for name in weights if name.startswith("model.multi_modal_projector.")]
+    for name in lacks:
+        del weights[name]
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightError, match="a published model has all its weights"):
+        publish(model, tmp_path / "out", checked=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_the_strangers_check_sees_other_weights_and_missing_code(published, source, tmp_path):
+    changed = shutil.copytree(published, tmp_path / "changed")
+    weights = load_file(changed / "model.safetensors")
+    weights["lm_head.weight"][:, 0] += 1
+    save_file(weights, changed / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightError, match="logits differ"):
+        check(changed, source)
+    (changed / "projector_unirs.py").unlink()
+    with pytest.raises(WeightError, match=r"does not load without the package.*projector_unirs"):
+        check(changed, source)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "give MODEL and a folder"),
+        (["unirs-tiny"], "give MODEL and a folder"),
+        (["nowhere", "out"], "no such folder"),
+        (["unirs-tiny", "out", "--private"], "--push OWNER/NAME, which is not given"),
+        (["unirs-tiny", "out", "--push", "name"], "OWNER/NAME"),
+        (["unirs-tiny", "out", "--merge"], "nothing to merge"),
+        (["unirs-tiny", "out", "--evaluation", "none.json"], "no such file"),
+        (["unirs-tiny", "."], "is there already"),
+        (["unirs-tiny", "none/out"], "does not exist"),
+        (["--verify", "."], "SHA256SUMS"),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_nothing(arguments, reason, tmp_path, monkeypatch, capsys):
+    from unirs import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["unirs", "publish", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert reason in error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# -- verify ----------------------------------------------------------------------------------------------------------
+def test_verify_tells_changed_missing_and_added_files(published, tmp_path):
+    folder = shutil.copytree(published, tmp_path / "copy")
+    assert verify(folder) == {}
+    (folder / ".gitattributes").touch()  # the hub's
+    assert verify(folder) == {}
+    with (folder / "modeling_unirs.py").open("a") as file:
+        file.write("\n")
+    (folder / "LICENSE").unlink()
+    (folder / "sitecustomize.py").touch()
+    assert verify(folder) == {"sitecustomize.py": "added", "LICENSE": "missing", "modeling_unirs.py": "changed"}
+    done = run_unirs("publish", "--verify", folder)
+    assert (done.returncode, sorted(done.stdout.split())) == (
+        1,
+        sorted(["added:", "sitecustomize.py", "missing:", "LICENSE", "changed:", "modeling_unirs.py"]),
+    )
+
+
+def test_the_hashes_are_those_of_sha256sum(published):
+    for line in (published / "SHA256SUMS").read_text().splitlines():
+        value, name = line.split("  ")
+        assert hashlib.sha256((published / name).read_bytes()).hexdigest() == value
+
+
+@pytest.mark.parametrize("line", ["", "abc  README.md", f"{'0' * 64}  ../secret", f"{'0' * 64}  /etc/passwd", "\0"])
+def test_a_damaged_list_of_hashes_is_told(line, published, tmp_path):
+    folder = shutil.copytree(published, tmp_path / "copy")
+    (folder / "SHA256SUMS").write_text(line)
+    with pytest.raises(WeightError, match="SHA256SUMS"):
+        verify(folder)
+
+
+# -- LoRA ------------------------------------------------------------------------------------------------------------
+def logits(folder, processor):
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return model(**encode(processor, user(picture(0), picture(1)))).logits
+
+
+def test_an_adapter_alone_is_small_names_its_base_and_loads(adapter, source, processor, tmp_path):
+    made = publish(adapter, tmp_path / "out")
+    assert made.difference == 0
+    assert "model.safetensors" not in made.files
+    assert made.files["adapter_model.safetensors"] < (source / "model.safetensors").stat().st_size / 10
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(source)
+    assert "holds only the adapter" in (tmp_path / "out" / "README.md").read_text()
+    assert torch.equal(logits(tmp_path / "out", processor), logits(adapter, processor))
+    assert not torch.allclose(logits(adapter, processor), logits(source, processor), atol=1e-2)
+
+
+def test_a_merged_adapter_is_a_whole_model_with_the_same_logits(adapter, processor, tmp_path):
+    made = publish(adapter, tmp_path / "out", merge=True)
+    assert made.difference < 1e-5
+    assert "adapter_config.json" not in made.files
+    torch.testing.assert_close(logits(tmp_path / "out", processor), logits(adapter, processor), atol=1e-4, rtol=1e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_adapter_without_its_base_is_told(adapter, tmp_path):
+    alone = shutil.copytree(adapter, tmp_path / "adapter")
+    settings = json.loads((alone / "adapter_config.json").read_text())
+    (alone / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": None}))
+    with pytest.raises(WeightError, match="--base"):
+        publish(alone, tmp_path / "out", checked=False)
+
+
+# -- push ------------------------------------------------------------------------------------------------------------
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's HTTP interface as an upload uses; every file goes into the commit itself."""
+
+    calls: list
+    commits: list
+
+    def reply(self, body, code=200):
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        self.server.calls.append(self.path)
+        if "/tree/" in self.path:  # what an earlier push left
+            self.reply([{"type": "file", "path": "stale.py", "oid": "0" * 40, "size": 1}])
+        else:
+            self.reply({"id": "me/unirs", "sha": "0" * 40, "siblings": [{"rfilename": "stale.py"}], "private": True})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.server.calls.append(self.path)
+        if self.headers["Authorization"] != "Bearer hf_secret":
+            return self.reply({"error": "Invalid username or password."}, 401)
+        if self.path.endswith("/repos/create"):
+            self.server.created = json.loads(body)
+            return self.reply({"url": "https://huggingface.co/me/unirs", "name": "me/unirs", "id": "me/unirs"})
+        if "/preupload/" in self.path:
+            files = [one["path"] for one in json.loads(body)["files"]]
+            modes = [{"path": one, "uploadMode": "regular", "shouldIgnore": False} for one in files]
+            return self.reply({"files": modes})
+        if "/commit/" in self.path:
+            self.server.commits.append([json.loads(line) for line in body.splitlines()])
+            address = "https://huggingface.co/me/unirs/commit/0123"
+            return self.reply({"commitUrl": address, "commitOid": "0123", "hookOutput": "", "success": True})
+        return self.reply({})
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.calls, server.commits = [], []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def push_to(hub, tmp_path, source, *options, token="hf_secret"):
+    return run_unirs(
+        *("publish", source, tmp_path / "out", "--no-check", "--push", "me/unirs", *options),
+        HF_ENDPOINT=f"http://127.0.0.1:{hub.server_port}",
+        HF_TOKEN=token,
+        HF_HOME=str(tmp_path / "hf"),
+        HF_HUB_OFFLINE="0",
+        HF_HUB_DISABLE_XET="1",
+    )
+
+
+def test_a_push_is_one_commit_of_exactly_the_folder(hub, source, tmp_path):
+    done = push_to(hub, tmp_path, source, "--private", "--revision", "v1")
+    assert done.returncode == 0, done.stderr
+    assert "https://huggingface.co/me/unirs/commit/0123" in done.stdout
+    assert hub.created.get("visibility") == "private" or hub.created.get("private")
+    assert any(path.endswith("/branch/v1") for path in hub.calls)
+    assert [path for path in hub.calls if "/commit/" in path] == ["/api/models/me/unirs/commit/v1"]
+    sent = {one["value"]["path"]: one["value"] for one in hub.commits[0] if one["key"] == "file"}
+    folder = tmp_path / "out"
+    assert {name: base64.b64decode(one["content"]) for name, one in sent.items()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    assert [one["value"]["path"] for one in hub.commits[0] if one["key"] == "deletedFile"] == ["stale.py"]
+    assert (
+        'from_pretrained("me/unirs"' in (folder / "README.md").read_text()
+        or '"me/unirs"' in (folder / "README.md").read_text()
+    )
+
+
+def test_a_dry_run_lists_exactly_the_folder_and_asks_the_hub_nothing(hub, source, tmp_path):
+    done = push_to(hub, tmp_path, source, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    listed = dict(reversed(line.split()) for line in done.stdout.splitlines() if re.match(r"\s+[\d,]+  \S+$", line))
+    assert {name: int(size.replace(",", "")) for name, size in listed.items()} == {
+        path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()
+    }
+    assert hub.calls == []
+
+
+def test_a_refused_push_is_one_line_and_the_folder_stays(hub, source, tmp_path):
+    done = push_to(hub, tmp_path, source, token="hf_wrong")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "hf auth login" in done.stderr
+    again = f"unirs publish {tmp_path / 'out'} --push me/unirs"
+    assert again in done.stderr
+    settings = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0"}
+    done = run_unirs(*again.split()[1:], **settings)
+    assert done.returncode == 0, done.stderr
+    assert len(hub.commits) == 1
+    (tmp_path / "out" / "README.md").write_text("mine")
+    done = run_unirs(*again.split()[1:], **settings)
+    assert (done.returncode, len(hub.commits)) == (2, 1)
+    assert "README.md" in done.stderr
+
+
+# -- readers with another transformers -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["configuration_unirs.py", "processing_unirs.py"])
+def test_transformers_4_is_told_what_to_do(name, monkeypatch):
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "4.57.1")  # which replaces itself at times
+    with pytest.raises(ImportError, match=r"needs transformers 5\.17 or newer, and this is 4\.57\.1"):
+        runpy.run_path(str(next(ROOT.glob(f"*/{name}"))))
+
+
+def test_the_embedded_name_yields_to_a_folder_of_that_name(tmp_path, monkeypatch, source):
+    from unirs.model_source import find_model
+
+    monkeypatch.chdir(tmp_path)
+    assert find_model("unirs-tiny") == unirs.default_checkpoint()
+    shutil.copytree(source, Path("unirs-tiny"))
+    assert find_model("unirs-tiny") == "unirs-tiny"
