@@ -25,6 +25,7 @@ from .weight_files import DTYPES, Weight, WeightError, of_tensor, weight_files, 
 from .whole_folder import check_free, counting, sha256, whole_folder
 
 RECORD = "conversion.json"
+LISTED = 8  # names in an error
 LONGEST_ANSWER = 256  # tokens, where the caller says nothing
 
 
@@ -69,7 +70,9 @@ def convert(
     opened = open_source(source, Path(language_model).expanduser() if language_model else None)
     grafted = Path(change_extraction).expanduser() if change_extraction else None
     if opened.kind == UNIRS and grafted is None:
-        raise WeightError(f"{source}: is a UniRS folder already; give a Change Extraction to put in, or publish it")
+        raise WeightError(
+            f"{source}: is a UniRS folder already; put a Change Extraction in (--change-extraction), or publish it"
+        )
     with torch.device("meta"):
         model = UniRSForConditionalGeneration(opened.config)
     weights, left_out, fresh = fill(model, opened, grafted, seed)
@@ -148,7 +151,7 @@ def fill(
     ]
     if wrong:
         raise WeightError(
-            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:20])}{' ...' if len(wrong) > 20 else ''}"
+            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:LISTED])}{' ...' if len(wrong) > LISTED else ''}"
         )
     return {name: weights[name] for name in expected}, left_out, fresh
 

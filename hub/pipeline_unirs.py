@@ -45,10 +45,13 @@ class UniRSPipeline(Pipeline):
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
         needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
-        missing = [name for name in needed if not isinstance(inputs, dict) or inputs.get(name) is None]
+        missing = [name for name in needed if not isinstance(inputs, dict) or _is_nothing(inputs.get(name))]
         if missing:
             got = ", ".join(inputs) if isinstance(inputs, dict) else type(inputs).__name__
-            raise ValueError(f"an input of {self.task} needs {', '.join(needed)}; this one has {got or 'nothing'}")
+            raise ValueError(
+                f"an input of {self.task} needs {', '.join(needed)}; this one has {got or 'nothing'} "
+                "(several at once are a list of dicts)"
+            )
         content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
         content.append({"type": "text", "text": inputs.get(self.words_field) or ""})
         clue = inputs.get("clue") or clue
@@ -75,7 +78,7 @@ class UniRSPipeline(Pipeline):
 
     def _encode(self, batch: list[dict], clue: str | None = None, num_frames: int | None = None) -> dict:
         options = {} if num_frames is None else {"num_frames": num_frames}
-        return self.processor.apply_chat_template(
+        encoded = self.processor.apply_chat_template(
             [self.messages(inputs, clue) for inputs in batch],
             add_generation_prompt=True,
             tokenize=True,
@@ -83,6 +86,13 @@ class UniRSPipeline(Pipeline):
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left", **options},
         )
+        longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        tokens = encoded["input_ids"].shape[1]
+        if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
+            raise ValueError(
+                f"pictures and words make {tokens} tokens and the model reads {longest}; shorten the text"
+            )
+        return encoded
 
     def _forward(self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False) -> dict:
         options = generate_kwargs or {}
@@ -106,6 +116,10 @@ class UniRSPipeline(Pipeline):
         for result, change_map in zip(results, model_outputs.get("change_map", ()), strict=False):
             result["change_map"] = change_map.float().cpu().numpy()  # (grid, grid)
         return results
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 class VisualQuestionAnsweringPipeline(UniRSPipeline):

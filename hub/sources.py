@@ -43,7 +43,7 @@ class Source:
 
 def open_source(folder: Path, language_model: Path | None) -> Source:
     if not folder.is_dir():
-        raise WeightError(f"{folder}: no such folder; give the folder of a model")
+        raise WeightError(f"{folder}: is no folder; give the folder of a model")
     if (folder / "llm").is_dir() and (folder / "mm_projector").is_dir():
         return open_vila(folder)
     kind = read_json(folder / "config.json").get("model_type")

@@ -267,7 +267,7 @@ def open_header(file: BinaryIO, name: str) -> ImageFile.ImageFile:
         try:
             return factory(file, "")
         except Exception as error:  # plugins raise a dozen types on hostile headers; all mean the same here
-            advice = f"if it has other bands, {_TO_8_BIT}" if kind == "TIFF" else "copy or export it again"
+            advice = f"if it has 16 bits or other bands, {_TO_8_BIT}" if kind == "TIFF" else "copy or export it again"
             raise VisualInputError(f"{name}: {kind} cannot be opened ({shown(error)}); {advice}") from error
     raise VisualInputError(f"{name}: is none of {', '.join(IMAGE_FORMATS)}; convert it to PNG")
 

@@ -144,6 +144,8 @@ class UniRSProcessor(ProcessorMixin):
             return self._pixels_only(images, videos, merged)
         if not (isinstance(texts, (list, tuple)) and all(isinstance(one, str) for one in texts)):
             raise ValueError("`text` must be a string or a list of strings")
+        if any("\ud800" <= char <= "\udfff" for one in texts for char in one):
+            raise ValueError("the text holds half characters (lone surrogates); it was not decoded as UTF-8")
 
         # 1. Which pictures belong to which marker
         markers = [MARKER.findall(one) for one in texts]

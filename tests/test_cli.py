@@ -107,6 +107,25 @@ def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoin
     assert all(html.escape(row["answer"]) in page for row in json.loads(out)["answers"])
     with Image.open("report/report.png") as sheet:
         assert min(sheet.size) > 600
+    # What it leaves is what the other commands take.
+    assert sorted(os.listdir("report")) == sorted(
+        ["report.html", "report.png", "scene.png", "before.png", "after.png", "clip.mp4"]
+    )
+    common = ("--model", checkpoint, "--max-new-tokens", 1, "--json")
+    assert unirs("ask", "report/scene.png", "q", *common)[0] == 0
+    assert unirs("change", "report/before.png", "report/after.png", *common)[0] == 0
+    assert json.loads(unirs("video", "report/clip.mp4", "--num-frames", 8, *common)[1])["frames"] == 8
+
+
+def test_an_answer_is_not_lost_when_its_heat_map_cannot_be_written(unirs, checkpoint, pictures, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    words = ("change", *pictures[:2], "--heatmap", "map.png", "--model", checkpoint, "--max-new-tokens", 2)
+    code, out, err = unirs(*words)
+    assert (code, out.strip() != "") == (2, True)
+    assert err == "unirs: --heatmap map.png: cannot be written (No space left on device)\n"
 
 
 def test_demo_shows_other_scenes_for_another_seed_and_takes_a_file_name(unirs, checkpoint):
@@ -175,6 +194,22 @@ def bad_files(tmp_path_factory):
         (("video", "missing.mp4"), "missing.mp4"),
         (("video", "empty.mp4"), "empty.mp4"),
         (("video", "words.mp4"), "words.mp4"),
+        (("ask", "empty.mp4", "q"), "unirs video empty.mp4"),
+        (("ask", "ok.png", "\udcff"), "no valid UTF-8"),
+        (("ask", "ok.png", "road " * 3000), "shorten the text"),
+        (("ask", "", "q"), "a file name is empty"),
+        (("ask", "ok.png", "q", "--model", ""), "the name is empty"),
+        (("ask", "ok.png", "q", "--nothing"), "No such option: --nothing (see unirs ask --help"),
+        (("ask", "ok.png"), "Missing argument"),
+        (("demo", "--seed", "x"), "--seed"),
+        (("change", "ok.png", "empty.mp4"), "is a video"),
+        (("change", "ok.png", "ok.png", "ok.png"), "is a third file"),
+        (("change", "ok.png", "ok.png", "missing.png"), "is a third file"),
+        (("change", "ok.png", "ok.png", ""), "the instruction is empty"),
+        (("video", "empty.mp4", ""), "the instruction is empty"),
+        (("video", "ok.png"), "unirs ask"),
+        (("video", "ok.png", "ok.png"), "unirs change ok.png ok.png"),
+        (("video", "ok.png", "ok.png", "empty.mp4"), "one at a time"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(unirs, bad_files, monkeypatch, words, named):
@@ -201,7 +236,10 @@ def test_damaged_model_folder_is_one_line_and_exit_2(unirs, checkpoint, pictures
         (folder / missing).write_bytes(whole[: len(whole) // 2])
     code, out, err = unirs("ask", pictures[0], "q", "--model", folder)
     assert (code, out) == (2, "")
-    assert err.startswith(f"unirs: {folder} cannot be loaded as a UniRS model: ")
+    if cut or missing == "model.safetensors":
+        assert err.startswith(f"unirs: {folder} cannot be loaded as a UniRS model: ")
+    else:
+        assert f"lacks {missing}" in err
     assert err.count("\n") == 1
     assert len(err) < 600
 

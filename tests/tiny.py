@@ -58,7 +58,7 @@ def tiny_config(processor, **kwargs) -> UniRSConfig:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "vocab_size": -(-len(processor.tokenizer) // 64) * 64,
-            "max_position_embeddings": 512,
+            "max_position_embeddings": 1024,
             "bos_token_id": 1,
             "eos_token_id": 2,
             "pad_token_id": 0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_weights import convert, publish
+from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
 from .model_source import find_model
 from .terminal import InputError, Json, busy
 
@@ -29,16 +29,14 @@ app = typer.Typer(
 app.command()(convert)
 app.command()(publish)
 
+UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or typer's own copy of click
+
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
 CHANGED = 0.5  # map values above this count as changed in `changed_share`
 LONGEST_REASON = 300  # characters of another library's message that are worth showing
-FILE_ENDINGS = {
-    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2"),
-    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".wmv", ".ogv", ".mpg", ".mpeg"),
-}
 
 
 def load_pipeline(task: str, model: str | None) -> Pipeline:
@@ -113,9 +111,9 @@ def ask(
     num_beams: NumBeams = 1,
 ) -> None:
     """Answer a question about one picture."""
-    if not question.strip():
-        raise InputError("the question is empty")
-    check_given([image], model)
+    check_words(question, "the question")
+    check_pictures([image], f"unirs video {image}")
+    find_model(model)
     from unirs.processing import load_image
 
     picture = read(load_image, image)  # before the model: a bad file is told at once
@@ -136,7 +134,8 @@ def change(
     num_beams: NumBeams = 1,
 ) -> None:
     """Describe what changed between two dates."""
-    check_given([before, after], model)
+    check_pair(before, after, instruction)
+    find_model(model)
     if heatmap:
         check_heatmap(heatmap, (before, after))
     from unirs.processing import load_image
@@ -154,9 +153,14 @@ def change(
     if heatmap:
         from unirs.report import overlay
 
-        overlay(pictures[1], change_map, pipe.processor.image_processor.image_aspect_ratio).save(heatmap, format="PNG")
+        drawn = overlay(pictures[1], change_map, pipe.processor.image_processor.image_aspect_ratio)
         details["heatmap"] = str(heatmap)
     say("change", found["answer"], model, [before, after], as_json, **details)
+    if heatmap:
+        try:
+            drawn.save(heatmap, format="PNG")
+        except OSError as error:  # after the answer, which is not lost
+            raise InputError(f"--heatmap {heatmap}: cannot be written ({error.strerror or error})") from error
     if heatmap and not as_json:
         typer.echo(f"Heat map: {heatmap}", err=True)
 
@@ -172,9 +176,12 @@ def video(
     num_beams: NumBeams = 1,
 ) -> None:
     """Name the scene of a clip or of a dated sequence. A last argument that is no file is the instruction."""
-    if len(clip) > 1 and instruction is None and not looks_like_a_file(clip[-1]):
+    if len(clip) > 1 and instruction is None and not is_a_file(clip[-1]):
         *clip, instruction = clip
-    check_given(clip, model)
+    if instruction is not None:
+        check_words(instruction, "the instruction")
+    check_clip(clip)
+    find_model(model)
     from unirs.processing import load_video
 
     source = clip if len(clip) > 1 else clip[0]
@@ -206,8 +213,10 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=10**9, help="Which generated scenes to show.")] = 0,
 ) -> None:
     """Show UniRS on generated scenes that it has never seen: pictures, pairs and clips."""
-    page = output if output.suffix.lower() in (".html", ".htm") else output / "report.html"
-    check_given([], model)
+    is_page = output.suffix.lower() in (".html", ".htm")
+    page = output if is_page else output / "report.html"
+    samples = None if is_page else output
+    find_model(model)
     check_page(page)
     single = load_pipeline("rs-visual-question-answering", model)
     pipes = {
@@ -218,7 +227,7 @@ def demo(
     from unirs.report import demo_report
 
     with busy("Looking at the scenes"):
-        rows = demo_report(pipes, page, seed, max_new_tokens=max_new_tokens, num_beams=num_beams)
+        rows = demo_report(pipes, page, seed, samples, max_new_tokens=max_new_tokens, num_beams=num_beams)
     sheet = page.with_suffix(".png")
     if as_json:
         found = {"task": "demo", "model": model or "unirs-tiny", "seed": seed, "report": str(page)}
@@ -227,49 +236,8 @@ def demo(
     for row in rows:
         typer.echo(f"{row['task']:<7} {row['question'][:60]:<62} {row['answer']}   (truth: {row['truth']})")
     typer.echo(f"\nReport: {page}\nPicture: {sheet}")
-
-
-def looks_like_a_file(text: str) -> bool:
-    """Whether the last word of `unirs video` is one more picture; a misspelt file must not become an instruction."""
-    ending = os.path.splitext(text)[1].lower()
-    return os.path.exists(text) or ending in FILE_ENDINGS or (" " not in text and len(ending) > 1)
-
-
-def check_given(files: list[str], model: str | None) -> None:
-    """The commonest slips are told at once: reading a picture takes seconds, because torch is loaded for it."""
-    for file in files:
-        if "://" not in file and not file.lower().startswith("data:") and not os.path.exists(file):
-            raise InputError(f"{file}: no such file; check the path")
-    find_model(model)
-
-
-def check_heatmap(path: Path, inputs: tuple[str, ...]) -> None:
-    """A wrong name is told before the model is loaded, and never costs the user a picture."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--heatmap {path}: is written as PNG; give a name that ends in .png")
-    if path.exists() and any(path.samefile(one) for one in inputs if os.path.exists(one)):
-        raise InputError(f"--heatmap {path}: is one of the two pictures; give another name")
-    check_writable(path)
-
-
-def check_page(page: Path) -> None:
-    """Makes the report's folder where it is missing."""
-    try:
-        page.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {page.parent}: cannot be made ({error.strerror})") from error
-    check_writable(page)
-    check_writable(page.with_suffix(".png"))
-
-
-def check_writable(path: Path) -> None:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{path}: the folder {folder} does not exist")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InputError(f"{path}: no permission to write there")
+    if samples:
+        typer.echo(f"To try the other commands on: scene.png, before.png, after.png and clip.mp4 in {samples}")
 
 
 def version(value: bool) -> None:
@@ -288,12 +256,23 @@ def options(
 
 def main() -> None:
     """Exit 0 = done, 2 = bad input with one line that says why."""
+    command = typer.main.get_command(app)
     try:
-        app()
+        sys.exit(command.main(prog_name="unirs", standalone_mode=False))
+    except UsageError as error:
+        kind = type(error).__name__
+        if kind == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx else "unirs"
+        hint = "; words that begin with a dash go behind --" if kind == "NoSuchOption" else ""
+        reason, code = f"{error.format_message().rstrip('.')} (see {where} --help{hint})", 2
+    except typer.Abort:  # Ctrl-C
+        reason, code = "stopped", 130
     except (InputError, OSError) as error:  # whatever else is a fault of ours and shows its traceback
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"unirs: {reason}", file=sys.stderr)
-        sys.exit(2)
+        reason, code = str(error) or type(error).__name__, 2
+    print(f"unirs: {' '.join(reason.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

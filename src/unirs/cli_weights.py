@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder: VILA-1.5, released UniRS, a SigLIP tower, or UniRS.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder: VILA-1.5 or released UniRS; or SigLIP or UniRS, with an option."),
+    ],
     target: Annotated[Path, typer.Argument(help="Folder to make; it appears when it is complete.")],
     language_model: Annotated[
         Path | None, typer.Option(help="Folder of a causal language model, where SOURCE is a vision tower alone.")

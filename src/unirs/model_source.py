@@ -22,6 +22,8 @@ def find_model(model: str | None) -> str:
         if not os.path.isfile(os.path.join(name, "config.json")):
             raise InputError(f"this installation has no embedded checkpoint at {name}; reinstall it or give --model")
         return name
+    if not model:
+        raise InputError("--model: the name is empty; give a folder or a hub id")
     name = os.path.expanduser(model)
     if os.path.isdir(name):
         check_model_folder(Path(name))
@@ -46,3 +48,6 @@ def check_model_folder(folder: Path) -> None:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "unirs":
         raise InputError(f"--model {folder}: is a model of type {kind}, not unirs")
+    for name in ("processor_config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"--model {folder}: lacks {name}; save the processor there too, or copy the folder again")

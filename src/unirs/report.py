@@ -25,6 +25,7 @@ STRONGEST = 0.9  # of the colour where the map is 1; a little of the picture alw
 CLEARING = 1.5  # above 1: a middling map hides less of the picture
 GREYED = 0.5  # how far the picture goes to grey under the map, so that its own reds are not taken for change
 
+FRAMES_A_SECOND, CLIP_BITS = 2, 2_000_000  # of the clip that is left to try
 SEEDS_A_REPORT = 1000  # held-out seeds that one `--seed` may look through
 TITLE = "UniRS on generated scenes it has never seen"
 NOTE = (
@@ -84,13 +85,16 @@ def overlay(picture: Image.Image, change_map: np.ndarray, aspect_ratio: str = "p
 
 
 # -- the report of `unirs demo` --------------------------------------------------------------------------------------
-def demo_report(pipes: dict[str, Pipeline], page: Path, seed: int, **options: Any) -> list[dict[str, Any]]:
+def demo_report(
+    pipes: dict[str, Pipeline], page: Path, seed: int, samples: Path | None = None, **options: Any
+) -> list[dict[str, Any]]:
     """Asks about held-out generated scenes; writes `page` (HTML) and the same as one picture beside it (PNG).
 
     Args:
         pipes: A pipeline for each of "single", "pair" and "video".
         page: HTML file to write.
         seed: Which scenes: each number has its own.
+        samples: Folder for the first picture, pair and clip as files, to try the other commands on.
         options: Go to every call of the pipelines.
 
     Returns:
@@ -98,8 +102,27 @@ def demo_report(pipes: dict[str, Pipeline], page: Path, seed: int, **options: An
     """
     panels = [_look(pipes[sample.task], sample, options) for sample in _samples(seed)]
     page.write_text(_page(panels), encoding="utf-8")
+    if samples is not None:
+        _write_samples(panels, samples)
     _sheet(panels).save(page.with_suffix(".png"), format="PNG")
     return [row for panel in panels for row in panel.answers]
+
+
+def _write_samples(panels: list[Panel], folder: Path) -> None:
+    """`scene.png`, `before.png`, `after.png` and `clip.mp4` of the first panel of each kind."""
+    import av
+
+    first = {panel.task: panel.pictures for panel in reversed(panels)}
+    first["single"][0].save(folder / "scene.png")
+    first["pair"][0].save(folder / "before.png")
+    first["pair"][-1].save(folder / "after.png")
+    with av.open(str(folder / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FRAMES_A_SECOND)
+        stream.width, stream.height = first["video"][0].size
+        stream.pix_fmt, stream.bit_rate = "yuv420p", CLIP_BITS
+        for picture in first["video"]:
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
 
 
 def _samples(seed: int) -> Iterator[SceneSample]:
