@@ -60,13 +60,17 @@ def stranger_python(folder: Path) -> Path:
     venv.create(folder, symlinks=os.name != "nt")
     scheme = {"base": str(folder), "platbase": str(folder), "installed_base": str(folder)}
     packages = Path(sysconfig.get_path("purelib", "venv", scheme))
-    for place in map(Path, sys.path):
+    linked: set[str] = set()
+    for place in map(Path, sys.path):  # what comes first wins, its metadata too
         if not place.is_dir() or not any(place.glob("*.dist-info")):
             continue  # the standard library, or somebody's working folder
         for entry in place.iterdir():
-            ours = entry.name.lower().startswith(("unirs", "__editable__"))
-            if not ours and entry.suffix != ".pth" and not (packages / entry.name).exists():
+            is_metadata = entry.suffix == ".dist-info"
+            name = entry.name.partition("-")[0].lower() + entry.suffix if is_metadata else entry.name
+            ours = name.startswith(("unirs", "__editable__"))
+            if not ours and entry.suffix != ".pth" and name not in linked:
                 (packages / entry.name).symlink_to(entry.absolute())
+                linked.add(name)
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 

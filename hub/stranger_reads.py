@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
@@ -23,6 +22,9 @@ from transformers import (
     AutoTokenizer,
     pipeline,
 )
+
+# transformers 5.17 hides this name where torchvision does not import; the class itself works without.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 FOLDER, OUT, PACKAGE = sys.argv[1], Path(sys.argv[2]), len(sys.argv) > 3
 PROCESSOR = sys.argv[3] if PACKAGE else FOLDER
