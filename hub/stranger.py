@@ -11,6 +11,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from .weight_files import WeightError
@@ -43,16 +44,20 @@ def check(folder: Path, original: Path, processor: Path | None = None, merged: b
         _read([str(stranger), str(SCRIPT), str(folder.absolute()), str(theirs)], work, environment)
         expected, found = (load_file(out / "tensors.safetensors") for out in (ours, theirs))
         answers, answered = (json.loads((out / "answers.json").read_text()) for out in (ours, theirs))
-    difference = 0.0
-    for name in expected.keys() & found.keys():
-        away = (expected[name] - found[name]).norm() / expected[name].norm()
-        difference = max(difference, float(away))
-    if difference > (MERGED if merged else SAME):
+    difference = largest_difference(expected, found)
+    if not difference <= (MERGED if merged else SAME):  # NaN is no agreement
         raise WeightError(f"without the package the logits differ by {difference:.2g} of their size; nothing was made")
     if not merged and answers != answered:
         other = sorted(name for name in answers if answers[name] != answered.get(name))
         raise WeightError(f"without the package {', '.join(other)} answers otherwise; nothing was made")
     return difference
+
+
+def largest_difference(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> float:
+    """Of tensors with the same name, relative to their size; NaN where one holds NaN."""
+    common = expected.keys() & found.keys()
+    away = [(expected[name] - found[name]).norm() / expected[name].norm() for name in common]
+    return float(torch.stack(away).max())
 
 
 def stranger_python(folder: Path) -> Path:

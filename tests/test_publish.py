@@ -20,7 +20,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 from unirs.hub.publish import publish, requirements
-from unirs.hub.stranger import check, stranger_python
+from unirs.hub.stranger import check, largest_difference, stranger_python
 from unirs.hub.weight_files import WeightError
 from unirs.hub.whole_folder import verify
 
@@ -212,6 +212,14 @@ def test_bad_input_is_one_line_and_makes_nothing(arguments, reason, tmp_path, mo
     assert (stopped.value.code, error.count("\n")) == (2, 1)
     assert reason in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_not_a_number_is_no_agreement():
+    """Python's max(0.0, nan) is 0.0: broken weights once counted as equal."""
+    good = {"a": torch.ones(3), "b": torch.ones(3)}
+    assert largest_difference(good, {"a": torch.ones(3), "b": torch.ones(3) * 1.5}) == pytest.approx(0.5)
+    broken = largest_difference(good, {**good, "b": torch.tensor([1, float("nan"), 1])})
+    assert not broken <= 1e-5
 
 
 # -- verify ----------------------------------------------------------------------------------------------------------
