@@ -1,0 +1,63 @@
+"""One training sample: a conversation whose pictures and clips are named where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+Task = Literal["text", "single", "pair", "video"]
+TASKS: tuple[Task, ...] = ("text", "single", "pair", "video")
+
+
+class Row(TypedDict):
+    """What every data set gives and the collator takes.
+
+    `messages` is a chat of transformers: the content of a user turn is a list of items, that of an assistant turn a
+    string. Items are `{"type": "image", "image": path}`, `{"type": "video", "video": path or list of paths}`,
+    `{"type": "text", "text": words}` and, last, `{"type": "clue", "text": words}`. One image in a turn is a single
+    image, two are a pair, three and more a dated sequence. In place of a path may stand a PIL image or bytes.
+    """
+
+    id: str
+    task: Task
+    messages: list[dict[str, Any]]
+
+
+def image_items(images: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"type": "image", "image": image} for image in images]
+
+
+def video_item(video: Any) -> list[dict[str, Any]]:
+    return [{"type": "video", "video": video}]
+
+
+def conversation(
+    visuals: list[dict[str, Any]], turns: Sequence[tuple[str, str]], clue: str | None = None
+) -> list[dict[str, Any]]:
+    """Messages of a conversation: pictures and clue in its first turn, then question and answer by turns."""
+    messages: list[dict[str, Any]] = []
+    for number, (question, answer) in enumerate(turns):
+        content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+        if number == 0:
+            content = [*visuals, *content, *([{"type": "clue", "text": clue}] if clue else [])]
+        messages += [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    return messages
+
+
+def items_of(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Content items of a type, in reading order."""
+    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
+    return [item for content in contents for item in content if item["type"] == kind]
+
+
+def task_of(messages: list[dict[str, Any]]) -> Task:
+    """The kind of sight that a conversation needs: that of its fullest turn."""
+    images = 0
+    for message in messages:
+        if isinstance(message["content"], str):
+            continue
+        kinds = [item["type"] for item in message["content"]]
+        if "video" in kinds:
+            return "video"
+        images = max(images, kinds.count("image"))
+    return "video" if images > 2 else ("text", "single", "pair")[images]
