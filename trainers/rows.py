@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 Task = Literal["text", "single", "pair", "video"]
@@ -50,14 +51,30 @@ def items_of(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [item for content in contents for item in content if item["type"] == kind]
 
 
-def task_of(messages: list[dict[str, Any]]) -> Task:
-    """The kind of sight that a conversation needs: that of its fullest turn."""
-    images = 0
+@dataclass(frozen=True)
+class Visual:
+    """What one marker stands for: an image, a pair that is fused, or a clip (a file, or its pictures)."""
+
+    kind: Literal["image", "change", "video"]
+    sources: tuple[Any, ...]
+
+
+def visuals_of(messages: list[dict[str, Any]]) -> list[Visual]:
+    """What the chat template makes of the pictures: by turn, its images (one, a pair, a sequence), then its clips."""
+    found: list[Visual] = []
     for message in messages:
-        if isinstance(message["content"], str):
-            continue
-        kinds = [item["type"] for item in message["content"]]
-        if "video" in kinds:
-            return "video"
-        images = max(images, kinds.count("image"))
-    return "video" if images > 2 else ("text", "single", "pair")[images]
+        images = tuple(item["image"] for item in items_of([message], "image"))
+        if len(images) == 1:
+            found.append(Visual("image", images))
+        elif images:
+            found.append(Visual("change" if len(images) == 2 else "video", images))
+        for item in items_of([message], "video"):
+            clip = item["video"]
+            found.append(Visual("video", tuple(clip) if isinstance(clip, (list, tuple)) else (clip,)))
+    return found
+
+
+def task_of(messages: list[dict[str, Any]]) -> Task:
+    """The kind of sight that a conversation needs: the widest that one of its turns has."""
+    kinds = {visual.kind for visual in visuals_of(messages)}
+    return "video" if "video" in kinds else "pair" if "change" in kinds else "single" if kinds else "text"

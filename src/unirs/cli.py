@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
 from .model_source import find_model
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command()(train)
 app.command()(convert)
 app.command()(publish)
 

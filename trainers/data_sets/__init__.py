@@ -17,4 +17,6 @@ class DataSet(Protocol):
     def row(self, index: int, repetition: int = 0) -> Row: ...
 
 
-__all__ = ["DataError", "DataMissingError", "DataSet", "Generated"]
+DATA_SETS = {"generated": Generated}
+
+__all__ = ["DATA_SETS", "DataError", "DataMissingError", "DataSet", "Generated"]

@@ -1,0 +1,71 @@
+"""`unirs train`: a recipe and the changes to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from .model_source import find_model
+from .terminal import InputError, Json
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or a recipe of the package by its name.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. training.max_steps=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train stage 1 or 2, an adapter, or on your own data. The recipe names every value."""
+    main_process = os.environ.get("RANK", "0") == "0"
+    try:
+        found = run(recipe, changes or [], resume, main_process and not as_json)
+    except InputError:
+        if not main_process:  # the first process says it
+            raise typer.Exit(2) from None
+        raise
+    if as_json and main_process:
+        typer.echo(json.dumps({"task": "train", **found}, ensure_ascii=False))
+
+
+def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, Any]:
+    """Raises `InputError` for a recipe, data or a model that cannot be used."""
+    try:
+        from unirs.trainers.recipe import JointTuning, load_recipe
+    except ImportError as error:
+        raise InputError(f"training needs more packages ({error.name}): pip install 'unirs[train]'") from error
+    from unirs.trainers.data_sets import DataError
+
+    def say(line: str) -> None:
+        if talk:
+            typer.echo(line)
+
+    try:
+        recipe = load_recipe(name, changes)
+        model = find_model(recipe.model)
+        quieten()
+        if isinstance(recipe, JointTuning):
+            from unirs.trainers.joint_tuning import tune
+
+            return tune(recipe, model, resume, say)
+        from unirs.trainers.change_pretraining import pretrain
+
+        return pretrain(recipe, model, resume, say)
+    except DataError as error:
+        raise InputError(str(error)) from error
+
+
+def quieten() -> None:
+    """Other libraries' notes on their own insides, which no user can act upon."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import transformers
+
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,0 +1,323 @@
+"""Stage 2, joint tuning: one language model learns from singles, pairs and clips together (paper, section IV-B)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import SFTConfig
+
+from ..modeling_unirs import UniRSForConditionalGeneration
+from ..processing import UniRSProcessor
+from .adapters import Adapter, four_bits
+from .collator import Collator, estimate_length
+from .data_sets import DATA_SETS, DataError
+from .feature_cache import FeatureCache
+from .mixture import EpochSampler, Mixture
+from .packing import padding_share
+from .progress import Lines, draw_curve, duration
+from .recipe import PARTS, JointTuning, closest
+from .rows import Row
+from .run_folder import LogFile, RunFolder
+from .trainer import UniRSTrainer
+
+# Arguments of SFTConfig that have a place of their own in a recipe, or that our rows need as they are.
+OURS = (
+    "output_dir", "seed", "data_seed", "remove_unused_columns", "dataset_kwargs", "disable_tqdm", "packing",
+    "padding_free", "model_init_kwargs", "resume_from_checkpoint", "train_sampling_strategy", "label_names",
+)  # fmt: skip
+SAMPLED_ROWS = 2000  # of which the padding is foretold
+Say = Callable[[str], None]
+
+
+@dataclass
+class Loaded:
+    network: UniRSForConditionalGeneration | PeftModel
+    processor: UniRSProcessor
+    adapter: Adapter | None
+
+
+def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, Any]:
+    """Runs a recipe of stage 2 and leaves a model folder at its `output`.
+
+    Args:
+        model: Folder of the model that `recipe.model` names.
+        resume: Go on from the newest whole checkpoint of the same run.
+        say: Is told, on the main process, what a person wants to read.
+
+    Returns:
+        Steps, minutes, the last loss and the folder.
+
+    Raises:
+        DataError: The recipe or its data cannot be used, or a row is bad and `bad_rows` is stop.
+    """
+    state = PartialState()
+    say = say if state.is_main_process else lambda line: None
+    started = time.monotonic()
+    # 1. what to train on: the cheapest check first
+    mixture = make_mixture(recipe.data, say)
+    validation = make_mixture(recipe.validation, say, "validation ") if recipe.validation else None
+    config = training_arguments(recipe)
+    folder = RunFolder(recipe)
+    with state.main_process_first():
+        if state.is_main_process:
+            folder.prepare(resume)
+    # 2. what to train
+    loaded = load(recipe, model)
+    trainable = sum(p.numel() for p in loaded.network.parameters() if p.requires_grad)
+    whole = sum(p.numel() for p in loaded.network.parameters())
+    if loaded.adapter is None:
+        say(f"training {trainable:,} of {whole:,} weights")
+    # 3. how samples become batches
+    features = keep_features(recipe, loaded, [mixture, validation], folder, say)
+    collator = make_collator(recipe, loaded, config, folder, features)
+    sampler = make_sampler(recipe, mixture, config, loaded.processor, say)
+    # 4. train
+    trainer = UniRSTrainer(
+        model=loaded.network,
+        args=config,
+        train_dataset=places(0, len(mixture)),
+        eval_dataset=places(len(mixture), len(validation)) if validation else None,
+        processing_class=loaded.processor,
+        data_collator=PlacesCollator(collator, mixture, validation),
+        peft_config=loaded.adapter.peft_config(loaded.network) if loaded.adapter else None,
+        sampler=sampler,
+        callbacks=[LogFile(folder.log), Lines(say)],
+    )
+    if loaded.adapter is not None:
+        trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        say(f"training {trainable:,} weights of the adapter beside {whole:,} frozen ones")
+    _silence(trainer)
+    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
+    if resume:
+        say(f"resuming from {checkpoint}" if checkpoint else "no whole checkpoint yet: starting from the first step")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # 5. what it leaves
+    save(trainer, recipe, folder, loaded.processor)
+    skipped = count_lines(folder.bad_rows)
+    if skipped:
+        say(f"{skipped} rows were skipped: {folder.bad_rows}")
+    history = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    minutes = (time.monotonic() - started) / 60
+    say(f"{trainer.state.global_step} steps in {duration(minutes * 60)}; the model is in {folder.path}")
+    return {
+        "output": str(folder.path),
+        "steps": trainer.state.global_step,
+        "loss": history[-1] if history else None,
+        "skipped": skipped,
+        "minutes": round(minutes, 2),
+    }
+
+
+# -- data ------------------------------------------------------------------------------------------------------------
+def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: None, kind: str = "") -> Mixture:
+    """Data sets as a recipe names them: `{name: {source, repeat, ...}}`."""
+    parts = []
+    for name, entry in entries.items():
+        if entry is None:  # switched off by --set data.name=null
+            continue
+        parts.append((make_data_set(name, entry), entry.get("repeat", 1)))
+    mixture = Mixture(parts)
+    for name, count, repeat in mixture.describe():
+        say(f"{kind}data: {name}, {count:,} samples x{repeat}")
+    return mixture
+
+
+def make_data_set(name: str, entry: dict[str, Any]) -> Any:
+    """One data set of a recipe.
+
+    Raises:
+        DataError: An unknown source, or arguments that the data set does not take; or its files are missing.
+    """
+    source = entry.get("source") if isinstance(entry, dict) else None
+    if source not in DATA_SETS:
+        raise DataError(f"data.{name}: source is {source!r}; the sources are {', '.join(DATA_SETS)}")
+    arguments = {key: value for key, value in entry.items() if key not in ("source", "repeat")}
+    taken = inspect.signature(DATA_SETS[source]).parameters
+    for key in arguments:
+        if key not in taken:
+            raise DataError(
+                f"data.{name}: {source} has no {key}{closest(key, list(taken))}; it takes {', '.join(taken)}"
+            )
+    missing = [key for key, one in taken.items() if one.default is one.empty and key not in arguments]
+    if missing:
+        raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
+    return DATA_SETS[source](**arguments)
+
+
+def places(first: int, count: int) -> Dataset:
+    """What the Trainer holds: numbers only; rows are read by the collator, in the loader's processes."""
+    return Dataset.from_dict({"place": list(range(first, first + count))})
+
+
+class PlacesCollator:
+    """Looks rows up and collates them; places behind the training mixture are those of the validation mixture."""
+
+    def __init__(self, collator: Collator, train: Mixture, validation: Mixture | None):
+        self.collator, self.train, self.validation = collator, train, validation
+
+    def row(self, place: int) -> Row:
+        if self.validation is not None and place >= len(self.train):
+            return self.validation.row(place - len(self.train))
+        return self.train.row(place)
+
+    def __call__(self, places: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        return self.collator([self.row(one["place"]) for one in places])
+
+
+def make_collator(
+    recipe: JointTuning, loaded: Loaded, config: SFTConfig, folder: RunFolder, features: FeatureCache | None
+) -> Collator:
+    attention = getattr(loaded.network.config.get_text_config(), "_attn_implementation", "sdpa") or "sdpa"
+    return Collator(
+        loaded.processor,
+        packed=recipe.batching == "packed",
+        one_row="flash" in attention,
+        max_length=config.max_length,
+        on_bad=recipe.bad_rows,
+        bad_rows=folder.bad_rows,
+        features=features,
+        clues=recipe.clues,
+    )
+
+
+def make_sampler(
+    recipe: JointTuning, mixture: Mixture, config: SFTConfig, processor: UniRSProcessor, say: Say
+) -> EpochSampler:
+    """The order of an epoch; tells how much padding it costs, and what plain padding would."""
+    batch = config.per_device_train_batch_size
+    together = batch * config.gradient_accumulation_steps * config.world_size
+    grouped = recipe.batching == "grouped"
+    places = range(len(mixture)) if grouped else EpochSampler(len(mixture), together, recipe.seed)
+    sampled = [place for place, _ in zip(places, range(len(mixture) if grouped else SAMPLED_ROWS), strict=False)]
+    lengths = [estimate_length(mixture.row(place), processor) for place in sampled]
+    sampler = EpochSampler(len(mixture), batch * config.world_size, recipe.seed, lengths if grouped else None)
+    shuffled = lengths
+    if grouped:
+        shuffled = [lengths[place] for place in EpochSampler(len(mixture), together, recipe.seed)]
+        lengths = [lengths[place] for place in sampler]
+    plain = padding_share(shuffled, batch, packed=False)
+    chosen = padding_share(lengths, batch, packed=recipe.batching == "packed")
+    say(f"padding: {plain:.1%} of all tokens if padded at random, {chosen:.1%} {recipe.batching} (estimated)")
+    return sampler
+
+
+def keep_features(
+    recipe: JointTuning, loaded: Loaded, mixtures: list[Mixture | None], folder: RunFolder, say: Say
+) -> FeatureCache | None:
+    """Fills the cache, each process its share of the rows; None without a cache."""
+    if recipe.feature_cache is None:
+        return None
+    state = PartialState()
+    network = loaded.network.get_base_model() if isinstance(loaded.network, PeftModel) else loaded.network
+    network.to(state.device)
+    cache = FeatureCache(Path(recipe.feature_cache).expanduser(), network, loaded.processor)
+    reader = Collator(loaded.processor, on_bad=recipe.bad_rows)
+    started = time.monotonic()
+    computed = 0
+    for mixture in filter(None, mixtures):
+        rows = (mixture.row(place) for place in range(state.process_index, len(mixture), state.num_processes))
+        computed += cache.fill(rows, reader.bad)
+    state.wait_for_everyone()
+    seconds = time.monotonic() - started
+    say(
+        f"features: {computed:,} looked at in {duration(seconds)}, kept in {cache.folder}: saved in each further epoch"
+    )
+    return cache
+
+
+# -- model -----------------------------------------------------------------------------------------------------------
+def load(recipe: JointTuning, model: str) -> Loaded:
+    """The model with all but the recipe's `trainable` parts frozen; an adapter's folder gives its base and itself."""
+    source, trained_adapter = model, None
+    if (Path(model) / "adapter_config.json").is_file():
+        if recipe.adapter is not None:
+            raise DataError(
+                f"{model}: is an adapter; train it further with adapter=null, or merge it (unirs publish --merge)"
+            )
+        trained_adapter = model
+        source = json.loads((Path(model) / "adapter_config.json").read_text())["base_model_name_or_path"]
+    adapter = Adapter(**_exactly(recipe.adapter, Adapter, "adapter")) if recipe.adapter else None
+    arguments: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
+    if adapter is not None and adapter.method == "qlora":
+        arguments |= {"quantization_config": four_bits(), "device_map": {"": PartialState().device}}
+    network, loading = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **arguments)
+    if loading["missing_keys"]:
+        raise DataError(f"{source}: lacks weights, {sorted(loading['missing_keys'])[0]} first; copy the folder again")
+    processor = AutoProcessor.from_pretrained(model)
+    for part in PARTS:
+        getattr(network.model, part).requires_grad_(part in recipe.trainable)
+    network.lm_head.requires_grad_("language_model" in recipe.trainable)
+    if trained_adapter is not None:
+        network = PeftModel.from_pretrained(network, trained_adapter, is_trainable=True)
+    return Loaded(network, processor, adapter)
+
+
+def training_arguments(recipe: JointTuning) -> SFTConfig:
+    names = [field.name for field in fields(SFTConfig)]
+    for key in recipe.training:
+        if key in OURS:
+            raise DataError(f"training.{key}: is set by UniRS; remove it (output and seed stand at the recipe's top)")
+        if key not in names:
+            raise DataError(f"training.{key}: TRL's SFTConfig has no such argument{closest(key, names)}")
+    try:
+        return SFTConfig(
+            output_dir=str(RunFolder(recipe).checkpoints),
+            seed=recipe.seed,
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            disable_tqdm=True,
+            **{"use_cpu": not torch.accelerator.is_available(), **recipe.training},
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(f"training: {' '.join(str(error).split())}") from error
+
+
+def save(trainer: UniRSTrainer, recipe: JointTuning, folder: RunFolder, processor: UniRSProcessor) -> None:
+    """Model (or adapter), processor, loss curve and, for the model card, where the weights come from."""
+    if isinstance(trainer.model, UniRSForConditionalGeneration) and not trainer.is_fsdp_enabled:
+        trainer.model.to(getattr(torch, recipe.save_dtype))
+    trainer.save_model(str(folder.path))
+    if not trainer.is_world_process_zero():
+        return
+    (folder.path / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs
+    processor.save_pretrained(folder.path)
+    history = trainer.state.log_history
+    data = ", ".join(
+        f"{name} ({count:,} samples, x{repeat})" for name, count, repeat in make_mixture(recipe.data).describe()
+    )
+    record = {"note": f"Tuned by `unirs train` from {recipe.model} on {data}.", "log": history}
+    (folder.path / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    draw_curve(history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
+
+
+def count_lines(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
+
+
+def _exactly(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
+    names = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in names:
+            raise DataError(f"{where}.{key}: is no value of it{closest(key, names)}")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise DataError(f"{where}: {', '.join(missing)} is missing (null for none)")
+    return values
+
+
+def _silence(trainer: UniRSTrainer) -> None:
+    """Without the Trainer's own printing of whole dictionaries."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
