@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import time
@@ -277,7 +278,12 @@ def training_arguments(recipe: JointTuning) -> SFTConfig:
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             disable_tqdm=True,
-            **{"use_cpu": not torch.accelerator.is_available(), **recipe.training},
+            **{
+                "use_cpu": not torch.accelerator.is_available(),
+                # The language model is in every step; the other parts only in steps with their kind of picture.
+                "ddp_find_unused_parameters": set(recipe.trainable) != {"language_model"},
+                **recipe.training,
+            },
         )
     except (TypeError, ValueError) as error:
         raise DataError(f"training: {' '.join(str(error).split())}") from error
@@ -285,20 +291,41 @@ def training_arguments(recipe: JointTuning) -> SFTConfig:
 
 def save(trainer: UniRSTrainer, recipe: JointTuning, folder: RunFolder, processor: UniRSProcessor) -> None:
     """Model (or adapter), processor, loss curve and, for the model card, where the weights come from."""
-    if isinstance(trainer.model, UniRSForConditionalGeneration) and not trainer.is_fsdp_enabled:
-        trainer.model.to(getattr(torch, recipe.save_dtype))
-    trainer.save_model(str(folder.path))
+    network = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(network, PeftModel):
+        trainer.save_model(str(folder.path))
+        (folder.path / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every process gives its shards
+        if trainer.is_world_process_zero():
+            save_whole(network, state, getattr(torch, recipe.save_dtype), folder.path)
     if not trainer.is_world_process_zero():
         return
-    (folder.path / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody needs
     processor.save_pretrained(folder.path)
     history = trainer.state.log_history
-    data = ", ".join(
-        f"{name} ({count:,} samples, x{repeat})" for name, count, repeat in make_mixture(recipe.data).describe()
-    )
+    shares = make_mixture(recipe.data).describe()
+    data = ", ".join(f"{name} ({count:,} samples, x{repeat})" for name, count, repeat in shares)
     record = {"note": f"Tuned by `unirs train` from {recipe.model} on {data}.", "log": history}
     (folder.path / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     draw_curve(history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
+
+
+def save_whole(network: Any, state: dict[str, torch.Tensor], dtype: torch.dtype, folder: Path) -> None:
+    """Saves gathered weights through a fresh model.
+
+    FSDP2 makes the network an instance of a class of torch's, whose source files would be saved beside the weights.
+    """
+    with torch.device("meta"):
+        fresh = UniRSForConditionalGeneration(copy.deepcopy(network.config))
+    fresh.to(dtype)
+    fresh.generation_config = network.generation_config
+    tied = fresh._tied_weights_keys if network.config.tie_word_embeddings else ()
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in state.items()
+        if name not in tied
+    }
+    fresh.save_pretrained(folder, state_dict=state)
 
 
 def count_lines(file: Path) -> int:
