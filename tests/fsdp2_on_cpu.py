@@ -1,11 +1,12 @@
 """Runs `unirs` under FSDP2 on CPU processes: accelerate shards on accelerators only, PyTorch on both.
 
-    torchrun --nproc-per-node 2 tests/fsdp2_on_cpu.py train ...
+torchrun --nproc-per-node 2 tests/fsdp2_on_cpu.py train ...
 """
 
 import os
 
 from accelerate.state import DistributedType, PartialState
+
 from unirs.cli import main
 
 SETTINGS = {

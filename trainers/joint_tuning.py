@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ OURS = (
     "output_dir", "seed", "data_seed", "remove_unused_columns", "dataset_kwargs", "disable_tqdm", "packing",
     "padding_free", "model_init_kwargs", "resume_from_checkpoint", "train_sampling_strategy", "label_names",
 )  # fmt: skip
-SAMPLED_ROWS = 2000  # of which the padding is foretold
+SAMPLED_ROWS = 200  # of which the padding is foretold
 Say = Callable[[str], None]
 
 
@@ -197,18 +198,17 @@ def make_sampler(
 ) -> EpochSampler:
     """The order of an epoch; tells how much padding it costs, and what plain padding would."""
     batch = config.per_device_train_batch_size
-    together = batch * config.gradient_accumulation_steps * config.world_size
     grouped = recipe.batching == "grouped"
-    places = range(len(mixture)) if grouped else EpochSampler(len(mixture), together, recipe.seed)
-    sampled = [place for place, _ in zip(places, range(len(mixture) if grouped else SAMPLED_ROWS), strict=False)]
-    lengths = [estimate_length(mixture.row(place), processor) for place in sampled]
-    sampler = EpochSampler(len(mixture), batch * config.world_size, recipe.seed, lengths if grouped else None)
-    shuffled = lengths
+    random = EpochSampler(len(mixture), batch, recipe.seed)
+    measured = list(random) if grouped else list(islice(random, SAMPLED_ROWS))
+    length = {place: estimate_length(mixture.row(place), processor) for place in measured}
+    sampler = random
     if grouped:
-        shuffled = [lengths[place] for place in EpochSampler(len(mixture), together, recipe.seed)]
-        lengths = [lengths[place] for place in sampler]
-    plain = padding_share(shuffled, batch, packed=False)
-    chosen = padding_share(lengths, batch, packed=recipe.batching == "packed")
+        lengths = [length[place] for place in range(len(mixture))]
+        sampler = EpochSampler(len(mixture), batch * config.world_size, recipe.seed, lengths)
+    plain = padding_share([length[place] for place in measured], batch, packed=False)
+    order = list(sampler) if grouped else measured
+    chosen = padding_share([length[place] for place in order], batch, packed=recipe.batching == "packed")
     say(f"padding: {plain:.1%} of all tokens if padded at random, {chosen:.1%} {recipe.batching} (estimated)")
     return sampler
 
@@ -256,12 +256,20 @@ def load(recipe: JointTuning, model: str) -> Loaded:
     if loading["missing_keys"]:
         raise DataError(f"{source}: lacks weights, {sorted(loading['missing_keys'])[0]} first; copy the folder again")
     processor = AutoProcessor.from_pretrained(model)
-    for part in PARTS:
-        getattr(network.model, part).requires_grad_(part in recipe.trainable)
-    network.lm_head.requires_grad_("language_model" in recipe.trainable)
+    freeze(network, recipe.trainable)
     if trained_adapter is not None:
         network = PeftModel.from_pretrained(network, trained_adapter, is_trainable=True)
     return Loaded(network, processor, adapter)
+
+
+def freeze(network: UniRSForConditionalGeneration, trainable: list[str]) -> None:
+    """All parts but the named ones; the head belongs to the language model. Four-bit weights never have gradients."""
+    modules = {part: getattr(network.model, part) for part in PARTS} | {"head": network.lm_head}
+    wanted = {*trainable, *(["head"] if "language_model" in trainable else [])}
+    for name, module in modules.items():
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                parameter.requires_grad_(name in wanted)
 
 
 def training_arguments(recipe: JointTuning) -> SFTConfig:

@@ -63,7 +63,7 @@ class EpochSampler(Sampler[int]):
 
     Args:
         size: Samples.
-        batch: Samples of one optimiser step over all processes, or of one batch: what is sorted stays together in it.
+        batch: Samples of one batch over all processes: so many of like length stay together.
         lengths: Sort megabatches by these, longest first; so a batch holds samples of like length.
     """
 

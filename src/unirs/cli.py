@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
 from .model_source import find_model
-from .terminal import InputError, Json, busy
+from .terminal import InputError, Json, busy, quieten
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -46,14 +45,10 @@ def load_pipeline(task: str, model: str | None) -> Pipeline:
     name = find_model(model)
     with busy("Loading the model"):
         import transformers
-        from huggingface_hub.utils import disable_progress_bars
         from safetensors import SafetensorError
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        warnings.simplefilter("ignore")
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        disable_progress_bars()
+        quieten()
         try:
             network, loading = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True)
             processor = AutoProcessor.from_pretrained(name)

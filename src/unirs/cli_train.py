@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
 from typing import Annotated, Any
 
 import typer
 
 from .model_source import find_model
-from .terminal import InputError, Json
+from .terminal import InputError, Json, quieten
 
 
 def train(
@@ -59,13 +57,3 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
         return pretrain(recipe, model, resume, say)
     except DataError as error:
         raise InputError(str(error)) from error
-
-
-def quieten() -> None:
-    """Other libraries' notes on their own insides, which no user can act upon."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    import transformers
-
-    warnings.simplefilter("ignore")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()

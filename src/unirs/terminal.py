@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -13,6 +15,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 class InputError(Exception):
     """What the user gave cannot be used; the message is the one line that is shown."""
+
+
+def quieten() -> None:
+    """Silences other libraries' notes on their own insides, which no user can act upon."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import transformers
+    from huggingface_hub.utils import disable_progress_bars
+
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
 
 
 @contextmanager

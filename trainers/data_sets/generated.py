@@ -6,9 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from ...processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
 from ..rows import Row, conversation, image_items, video_item
 from ..scene_tasks import HELD_OUT_SEED, clip_sample, pair_sample, single_sample
 from .errors import DataError
+
+ERA_NAMES = {name.lower(): name for name in ERA_CLASSES}
 
 
 class Generated:
@@ -56,7 +59,9 @@ class Generated:
             sample = (single_sample if self.kind == "single" else pair_sample)(seed, self.size)
             visuals = image_items(sample.images)
         turns = [(one.question, one.answer) for one in sample.questions]
-        if self.kind == "pair":
+        if self.kind == "video":
+            turns = [(DEFAULT_INSTRUCTIONS["video"], ERA_NAMES.get(sample.label, sample.label))]
+        elif self.kind == "pair":
             caption = sample.questions[0]
             turns = [(caption.question, caption.references[repetition % len(caption.references)])]
         elif self.kind == "single":
