@@ -102,6 +102,8 @@ class Collator:
         )
         ids, mask = encoded["input_ids"][0], encoded["assistant_masks"][0]
         labels = [token if answer else IGNORED for token, answer in zip(ids, mask, strict=True)]
+        if not any(mask):
+            raise ValueError(f"it has no answer to learn from within max_length ({self.max_length} tokens)")
         if kept:
             visuals = join(kept)
         else:
