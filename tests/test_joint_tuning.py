@@ -1,0 +1,246 @@
+"""Stage 2 in this process: what is tuned and what is not, adapters, kept features, and every recipe of the package."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from unirs.trainers.data_sets import DataError
+from unirs.trainers.joint_tuning import load, make_data_set, tune
+from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
+
+import unirs
+from tests.tiny import encode, picture, user
+from tests.training import FEW
+
+TINY = unirs.default_checkpoint()
+FROZEN = ("vision_tower", "change_extraction", "multi_modal_projector")
+
+
+def recipe(name, output, **changes):
+    values = {**FEW, "training.max_steps": 2, "training.learning_rate": 1e-3, "output": output, **changes}
+    found = load_recipe(name, [f"{key}={value}" for key, value in values.items()])
+    assert isinstance(found, JointTuning)
+    return found
+
+
+def run(name, output, **changes):
+    said = []
+    tune(recipe(name, output, **changes), TINY, False, said.append)
+    return said
+
+
+def log_of(folder):
+    return [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A full run, with what it said."""
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    return folder, run("joint_tuning", folder, **{"training.max_steps": 3})
+
+
+def test_tower_change_extraction_with_its_statistics_and_projector_stay_bit_equal(tuned):
+    before, after = load_file(f"{TINY}/model.safetensors"), load_file(tuned[0] / "model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = {name for name in before if any(f".{part}." in name for part in FROZEN)}
+    assert sum("running_mean" in name for name in frozen) == 3
+    assert changed
+    assert not changed & frozen
+    assert changed <= {name for name in before if ".language_model." in name}
+
+
+def test_change_extraction_is_in_eval_mode_while_the_language_model_trains(tmp_path):
+    loaded = load(recipe("joint_tuning", tmp_path), TINY)
+    loaded.network.train()
+    base = loaded.network.model
+    norms = [one for one in base.change_extraction.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    assert len(norms) == 3
+    assert not any(norm.training for norm in norms)
+    assert base.language_model.training
+
+
+def test_the_log_tells_tasks_throughput_padding_and_memory(tuned):
+    lines = log_of(tuned[0])
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    for line in lines:
+        tasks = {name: line[name] for name in line if name.startswith("loss_")}
+        assert set(tasks) <= {"loss_single", "loss_pair", "loss_video"}
+        assert min(tasks.values()) - 1e-6 <= line["loss"] <= max(tasks.values()) + 1e-6
+        assert line["tokens_per_second"] > line["samples_per_second"] > 0
+        assert 0 <= line["padding"] < 0.5
+        assert 0.05 < line["memory_gb"] < 24
+        assert line["skipped"] == 0
+    assert any(len([name for name in line if name.startswith("loss_")]) > 1 for line in lines)
+
+
+def test_a_run_says_what_it_trains_on_and_leaves_recipe_curve_and_model(tuned):
+    folder, said = tuned
+    assert said[:3] == [
+        "data: generated_single, 10 samples x1",
+        "data: generated_pair, 2 samples x5",
+        "data: generated_video, 2 samples x2",
+    ]
+    assert any(line.startswith("padding: ") and "at random" in line for line in said)
+    assert said[-1].endswith(f"the model is in {folder}")
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "recipe.yaml",
+        "loss.png",
+        "log.jsonl",
+        "training.json",
+        "model.safetensors",
+        "processor_config.json",
+    } <= names
+    again = load_recipe(str(folder / "recipe.yaml"), [])
+    assert as_yaml(again) == (folder / "recipe.yaml").read_text()
+    assert not list(folder.glob("*.bin"))  # no pickle
+
+
+def test_the_tuned_folder_answers(tuned):
+    model = AutoModelForImageTextToText.from_pretrained(tuned[0])
+    processor = AutoProcessor.from_pretrained(tuned[0])
+    assert model.dtype == torch.bfloat16
+    inputs = encode(processor, [user(picture(0), "Is there a road?")])
+    answer = model.generate(**inputs, max_new_tokens=5)
+    assert processor.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def test_an_adapter_is_on_the_language_model_alone_and_merges(tmp_path):
+    run("lora", tmp_path / "a", **{"training.learning_rate": 1e-2})
+    run("lora", tmp_path / "b", **{"training.learning_rate": 1e-2, "seed": 3, "adapter.method": "dora"})
+    names = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert names
+    assert all(".language_model." in name for name in names)
+    assert any("magnitude" in name for name in load_file(tmp_path / "b" / "adapter_model.safetensors"))
+
+    # both on one frozen base, switched; then merged
+    base = AutoModelForImageTextToText.from_pretrained(TINY, dtype=torch.float32).eval()
+    inputs = encode(AutoProcessor.from_pretrained(TINY), [user(picture(0), "Is there a road?")])
+
+    @torch.no_grad()
+    def logits(model):
+        return model(**inputs).logits
+
+    plain = logits(base)
+    stacked = PeftModel.from_pretrained(base, tmp_path / "a", adapter_name="a").eval()
+    stacked.load_adapter(tmp_path / "b", "b")
+    found = {}
+    for name in ("a", "b"):
+        stacked.set_adapter(name)
+        found[name] = logits(stacked)
+        fresh = AutoModelForImageTextToText.from_pretrained(TINY, dtype=torch.float32)
+        alone = PeftModel.from_pretrained(fresh, tmp_path / name).eval()
+        torch.testing.assert_close(found[name], logits(alone))
+        torch.testing.assert_close(found[name], logits(alone.merge_and_unload()), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found["a"], found["b"], atol=1e-3)
+    assert not torch.allclose(found["a"], plain, atol=1e-3)
+    with stacked.disable_adapter():
+        torch.testing.assert_close(logits(stacked), plain)
+
+
+def test_an_adapter_is_trained_further_from_where_it_was(tmp_path):
+    run("lora", tmp_path / "first", **{"training.learning_rate": 1e-2})
+    second = recipe("lora", tmp_path / "second", adapter="null", **{"training.learning_rate": 1e-9})
+    tune(second, str(tmp_path / "first"), False, print)
+    first, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("first", "second"))
+    assert first.keys() == again.keys()
+    for name in first:
+        torch.testing.assert_close(again[name].float(), first[name].float(), atol=1e-5, rtol=1e-2)
+    with pytest.raises(DataError, match="is an adapter"):
+        tune(recipe("lora", tmp_path / "third"), str(tmp_path / "first"), False, print)
+
+
+def test_kept_features_give_the_losses_of_looking_and_no_picture_is_opened_again(tmp_path, monkeypatch):
+    run("joint_tuning", tmp_path / "looked")
+    cache = tmp_path / "cache"
+    said = run("joint_tuning", tmp_path / "kept", feature_cache=cache)
+    assert any(line.startswith("features: 14 looked at") for line in said)  # 10 + 2 + 2, once each
+    expected, found = log_of(tmp_path / "looked"), log_of(tmp_path / "kept")
+    assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], abs=1e-5)
+    assert len(list(cache.rglob("*.safetensors"))) == 14
+
+    said = run("joint_tuning", tmp_path / "again", feature_cache=cache)
+    assert any(line.startswith("features: 0 looked at") for line in said)
+
+
+def test_kept_features_of_other_weights_are_not_taken(tmp_path, processor):
+    from unirs.trainers.feature_cache import FeatureCache
+    from unirs.trainers.rows import Visual
+
+    from tests.tiny import tiny_model
+
+    visual = Visual("image", (picture(0),))
+    model = tiny_model(processor)
+    file = FeatureCache(tmp_path, model, processor).file(visual)
+    assert FeatureCache(tmp_path, model, processor).file(visual) == file
+    assert FeatureCache(tmp_path, model, processor).file(Visual("image", (picture(1),))) != file
+    with torch.no_grad():
+        model.model.change_extraction.bottleneck[1].running_mean += 1e-3
+    assert FeatureCache(tmp_path, model, processor).file(visual) != file
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped()) - {"change_pretraining", "joint_tuning", "lora", "qlora"}))
+def test_every_recipe_runs(name, tmp_path):
+    found = load_recipe(name, [])
+    changes = {key: "null" for key in FEW if key.startswith("data.") and key.removeprefix("data.") not in found.data}
+    if name == "own_data":
+        changes |= dict.fromkeys(("data", "validation"), "{own: {source: generated, kind: pair, count: 4, size: 72}}")
+        changes = {"data": changes["data"], "validation": changes["validation"]}
+        said = run_only(name, tmp_path / "run", changes)
+        assert any("validation loss" in line for line in said)
+    else:
+        said = run(name, tmp_path / "run", **changes)
+    assert any(line.startswith("step 2/2 | loss ") for line in said)
+
+
+def run_only(name, output, changes):
+    """Without FEW's data sets."""
+    values = {key: value for key, value in FEW.items() if not key.startswith("data.")}
+    said = []
+    values |= {"training.max_steps": 2, "output": output, **changes}
+    tune(load_recipe(name, [f"{key}={value}" for key, value in values.items()]), TINY, False, said.append)
+    return said
+
+
+def test_qlora_keeps_the_seeing_parts_whole(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    loaded = load(recipe("qlora", tmp_path), TINY)
+    kinds = {name: type(module).__name__ for name, module in loaded.network.named_modules()}
+    four_bits = {name for name, kind in kinds.items() if kind == "Linear4bit"}
+    assert four_bits
+    assert all(".language_model." in name for name in four_bits)
+    said = run("qlora", tmp_path / "run")
+    assert any(line.startswith("step 2/2 | loss ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data.single.source": "levir"}, r"data\.single: source is 'levir'; the sources are generated"),
+        ({"data.single.cuont": 3}, r"data\.single: generated has no cuont \(did you mean count\?\)"),
+        ({"training.learning_rte": 3}, r"training\.learning_rte: .*did you mean learning_rate"),
+        ({"training.output_dir": "x"}, r"training\.output_dir: is set by UniRS"),
+        ({"training.max_grad_norm": 1, "training.lr_scheduler_type": "wavy"}, r"training: .*wavy"),
+        ({"adapter": "{method: lora}"}, r"adapter: r, lora_alpha"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_told_before_anything_is_made(changes, reason, tmp_path):
+    with pytest.raises(DataError, match=reason):
+        run("joint_tuning", tmp_path / "run", **changes)
+
+
+def test_a_folder_that_is_taken_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="is there already; give another folder"):
+        run("joint_tuning", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_data_set_needs_its_arguments():
+    with pytest.raises(DataError, match="generated needs kind"):
+        make_data_set("x", {"source": "generated"})
