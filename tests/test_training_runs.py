@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
+import unirs  # noqa: F401 - registers UniRS
 from tests.training import FEW, ROOT, finish, launch, losses, settings
 
 OUT = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
