@@ -4,7 +4,7 @@
     python examples/finetune_own_data.py FOLDER --output runs/finetuned
 
 FOLDER/pairs.json: [{"a": "before.png", "b": "after.png", "captions": ["two houses are built", ...]}, ...]
-Tried on 21 real LEVIR-CC pairs (105 captions): 20 steps of eight take half a minute on two cores.
+On 72 captions of real LEVIR-CC pairs 20 steps take 11 s on two cores, and the loss falls from 7.6 to 5.8.
 """
 
 import argparse

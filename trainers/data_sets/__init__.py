@@ -3,8 +3,15 @@
 from typing import Protocol
 
 from ..rows import Row
+from .crsvqa import CRSVQA
+from .era import ERA
 from .errors import DataError, DataMissingError
 from .generated import Generated
+from .geochat import GeoChatInstruct
+from .levir_cc import LevirCC
+from .llava_json import LlavaJson
+from .own import OwnData
+from .rsvqa import RSVQAHR, RSVQALR
 
 
 class DataSet(Protocol):
@@ -17,6 +24,31 @@ class DataSet(Protocol):
     def row(self, index: int, repetition: int = 0) -> Row: ...
 
 
-DATA_SETS = {"generated": Generated}
+# What a recipe calls `source`.
+DATA_SETS = {
+    "generated": Generated,
+    "geochat_instruct": GeoChatInstruct,
+    "levir_cc": LevirCC,
+    "era": ERA,
+    "rsvqa_lr": RSVQALR,
+    "rsvqa_hr": RSVQAHR,
+    "crsvqa": CRSVQA,
+    "llava_json": LlavaJson,
+    "own": OwnData,
+}
 
-__all__ = ["DATA_SETS", "DataError", "DataMissingError", "DataSet", "Generated"]
+__all__ = [
+    "CRSVQA",
+    "DATA_SETS",
+    "ERA",
+    "RSVQAHR",
+    "RSVQALR",
+    "DataError",
+    "DataMissingError",
+    "DataSet",
+    "Generated",
+    "GeoChatInstruct",
+    "LevirCC",
+    "LlavaJson",
+    "OwnData",
+]
