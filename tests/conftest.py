@@ -1,5 +1,6 @@
 """Paths and small models that many tests share."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,23 @@ def model(processor):
     from tests.tiny import tiny_model
 
     return tiny_model(processor)
+
+
+@pytest.fixture
+def unirs(monkeypatch, capsys, tmp_path):
+    """Runs a command in this process: exit code, lines of stdout, lines of stderr."""
+    from unirs import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["unirs", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import DATA
 from tests.tiny import picture, tiny_model
-from unirs import cli
 from unirs.report import colour, overlay, spread
 
 
@@ -25,24 +24,6 @@ def checkpoint(processor, tmp_path_factory):
     tiny_model(processor).save_pretrained(path)
     processor.save_pretrained(path)
     return str(path)
-
-
-@pytest.fixture
-def unirs(monkeypatch, capsys, tmp_path):
-    """Runs a command in this process: exit code, lines of stdout, lines of stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["unirs", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

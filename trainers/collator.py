@@ -161,11 +161,19 @@ def join(kept: Kept) -> dict[str, torch.Tensor]:
 
 def estimate_length(row: Row, processor: UniRSProcessor) -> int:
     """Tokens of a row without opening a file: pictures exactly (a clip may have fewer frames), text by its letters."""
-    blocks = {"image": 1, "change": 1, "video": processor.num_frames}
-    visual = sum(blocks[one.kind] for one in visuals_of(row["messages"])) * processor.image_seq_length
+    return tokens_of(*text_and_blocks(row, processor.num_frames), processor.image_seq_length)
+
+
+def text_and_blocks(row: Row, num_frames: int) -> tuple[int, int]:
+    """Characters of a row, and how many pictures' worth of tokens it has: a fused pair is one, a frame is one."""
+    blocks = sum(num_frames if visual.kind == "video" else 1 for visual in visuals_of(row["messages"]))
     characters = 0
     for message in row["messages"]:
         content = message["content"]
-        parts = [content] if isinstance(content, str) else [item["text"] for item in content if "text" in item]
+        parts = [content] if isinstance(content, str) else [item["text"] for item in content if item.get("text")]
         characters += sum(map(len, parts))
-    return TEMPLATE_TOKENS + int(characters / CHARACTERS_PER_TOKEN) + visual
+    return characters, blocks
+
+
+def tokens_of(characters: int, blocks: int, image_seq_length: int) -> int:
+    return TEMPLATE_TOKENS + int(characters / CHARACTERS_PER_TOKEN) + blocks * image_seq_length

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_data import data
 from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.command()(train)
+app.add_typer(data, name="data")
 app.command()(convert)
 app.command()(publish)
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,19 +43,27 @@ def busy(message: str) -> Iterator[None]:
 
 
 @contextmanager
-def counted(message: str, afterwards: str | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over bytes on the error stream; what it yields is told bytes done and bytes in all.
+def counted(
+    message: str, afterwards: str | None = None, unit: Literal["bytes", "rows"] = "bytes"
+) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the error stream; what it yields is told how much is done, and how much there is in all.
 
     Args:
-        afterwards: What goes on once all bytes are done.
+        afterwards: What goes on once all is done.
     """
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
-    text, bar = TextColumn("{task.description}"), BarColumn()
-    columns = (text, bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = [rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()]
+    if unit == "bytes":
+        columns += [rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()]
+    else:
+        columns += [rich_progress.MofNCompleteColumn()]
+    columns.append(rich_progress.TimeRemainingColumn())
+    with rich_progress.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task(message, total=None)
 
         def told(done: int, total: int) -> None:
