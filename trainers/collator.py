@@ -12,11 +12,14 @@ from PIL import Image
 
 from ..processing import UniRSProcessor
 from .data_sets import DataError
-from .packing import IGNORED, Encoded, pack, pad, share_out
+from .packing import IGNORED, Encoded, pack, pad, padding_share, share_out
 from .rows import Row, Visual, task_of, visuals_of
 
 Messages = list[dict[str, Any]]
 Kept = list[tuple[Visual, torch.Tensor]]
+# Below this share of padding, padding is cheaper than the attention of a longer row: 0.79 of the speed for equal
+# lengths, without flash attention (benchmarks/training.py).
+WORTH_PACKING = 0.1
 BLANK = Image.new("RGB", (1, 1))
 # Keys of a batch that are the trainer's, not the model's.
 TRAINER_KEYS = ("token_tasks", "row_counts")
@@ -37,8 +40,8 @@ class Collator:
       `row_counts`: rows used and left out.
 
     Args:
-        packed: Put samples end to end in rows (see `pack`) instead of padding each to the longest.
-        one_row: Packed into a single row, as flash attention wants it.
+        packed: Put samples end to end in rows (see `pack`), where padding each to the longest would waste a tenth.
+        one_row: All samples in a single row, as flash attention wants it.
         max_length: Longest sample in tokens; the text behind is cut, cut pictures are an error.
         on_bad: What to do with a row whose picture cannot be read: "stop" the run, or "skip" the row.
         bad_rows: File to which skipped rows are written, one JSON object a line.
@@ -74,10 +77,11 @@ class Collator:
             samples = [self._empty()]
         # 2. words side by side or end to end
         pad_id = self.processor.tokenizer.pad_token_id
-        if self.packed:
+        lengths = [len(sample.input_ids) for sample in samples]
+        plain = padding_share(lengths, len(lengths), packed=False)
+        if self.one_row or (self.packed and plain > WORTH_PACKING):
             batch = pack(samples, pad_id, self.one_row)
-            rows_of = share_out([len(sample.input_ids) for sample in samples], self.one_row)
-            samples = [samples[place] for members in rows_of for place in members]
+            samples = [samples[place] for members in share_out(lengths, self.one_row) for place in members]
         else:
             batch = pad(samples, pad_id)
         # 3. pictures in the order of their placeholders

@@ -184,7 +184,7 @@ def make_collator(
     return Collator(
         loaded.processor,
         packed=recipe.batching == "packed",
-        one_row="flash" in attention,
+        one_row=recipe.batching == "packed" and "flash" in attention,
         max_length=config.max_length,
         on_bad=recipe.bad_rows,
         bad_rows=folder.bad_rows,
