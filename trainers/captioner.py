@@ -36,7 +36,7 @@ class Vocabulary:
     def encode(self, caption: str, longest: int) -> list[int]:
         """`<start>`, at most `longest` words, and `<end>` unless words had to be cut off."""
         numbers = [self.numbers.get(word, UNKNOWN) for word in caption.lower().split()]
-        return [START, *[*numbers, END][: longest + 1]] if len(numbers) <= longest else [START, *numbers[:longest]]
+        return [START, *numbers, END] if len(numbers) <= longest else [START, *numbers[:longest]]
 
     def decode(self, numbers: Iterable[int]) -> str:
         """The words before `<end>`; `<pad>` and `<start>` are no words."""
@@ -102,7 +102,7 @@ class ChangeCaptioner(nn.Module):
         ended = torch.zeros(len(features), dtype=torch.bool, device=features.device)
         while said.shape[1] <= self.longest and not ended.all():
             logits = self(features, said)[:, -1]  # (pairs, vocabulary)
-            logits[:, [PAD, START]] = float("-inf")
+            logits[:, [PAD, START, UNKNOWN]] = float("-inf")  # none of them is a word to say
             word = logits.argmax(-1).masked_fill(ended, PAD)
             said = torch.cat([said, word[:, None]], dim=1)
             ended |= word == END

@@ -28,7 +28,7 @@ from .feature_cache import FeatureCache
 from .mixture import EpochSampler, Mixture
 from .packing import padding_share
 from .progress import Lines, draw_curve, duration
-from .recipe import PARTS, JointTuning, closest
+from .recipe import PARTS, JointTuning, closest, exactly
 from .rows import Row
 from .run_folder import LogFile, RunFolder
 from .trainer import UniRSTrainer
@@ -248,7 +248,7 @@ def load(recipe: JointTuning, model: str) -> Loaded:
             )
         trained_adapter = model
         source = json.loads((Path(model) / "adapter_config.json").read_text())["base_model_name_or_path"]
-    adapter = Adapter(**_exactly(recipe.adapter, Adapter, "adapter")) if recipe.adapter else None
+    adapter = Adapter(**exactly(recipe.adapter, Adapter, "adapter")) if recipe.adapter else None
     arguments: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
     if adapter is not None and adapter.method == "qlora":
         arguments |= {"quantization_config": four_bits(), "device_map": {"": PartialState().device}}
@@ -338,17 +338,6 @@ def save_whole(network: Any, state: dict[str, torch.Tensor], dtype: torch.dtype,
 
 def count_lines(file: Path) -> int:
     return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
-
-
-def _exactly(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
-    names = [field.name for field in fields(kind)]
-    for key in values:
-        if key not in names:
-            raise DataError(f"{where}.{key}: is no value of it{closest(key, names)}")
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise DataError(f"{where}: {', '.join(missing)} is missing (null for none)")
-    return values
 
 
 def _silence(trainer: UniRSTrainer) -> None:

@@ -186,3 +186,19 @@ def _check_type(name: str, value: Any, hint: Any, where: str) -> None:
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
         raise DataError(f"{where}: {name} is {value!r}; it must be of the kind {wanted}")
+
+
+def exactly(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
+    """The values, if they are all those of a dataclass and no others.
+
+    Raises:
+        DataError: One is unknown or missing; it is named.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise DataError(f"{where}.{key}: is no value of it{closest(key, names)}")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise DataError(f"{where}: {', '.join(missing)} is missing; a recipe names every value (null for none)")
+    return values

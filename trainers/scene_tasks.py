@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .scene_changes import NO_CHANGE_SENTENCES, Change, draw_change
+from .scene_changes import Change, draw_change
 from .scene_clips import CLIP_CLASSES, film
 from .scene_layout import DoesNotFitError, build_layout
 from .scene_shapes import Array, Cover, Plan
@@ -86,8 +86,7 @@ def single_questions(seed: int) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
 def pair_sample(seed: int, size: int = 256) -> SceneSample:
     """Two dates of one place. Half of all pairs differ only in season, light, noise and a small shift."""
     rng = _generator(seed, "pair")
-    changed = bool(rng.random() < 0.5)
-    change = draw_change(rng, changed)
+    changed, change = _draw_pair(rng)
     shift = rng.integers(-MISREGISTRATION, MISREGISTRATION + 1, 2)
     border = 2 * MISREGISTRATION
     looks = random_look(rng), random_look(rng)
@@ -97,13 +96,19 @@ def pair_sample(seed: int, size: int = 256) -> SceneSample:
         land_map(layout, size + 2 * border)[border:-border, border:-border] for layout in (change.before, change.after)
     )
     mask = maps[0] != maps[1] if changed else np.zeros((size, size), bool)
-    captions = change.captions if changed else NO_CHANGE_SENTENCES
+    captions = change.captions
     flag = "yes" if changed else "no"
     questions = (
         QuestionAnswer(CHANGE_INSTRUCTION, str(rng.choice(captions)), "change_caption", captions),
         QuestionAnswer("Has anything changed between the two images?", flag, "change_flag", (flag,)),
     )
     return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask, maps)
+
+
+def pair_captions(seed: int) -> tuple[bool, tuple[str, ...]]:
+    """Whether `pair_sample(seed)` changes, and its five captions, without painting it."""
+    changed, change = _draw_pair(_generator(seed, "pair"))
+    return changed, change.captions
 
 
 def clip_sample(seed: int, size: int = 256, frames: int = 8) -> SceneSample:
@@ -117,6 +122,11 @@ def clip_sample(seed: int, size: int = 256, frames: int = 8) -> SceneSample:
 
 def _generator(seed: int, task: str) -> np.random.Generator:
     return np.random.default_rng((seed, ("single", "pair", "video").index(task)))
+
+
+def _draw_pair(rng: np.random.Generator) -> tuple[bool, Change]:
+    changed = bool(rng.random() < 0.5)
+    return changed, draw_change(rng, changed)
 
 
 def _cut(image: Image.Image, left: int, top: int, size: int) -> Image.Image:

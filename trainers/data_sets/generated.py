@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from ...processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
 from ..rows import Row, conversation, image_items, video_item
-from ..scene_tasks import HELD_OUT_SEED, clip_sample, pair_sample, single_sample
+from ..scene_tasks import HELD_OUT_SEED, clip_sample, pair_captions, pair_sample, single_sample
 from .errors import DataError
 
 ERA_NAMES = {name.lower(): name for name in ERA_CLASSES}
@@ -69,3 +70,20 @@ class Generated:
             turns = [turns[place] for place in order]
         messages = conversation(visuals, turns)
         return {"id": f"{self.name}-{seed}", "task": self.kind, "messages": messages}
+
+    def pair(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """Both dates of a pair."""
+        before, after = pair_sample(self._pair_seed(index), self.size).images
+        return before, after
+
+    def captions(self, index: int) -> list[str]:
+        """All five captions of a pair."""
+        return list(pair_captions(self._pair_seed(index))[1])
+
+    def changed(self, index: int) -> bool:
+        return pair_captions(self._pair_seed(index))[0]
+
+    def _pair_seed(self, index: int) -> int:
+        if self.kind != "pair":
+            raise DataError(f"{self.name}: has no pairs; only kind 'pair' has")
+        return self.first + index
