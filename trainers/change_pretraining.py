@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoProcessor, EvalPrediction, Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -27,7 +26,7 @@ from .pair_data import CaptionedPairs, EpochOrder, JoinedPairs, Say, SeenPairs, 
 from .pair_features import PairTower
 from .progress import Lines, draw_curve
 from .recipe import ChangePretraining, exactly
-from .run_folder import LogFile, RunFolder
+from .run_folder import LogFile, RunFolder, process_state
 
 WEIGHTS, WORDS, SCORES = "change_extraction.safetensors", "vocabulary.json", "scores.json"
 OWN = "change_extraction."  # as `CaptionedChange` calls it
@@ -72,7 +71,7 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
     Returns:
         What `scores.json` says: the best epoch with its scores, and all epochs with losses and seconds.
     """
-    state = PartialState()
+    state = process_state()
     say = say if state.is_main_process else lambda line: None
     # 1. what to train on
     settings = Settings(**exactly(recipe.training, Settings, "training"))
@@ -232,6 +231,7 @@ def training_arguments(recipe: ChangePretraining, settings: Settings, folder: Ru
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
         disable_tqdm=True,
+        use_cpu=not torch.accelerator.is_available(),
     )
     # One process takes one device: nn.DataParallel would leave the tower on the first.
     arguments._n_gpu = min(1, arguments.n_gpu)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -30,7 +29,7 @@ from .packing import padding_share
 from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
 from .rows import Row
-from .run_folder import LogFile, RunFolder
+from .run_folder import LogFile, RunFolder, process_state
 from .trainer import UniRSTrainer
 
 # Arguments of SFTConfig that have a place of their own in a recipe, or that our rows need as they are.
@@ -63,7 +62,7 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     Raises:
         DataError: The recipe or its data cannot be used, or a row is bad and `bad_rows` is stop.
     """
-    state = PartialState()
+    state = process_state()
     say = say if state.is_main_process else lambda line: None
     started = time.monotonic()
     # 1. what to train on: the cheapest check first
@@ -219,7 +218,7 @@ def keep_features(
     """Fills the cache, each process its share of the rows; None without a cache."""
     if recipe.feature_cache is None:
         return None
-    state = PartialState()
+    state = process_state()
     network = loaded.network.get_base_model() if isinstance(loaded.network, PeftModel) else loaded.network
     network.to(state.device)
     cache = FeatureCache(Path(recipe.feature_cache).expanduser(), network, loaded.processor)
@@ -251,7 +250,7 @@ def load(recipe: JointTuning, model: str) -> Loaded:
     adapter = Adapter(**exactly(recipe.adapter, Adapter, "adapter")) if recipe.adapter else None
     arguments: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
     if adapter is not None and adapter.method == "qlora":
-        arguments |= {"quantization_config": four_bits(), "device_map": {"": PartialState().device}}
+        arguments |= {"quantization_config": four_bits(), "device_map": {"": process_state().device}}
     network, loading = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **arguments)
     if loading["missing_keys"]:
         raise DataError(f"{source}: lacks weights, {sorted(loading['missing_keys'])[0]} first; copy the folder again")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainingArguments
@@ -18,6 +17,7 @@ from ..processing import UniRSImageProcessor
 from .captioner import PAD, Vocabulary
 from .data_sets import DataError, DataSet
 from .pair_features import PairFeatures, PairPixels, Pairs, PairTower, read
+from .run_folder import process_state
 
 Say = Callable[[str], None]
 Sight = Callable[[int], dict[str, torch.Tensor]]
@@ -137,5 +137,5 @@ def sights(
         for data, files in zip(sets, every_file, strict=True)
     )
     say(f"features: {computed:,} pairs looked at in {time.perf_counter() - start:.1f} s, kept in {kept}")
-    PartialState().wait_for_everyone()
+    process_state().wait_for_everyone()
     return [lambda index, files=files: {"features": read(files[index])} for files in every_file]

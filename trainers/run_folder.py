@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from transformers.trainer_callback import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -13,6 +15,11 @@ from .data_sets import DataError
 from .recipe import ChangePretraining, JointTuning, as_yaml
 
 RECIPE, LOG, CHECKPOINTS, BAD_ROWS = "recipe.yaml", "log.jsonl", "checkpoints", "bad_rows.jsonl"
+
+
+def process_state() -> PartialState:
+    """This process among those of the run; without an accelerator they must be told to meet on the CPU."""
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 class RunFolder:

@@ -21,14 +21,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train stage 1 or 2, an adapter, or on your own data. The recipe names every value."""
-    main_process = os.environ.get("RANK", "0") == "0"
+    rank = os.environ.get("RANK", "0")
     try:
-        found = run(recipe, changes or [], resume, main_process and not as_json)
-    except InputError:
-        if not main_process:  # the first process says it
-            raise typer.Exit(2) from None
+        found = run(recipe, changes or [], resume, rank == "0" and not as_json)
+    except InputError as error:
+        if rank != "0":  # the fault may be this process's alone
+            raise InputError(f"process {rank}: {error}") from error
         raise
-    if as_json and main_process:
+    if as_json and rank == "0":
         typer.echo(json.dumps({"task": "train", **found}, ensure_ascii=False))
 
 
