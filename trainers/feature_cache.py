@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, model: UniRSForConditionalGeneration, processor: UniRSProcessor):
         self.folder, self.model, self.processor = folder, model, processor
+        self.computed, self.shown, self.seconds = 0, 0, 0.0  # visuals looked at, visuals of an epoch, time of looking
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -57,7 +59,7 @@ class FeatureCache:
     def file(self, visual: Visual) -> Path:
         digest = hashlib.sha256(f"{self.origin}{visual.kind}".encode())
         for source in visual.sources:
-            digest.update(identity(source))
+            digest.update(identity(source) + b"\0")
         name = digest.hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
@@ -67,19 +69,20 @@ class FeatureCache:
         rows: Iterable[Row],
         on_bad: Callable[[Row, ValueError], None],
         progress: Callable[[int], None] = lambda done: None,
-    ) -> int:
-        """Computes what is missing and returns how many visuals that were.
+    ) -> None:
+        """Computes what is missing.
 
         Args:
             on_bad: Is told of a row whose picture cannot be read; may raise.
         """
-        computed = 0
         self.model.eval()
         for done, row in enumerate(rows, 1):
             for visual in visuals_of(row["messages"]):
+                self.shown += 1
                 file = self.file(visual)
                 if file.exists():
                     continue
+                started = time.perf_counter()
                 try:
                     features = self.look(visual)
                 except ValueError as error:
@@ -89,9 +92,15 @@ class FeatureCache:
                 partial = file.with_suffix(f".{os.getpid()}")
                 save_file({"features": features.cpu().contiguous()}, partial)
                 os.replace(partial, file)
-                computed += 1
+                self.computed += 1
+                self.seconds += time.perf_counter() - started
             progress(done)
-        return computed
+
+    def speed_up(self, epoch_seconds: float) -> float | None:
+        """How many times longer an epoch would take if every visual were looked at; None if none was in this run."""
+        if not self.computed:
+            return None
+        return 1 + self.seconds / self.computed * self.shown / epoch_seconds
 
     def look(self, visual: Visual) -> torch.Tensor:
         """Projected features of one visual: `(blocks, tokens, dim)`."""
