@@ -1,5 +1,6 @@
 """What the README tells a newcomer to type works."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -19,6 +20,8 @@ def workplace(tmp_path, monkeypatch):
     """A folder with the files that the README speaks of: what `make demo` leaves, and dated pictures."""
     for seed, name in enumerate(PICTURES):
         picture(seed, 40, 40).save(tmp_path / name)
+    rows = [{"prompt": "What?", "completion": "a house", "images": list(PICTURES[:count])} for count in (1, 2)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_unirs("unirs demo --max-new-tokens 1", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -41,10 +44,11 @@ def test_python_blocks_run_in_order(workplace, capsys):
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["ask", "change", "video", "publish"]
+    assert [command.split()[1] for command in commands] == ["ask", "change", "video", "publish", "data", "train"]
     for command in commands:
         run_unirs(command, workplace)
     assert (workplace / "change.png").stat().st_size > 0
+    run_unirs("unirs ask 2019.png What? --model runs/own --max-new-tokens 1", workplace)
 
 
 def test_linked_files_and_the_files_of_the_tree_are_there():
