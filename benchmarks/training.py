@@ -57,6 +57,12 @@ class Rows:
         return {"id": str(index), "task": kind, "messages": conversation(visuals, [(words, ANSWER)])}
 
 
+def mixed_kinds(count: int) -> list[str]:
+    kinds = [kind for kind, share in MIX.items() for _ in range(round(count * share / 100))]
+    kinds += ["single"] * (count - len(kinds))
+    return [kinds[place] for place in np.random.default_rng(1).permutation(count)]
+
+
 def build(width: int, layers: int) -> tuple[UniRSForConditionalGeneration, UniRSProcessor]:
     small = AutoProcessor.from_pretrained(unirs.default_checkpoint())
     image_processor = UniRSImageProcessor(size={"height": SIZE, "width": SIZE})
@@ -136,8 +142,7 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         singles = Rows(Path(name), ["single"] * count)
-        kinds = [kind for kind, share in MIX.items() for _ in range(round(count * share / 100))]
-        mixed = Rows(Path(name), [kinds[place] for place in np.random.default_rng(1).permutation(len(kinds))])
+        mixed = Rows(Path(name), mixed_kinds(count))
         runs = {"single, stock collator": lambda: stock(model, processor, singles, name, args.steps, args.batch)}
         for rows, kind, batchings in (
             (singles, "single", ("padded", "packed")),
