@@ -8,11 +8,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from unirs.trainers.data_sets import DataError
-from unirs.trainers.joint_tuning import load, make_data_set, tune
+from unirs.trainers.feature_cache import FeatureCache
+from unirs.trainers.joint_tuning import Seer, load, make_data_set, tune
 from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
+from unirs.trainers.rows import Visual
 
 import unirs
-from tests.tiny import encode, picture, user
+from tests.tiny import encode, picture, tiny_model, user
 from tests.training import FEW
 
 TINY = unirs.default_checkpoint()
@@ -169,19 +171,18 @@ def test_kept_features_give_the_losses_of_looking_and_no_picture_is_opened_again
 
 
 def test_kept_features_of_other_weights_are_not_taken(tmp_path, processor):
-    from unirs.trainers.feature_cache import FeatureCache
-    from unirs.trainers.rows import Visual
-
-    from tests.tiny import tiny_model
-
-    visual = Visual("image", (picture(0),))
     model = tiny_model(processor)
-    file = FeatureCache(tmp_path, model, processor).file(visual)
-    assert FeatureCache(tmp_path, model, processor).file(visual) == file
-    assert FeatureCache(tmp_path, model, processor).file(Visual("image", (picture(1),))) != file
+
+    def file(number, kind="image"):
+        seer = Seer(model, processor)
+        return FeatureCache(tmp_path, seer.origin(), seer.look).file(Visual(kind, (picture(number),)))
+
+    first = file(0)
+    assert file(0) == first
+    assert first not in (file(1), file(0, "video"))
     with torch.no_grad():
         model.model.change_extraction.bottleneck[1].running_mean += 1e-3
-    assert FeatureCache(tmp_path, model, processor).file(visual) != file
+    assert file(0) != first
 
 
 @pytest.mark.parametrize("name", sorted(set(shipped()) - {"change_pretraining", "joint_tuning", "lora", "qlora"}))

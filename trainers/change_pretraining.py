@@ -23,7 +23,7 @@ from .captioner import ChangeCaptioner, Vocabulary
 from .data_sets import DataError
 from .joint_tuning import make_data_set
 from .pair_data import CaptionedPairs, EpochOrder, JoinedPairs, Say, SeenPairs, collate, sights
-from .pair_features import PairTower
+from .pair_tower import PairTower
 from .progress import Lines, draw_curve
 from .recipe import ChangePretraining, exactly
 from .run_folder import LogFile, RunFolder, process_state
@@ -91,9 +91,9 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
     # 3. what the frozen tower sees
     base = UniRSForConditionalGeneration.from_pretrained(model).model
     image_processor = AutoProcessor.from_pretrained(model).image_processor
-    tower = PairTower(base, arguments.device)
+    tower = PairTower(base, image_processor, arguments.device)
     kept = Path(recipe.feature_cache).expanduser() if recipe.feature_cache else None
-    see, see_validation = sights(tower, image_processor, (data, validation), kept, arguments, say)
+    see, see_validation = sights(tower, (data, validation), kept, state, say)
     # 4. training
     set_seed(recipe.seed)
     captioner = ChangeCaptioner(
@@ -161,7 +161,7 @@ class CaptionedChange(nn.Module):
         self, features: torch.Tensor | None = None, pixel_values_pairs: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Features `(pairs, 2, tokens, dim)`, or pictures `(pairs, 2, 3, H, W)`, to `(pairs, tokens, dim)`."""
-        if features is None:
+        if pixel_values_pairs is not None:
             features = self.tower.encode(pixel_values_pairs)
         return self.change_extraction(features)
 

@@ -45,8 +45,7 @@ class Collator:
         max_length: Longest sample in tokens; the text behind is cut, cut pictures are an error.
         on_bad: What to do with a row whose picture cannot be read: "stop" the run, or "skip" the row.
         bad_rows: File to which skipped rows are written, one JSON object a line.
-        features: Gives the kept features of a conversation, `(blocks, tokens, dim)` for each visual, in place of
-            pixels (feature_cache.py).
+        features: Gives the kept features of a visual, `(blocks, tokens, dim)`, in place of pixels (feature_cache.py).
         clues: Use the clues that rows carry.
     """
 
@@ -58,7 +57,7 @@ class Collator:
         max_length: int | None = None,
         on_bad: Literal["stop", "skip"] = "stop",
         bad_rows: Path | None = None,
-        features: Callable[[Messages], Kept] | None = None,
+        features: Callable[[Visual], torch.Tensor] | None = None,
         clues: bool = True,
     ):
         self.processor, self.packed, self.one_row, self.max_length = processor, packed, one_row, max_length
@@ -96,7 +95,7 @@ class Collator:
             ValueError: A picture or clip cannot be read, or does not fit into `max_length`.
         """
         messages = row["messages"] if self.clues else without_clues(row["messages"])
-        kept = self.features(messages) if self.features else None
+        kept = [(visual, self.features(visual)) for visual in visuals_of(messages)] if self.features else None
         encoded = self.processor.apply_chat_template(
             [blank(messages, kept) if kept else messages],
             tokenize=True,

@@ -23,12 +23,12 @@ from ..processing import UniRSProcessor
 from .adapters import Adapter, four_bits
 from .collator import Collator, estimate_length
 from .data_sets import DATA_SETS, DataError
-from .feature_cache import FeatureCache
+from .feature_cache import FeatureCache, weights_hash
 from .mixture import EpochSampler, Mixture
 from .packing import padding_share
 from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
-from .rows import Row
+from .rows import Row, Visual, visuals_of
 from .run_folder import LogFile, RunFolder, process_state
 from .trainer import UniRSTrainer
 
@@ -80,7 +80,7 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     if loaded.adapter is None:
         say(f"training {trainable:,} of {whole:,} weights")
     # 3. how samples become batches
-    features = keep_features(recipe, loaded, [mixture, validation], folder, say)
+    features = keep_features(recipe, loaded, [mixture, validation], say)
     collator = make_collator(recipe, loaded, config, folder, features)
     sampler = make_sampler(recipe, mixture, config, loaded.processor, say)
     # 4. train
@@ -189,7 +189,7 @@ def make_collator(
         max_length=config.max_length,
         on_bad=recipe.bad_rows,
         bad_rows=folder.bad_rows,
-        features=features,
+        features=features.read if features else None,
         clues=recipe.clues,
     )
 
@@ -215,22 +215,49 @@ def make_sampler(
 
 
 def keep_features(
-    recipe: JointTuning, loaded: Loaded, mixtures: list[Mixture | None], folder: RunFolder, say: Say
+    recipe: JointTuning, loaded: Loaded, mixtures: list[Mixture | None], say: Say
 ) -> FeatureCache | None:
     """Fills the cache, each process its share of the rows; None without a cache."""
     if recipe.feature_cache is None:
         return None
     state = process_state()
-    network = loaded.network.get_base_model() if isinstance(loaded.network, PeftModel) else loaded.network
-    network.to(state.device)
-    cache = FeatureCache(Path(recipe.feature_cache).expanduser(), network, loaded.processor)
-    reader = Collator(loaded.processor, on_bad=recipe.bad_rows)
+    seer = Seer(loaded.network.to(state.device), loaded.processor)
+    cache = FeatureCache(Path(recipe.feature_cache).expanduser(), seer.origin(), seer.look)
+    # A picture that cannot be read is told again, by its row, when it is trained on: there the run stops or skips it.
+    on_bad = None if recipe.bad_rows == "stop" else lambda visual, error: None
     for mixture in filter(None, mixtures):
         rows = (mixture.row(place) for place in range(state.process_index, len(mixture), state.num_processes))
-        cache.fill(rows, reader.bad)
+        cache.fill((visual for row in rows for visual in visuals_of(row["messages"])), on_bad)
     state.wait_for_everyone()
     say(f"features: {cache.computed:,} looked at in {duration(cache.seconds)}, kept in {cache.folder}")
     return cache
+
+
+class Seer:
+    """The frozen parts: pictures to projected features."""
+
+    def __init__(self, network: Any, processor: UniRSProcessor):
+        whole: Any = network.get_base_model() if isinstance(network, PeftModel) else network
+        self.base = whole.model.eval()
+        self.processor = processor
+
+    def origin(self) -> str:
+        """Names the weights and the processing."""
+        parts = (self.base.vision_tower, self.base.change_extraction, self.base.multi_modal_projector)
+        settings = {**self.processor.image_processor.to_dict(), "num_frames": self.processor.num_frames}
+        return weights_hash(parts) + json.dumps(settings, sort_keys=True, default=str)
+
+    def look(self, visual: Visual) -> torch.Tensor:
+        """Projected features of one visual: `(blocks, tokens, dim)`, a block for a picture, a pair or a frame."""
+        device = self.base.device
+        if visual.kind == "video":
+            clip = visual.sources[0] if len(visual.sources) == 1 else list(visual.sources)
+            pixels = self.processor.video_processor([clip], num_frames=self.processor.num_frames)
+            return self.base.get_video_features(pixels["pixel_values_videos"].to(device))
+        pixels = self.processor(images=list(visual.sources))["pixel_values"].to(device)
+        if visual.kind == "image":
+            return self.base.get_image_features(pixels)
+        return self.base.get_change_features(pixels[None])
 
 
 # -- model -----------------------------------------------------------------------------------------------------------

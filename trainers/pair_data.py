@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
-from transformers import TrainingArguments
 
-from ..processing import UniRSImageProcessor
 from .captioner import PAD, Vocabulary
 from .data_sets import DataError, DataSet
-from .pair_features import PairFeatures, PairPixels, Pairs, PairTower, read
-from .run_folder import process_state
+from .feature_cache import FeatureCache
+from .pair_tower import PairTower
+from .progress import duration
+from .rows import Visual
 
 Say = Callable[[str], None]
 Sight = Callable[[int], dict[str, torch.Tensor]]
@@ -45,9 +45,9 @@ class JoinedPairs:
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.sets[number], index - int(self.starts[number])
 
-    def pair(self, index: int) -> tuple[Any, Any]:
+    def visual(self, index: int) -> Visual:
         data, place = self._place(index)
-        return data.pair(place)
+        return Visual("change", tuple(data.pair(place)))
 
     def captions(self, index: int) -> list[str]:
         data, place = self._place(index)
@@ -116,26 +116,30 @@ def collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def sights(
-    tower: PairTower,
-    image_processor: UniRSImageProcessor,
-    sets: Sequence[Pairs],
-    kept: Path | None,
-    arguments: TrainingArguments,
-    say: Say,
+    tower: PairTower, sets: Sequence[JoinedPairs], kept: Path | None, state: PartialState, say: Say
 ) -> list[Sight]:
     """For each data set, what is read for a pair: pixels, or features kept in a folder, which is filled first."""
     if kept is None:
-        every = [PairPixels(data, image_processor) for data in sets]
-        return [lambda index, pixels=pixels: {"pixel_values_pairs": pixels[index]} for pixels in every]
-    start = time.perf_counter()
-    features = PairFeatures(kept, tower, image_processor)
-    share = arguments.process_index, arguments.world_size
-    batch, workers = arguments.per_device_train_batch_size, arguments.dataloader_num_workers
-    every_file = [features.files(data) for data in sets]
-    computed = sum(
-        features.fill(data, files, arguments.device, batch, workers, share)
-        for data, files in zip(sets, every_file, strict=True)
-    )
-    say(f"features: {computed:,} pairs looked at in {time.perf_counter() - start:.1f} s, kept in {kept}")
-    process_state().wait_for_everyone()
-    return [lambda index, files=files: {"features": read(files[index])} for files in every_file]
+        return [PairPixels(tower, data) for data in sets]
+    cache = FeatureCache(kept, tower.origin(), tower.look)
+    for data in sets:
+        cache.fill(data.visual(index) for index in range(state.process_index, len(data), state.num_processes))
+    say(f"features: {cache.computed:,} pairs looked at in {duration(cache.seconds)}, kept in {kept}")
+    state.wait_for_everyone()
+    return [PairFeatures(cache, data) for data in sets]
+
+
+class PairPixels:
+    def __init__(self, tower: PairTower, data: JoinedPairs):
+        self.tower, self.data = tower, data
+
+    def __call__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"pixel_values_pairs": self.tower.pixels(self.data.visual(index))}
+
+
+class PairFeatures:
+    def __init__(self, cache: FeatureCache, data: JoinedPairs):
+        self.cache, self.data = cache, data
+
+    def __call__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"features": self.cache.read(self.data.visual(index)).float()}
