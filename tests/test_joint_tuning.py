@@ -13,11 +13,11 @@ from unirs.trainers.joint_tuning import Seer, load, make_data_set, tune
 from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
 from unirs.trainers.rows import Visual
 
-import unirs
 from tests.tiny import encode, picture, tiny_model, user
-from tests.training import FEW
+from tests.training import FEW, settings
+from unirs import default_checkpoint
 
-TINY = unirs.default_checkpoint()
+TINY = default_checkpoint()
 FROZEN = ("vision_tower", "change_extraction", "multi_modal_projector")
 
 
@@ -228,11 +228,44 @@ def test_qlora_keeps_the_seeing_parts_whole(tmp_path):
         ({"training.output_dir": "x"}, r"training\.output_dir: is set by UniRS"),
         ({"training.max_grad_norm": 1, "training.lr_scheduler_type": "wavy"}, r"training: .*wavy"),
         ({"adapter": "{method: lora}"}, r"adapter: r, lora_alpha"),
+        ({"training.bf16": "maybe"}, r"training\.bf16 is 'maybe'; it can be true or false"),
+        ({"training.learning_rate": "abc"}, r"training\.learning_rate is 'abc'; it must be a number"),
+        ({"training.per_device_train_batch_size": 0}, r"batch_size is 0; give 1 or more"),
+        ({"seed": -1}, "seed is -1; give 0 to"),
+        ({"data.single.count": "many"}, r"data\.single: generated cannot be made of .*many"),
+        ({"data.single.repeat": "x"}, r"data\.single: repeat is 'x'"),
+        ({"data.single": "{source: own, path: 5}"}, r"data\.single: own cannot be made of"),
     ],
 )
 def test_a_recipe_that_cannot_run_is_told_before_anything_is_made(changes, reason, tmp_path):
     with pytest.raises(DataError, match=reason):
         run("joint_tuning", tmp_path / "run", **changes)
+
+
+def test_a_bad_picture_met_by_a_loaders_process_is_told_in_one_line(unirs, tmp_path):
+    """torch sends the whole traceback of its worker along."""
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    row = {"prompt": "q", "completion": "a", "images": ["cut.png"], "id": "seven"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
+    values = {**FEW, "data": f"{{own: {{source: own, path: {tmp_path / 'd.jsonl'}}}}}", "output": tmp_path / "run"}
+    values = {key: value for key, value in values.items() if not key.startswith("data.")}
+    values |= {"training.dataloader_num_workers": 1, "training.max_steps": 1}
+    code, _, err = unirs("train", "joint_tuning", *settings(values))
+    assert code == 2
+    assert err.startswith("unirs: row seven: ")
+    assert "cut.png" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_skipped_rows_are_counted_and_listed(tmp_path):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    picture(0).save(tmp_path / "good.png")
+    rows = [{"prompt": "q", "completion": "a", "images": [name], "id": name} for name in ("good.png", "cut.png")]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"data": f"{{own: {{source: own, path: {tmp_path / 'd.jsonl'}}}}}", "bad_rows": "skip"}
+    said = run_only("joint_tuning", tmp_path / "run", {**changes, "training.per_device_train_batch_size": 2})
+    assert any(line == f"2 rows were skipped: {tmp_path / 'run' / 'bad_rows.jsonl'}" for line in said)  # two epochs
+    assert log_of(tmp_path / "run")[-1]["skipped"] == 2
 
 
 def test_a_folder_that_is_taken_is_left_alone(tmp_path):

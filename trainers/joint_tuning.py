@@ -7,7 +7,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import SFTConfig
 
@@ -37,6 +38,7 @@ OURS = (
     "output_dir", "seed", "data_seed", "remove_unused_columns", "dataset_kwargs", "disable_tqdm", "packing",
     "padding_free", "model_init_kwargs", "resume_from_checkpoint", "train_sampling_strategy", "label_names",
 )  # fmt: skip
+AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 SAMPLED_ROWS = 200  # of which the padding is foretold
 Say = Callable[[str], None]
 
@@ -129,7 +131,10 @@ def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: Non
     for name, entry in entries.items():
         if entry is None:  # switched off by --set data.name=null
             continue
-        parts.append((make_data_set(name, entry), entry.get("repeat", 1)))
+        data, repeat = make_data_set(name, entry), entry.get("repeat", 1)
+        if type(repeat) is not int or repeat < 1:
+            raise DataError(f"data.{name}: repeat is {repeat!r}; give 1 or more, or leave the data set out")
+        parts.append((data, repeat))
     mixture = Mixture(parts)
     for name, count, repeat in mixture.describe():
         say(f"{kind}data: {name}, {count:,} samples x{repeat}")
@@ -155,7 +160,10 @@ def make_data_set(name: str, entry: dict[str, Any]) -> Any:
     missing = [key for key, one in taken.items() if one.default is one.empty and key not in arguments]
     if missing:
         raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
-    return DATA_SETS[source](**arguments)
+    try:
+        return DATA_SETS[source](**arguments)
+    except TypeError as error:  # a word where a number belongs
+        raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
 
 
 def places(first: int, count: int) -> Dataset:
@@ -221,7 +229,9 @@ def keep_features(
     if recipe.feature_cache is None:
         return None
     state = process_state()
-    seer = Seer(loaded.network.to(state.device), loaded.processor)
+    if loaded.network.device != state.device:
+        loaded.network.to(state.device)
+    seer = Seer(loaded.network, loaded.processor)
     cache = FeatureCache(Path(recipe.feature_cache).expanduser(), seer.origin(), seer.look)
     # A picture that cannot be read is told again, by its row, when it is trained on: there the run stops or skips it.
     on_bad = None if recipe.bad_rows == "stop" else lambda visual, error: None
@@ -275,7 +285,12 @@ def load(recipe: JointTuning, model: str) -> Loaded:
     arguments: dict[str, Any] = {"dtype": getattr(torch, recipe.dtype)}
     if adapter is not None and adapter.method == "qlora":
         arguments |= {"quantization_config": four_bits(), "device_map": {"": process_state().device}}
-    network, loading = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **arguments)
+    try:
+        network, loading = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **arguments)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise DataError(
+            f"{source}: cannot be loaded as a UniRS model: {' '.join(str(error).split())[:300]}"
+        ) from error
     if loading["missing_keys"]:
         raise DataError(f"{source}: lacks weights, {sorted(loading['missing_keys'])[0]} first; copy the folder again")
     processor = AutoProcessor.from_pretrained(model)
@@ -295,13 +310,27 @@ def freeze(network: UniRSForConditionalGeneration, trainable: list[str]) -> None
                 parameter.requires_grad_(name in wanted)
 
 
+def check_like(name: str, value: Any, known: Field) -> None:
+    """Numbers where the default is a number: SFTConfig takes words too, and fails hours later."""
+    hint = str(known.type)
+    if "bool" in hint and "str" not in hint:
+        if value is not None and not isinstance(value, bool):
+            raise DataError(f"{name} is {value!r}; it can be true or false")
+    elif isinstance(known.default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise DataError(f"{name} is {value!r}; it must be a number")
+
+
 def training_arguments(recipe: JointTuning) -> SFTConfig:
-    names = [field.name for field in fields(SFTConfig)]
-    for key in recipe.training:
+    known = {field.name: field for field in fields(SFTConfig)}
+    names = list(known)
+    for key, value in recipe.training.items():
         if key in OURS:
             raise DataError(f"training.{key}: is set by UniRS; remove it (output and seed stand at the recipe's top)")
         if key not in names:
             raise DataError(f"training.{key}: TRL's SFTConfig has no such argument{closest(key, names)}")
+        check_like(f"training.{key}", value, known[key])
+        if key in AT_LEAST_ONE and value < 1:
+            raise DataError(f"training.{key} is {value}; give 1 or more")
     try:
         return SFTConfig(
             output_dir=str(RunFolder(recipe).checkpoints),

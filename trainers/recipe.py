@@ -52,6 +52,7 @@ class JointTuning:
     training: dict[str, Any]
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         unknown = [part for part in self.trainable if part not in PARTS]
         if unknown:
             raise DataError(f"trainable names {unknown[0]!r}; the parts are {', '.join(PARTS)}")
@@ -78,6 +79,14 @@ class ChangePretraining:
     metric: Literal["bleu_4", "cider_d"]
     feature_cache: str | None
     training: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed is {seed}; give 0 to {2**32 - 1}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -183,6 +192,8 @@ def _check_type(name: str, value: Any, hint: Any, where: str) -> None:
             raise DataError(f"{where}: {name} is {value!r}; it can be {', '.join(get_args(hint))}")
         return
     kinds = [get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+    if float in kinds:
+        kinds.append(int)
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
         raise DataError(f"{where}: {name} is {value!r}; it must be of the kind {wanted}")
@@ -201,4 +212,6 @@ def exactly(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
     missing = [name for name in names if name not in values]
     if missing:
         raise DataError(f"{where}: {', '.join(missing)} is missing; a recipe names every value (null for none)")
+    for name, hint in get_type_hints(kind).items():
+        _check_type(name, values[name], hint, where)
     return values

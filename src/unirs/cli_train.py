@@ -38,6 +38,8 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
         from unirs.trainers.recipe import JointTuning, load_recipe
     except ImportError as error:
         raise InputError(f"training needs more packages ({error.name}): pip install 'unirs[train]'") from error
+    import torch
+
     from unirs.trainers.data_sets import DataError
 
     def say(line: str) -> None:
@@ -56,4 +58,15 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
 
         return pretrain(recipe, model, resume, say)
     except DataError as error:
-        raise InputError(str(error)) from error
+        raise InputError(plain(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the accelerator's memory is full: lower training.per_device_train_batch_size (and raise "
+            "training.gradient_accumulation_steps as much), or train an adapter"
+        ) from error
+
+
+def plain(error: Exception) -> str:
+    """The message alone: a loader's process sends its traceback along."""
+    text = str(error).strip()
+    return text.splitlines()[-1].partition(": ")[2] if "Traceback (most recent" in text else text
