@@ -23,8 +23,9 @@ from trl import SFTConfig, SFTTrainer
 from unirs.modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from unirs.processing import UniRSImageProcessor, UniRSProcessor
 from unirs.trainers.collator import Collator, estimate_length
-from unirs.trainers.joint_tuning import PlacesCollator, freeze, places
+from unirs.trainers.joint_tuning import freeze
 from unirs.trainers.mixture import EpochSampler, Mixture
+from unirs.trainers.recipe_data import PlacesCollator, places
 from unirs.trainers.rows import conversation, image_items, video_item
 from unirs.trainers.trainer import UniRSTrainer
 

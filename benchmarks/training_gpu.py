@@ -21,8 +21,9 @@ from trl import SFTConfig
 from unirs.modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from unirs.trainers.adapters import Adapter
 from unirs.trainers.collator import Collator
-from unirs.trainers.joint_tuning import PlacesCollator, freeze, places
+from unirs.trainers.joint_tuning import freeze
 from unirs.trainers.mixture import EpochSampler, Mixture
+from unirs.trainers.recipe_data import PlacesCollator, places
 from unirs.trainers.trainer import UniRSTrainer, peak_memory
 
 WARM_UP = 3

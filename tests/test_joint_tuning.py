@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import FeatureCache
-from unirs.trainers.joint_tuning import Seer, load, make_data_set, tune
+from unirs.trainers.frozen_parts import Seer
+from unirs.trainers.joint_tuning import load, tune
 from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
+from unirs.trainers.recipe_data import make_data_set
 from unirs.trainers.rows import Visual
 
 from tests.tiny import encode, picture, tiny_model, user

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from unirs.trainers.collator import Collator
 from unirs.trainers.data_sets import DataError, OwnData
-from unirs.trainers.joint_tuning import make_mixture
+from unirs.trainers.recipe_data import make_mixture
 
 from tests.tiny import picture
 

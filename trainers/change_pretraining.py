@@ -21,11 +21,11 @@ from ..modeling_unirs import UniRSForConditionalGeneration
 from ..modeling_unirs.change_extraction_unirs import ChangeExtraction
 from .captioner import ChangeCaptioner, Vocabulary
 from .data_sets import DataError
-from .joint_tuning import make_data_set
 from .pair_data import CaptionedPairs, EpochOrder, JoinedPairs, Say, SeenPairs, collate, sights
 from .pair_tower import PairTower
 from .progress import Lines, draw_curve
 from .recipe import ChangePretraining, exactly
+from .recipe_data import make_data_set
 from .run_folder import LogFile, RunFolder, process_state
 
 WEIGHTS, WORDS, SCORES = "change_extraction.safetensors", "vocabulary.json", "scores.json"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import time
-from collections.abc import Callable
 from dataclasses import Field, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -23,13 +20,14 @@ from ..modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .adapters import Adapter, four_bits
 from .collator import Collator, estimate_length
-from .data_sets import DATA_SETS, DataError
-from .feature_cache import FeatureCache, weights_hash
+from .data_sets import DataError
+from .feature_cache import FeatureCache
+from .frozen_parts import keep_features, speed_up
 from .mixture import EpochSampler, Mixture
 from .packing import padding_share
 from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
-from .rows import Row, Visual, visuals_of
+from .recipe_data import PlacesCollator, Say, make_mixture, places
 from .run_folder import LogFile, RunFolder, process_state
 from .trainer import UniRSTrainer
 
@@ -40,7 +38,6 @@ OURS = (
 )  # fmt: skip
 AT_LEAST_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 SAMPLED_ROWS = 200  # of which the padding is foretold
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -82,7 +79,7 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     if loaded.adapter is None:
         say(f"training {trainable:,} of {whole:,} weights")
     # 3. how samples become batches
-    features = keep_features(recipe, loaded, [mixture, validation], say)
+    features = keep_features(recipe, loaded.network, loaded.processor, [mixture, validation], say)
     collator = make_collator(recipe, loaded, config, folder, features)
     sampler = make_sampler(recipe, mixture, config, loaded.processor, say)
     # 4. train
@@ -125,67 +122,6 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
 
 
 # -- data ------------------------------------------------------------------------------------------------------------
-def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: None, kind: str = "") -> Mixture:
-    """Data sets as a recipe names them: `{name: {source, repeat, ...}}`."""
-    parts = []
-    for name, entry in entries.items():
-        if entry is None:  # switched off by --set data.name=null
-            continue
-        data, repeat = make_data_set(name, entry), entry.get("repeat", 1)
-        if type(repeat) is not int or repeat < 1:
-            raise DataError(f"data.{name}: repeat is {repeat!r}; give 1 or more, or leave the data set out")
-        parts.append((data, repeat))
-    mixture = Mixture(parts)
-    for name, count, repeat in mixture.describe():
-        say(f"{kind}data: {name}, {count:,} samples x{repeat}")
-    return mixture
-
-
-def make_data_set(name: str, entry: dict[str, Any]) -> Any:
-    """One data set of a recipe.
-
-    Raises:
-        DataError: An unknown source, or arguments that the data set does not take; or its files are missing.
-    """
-    source = entry.get("source") if isinstance(entry, dict) else None
-    if source not in DATA_SETS:
-        raise DataError(f"data.{name}: source is {source!r}; the sources are {', '.join(DATA_SETS)}")
-    arguments = {key: value for key, value in entry.items() if key not in ("source", "repeat")}
-    taken = inspect.signature(DATA_SETS[source]).parameters
-    for key in arguments:
-        if key not in taken:
-            raise DataError(
-                f"data.{name}: {source} has no {key}{closest(key, list(taken))}; it takes {', '.join(taken)}"
-            )
-    missing = [key for key, one in taken.items() if one.default is one.empty and key not in arguments]
-    if missing:
-        raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
-    try:
-        return DATA_SETS[source](**arguments)
-    except TypeError as error:  # a word where a number belongs
-        raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
-
-
-def places(first: int, count: int) -> Dataset:
-    """What the Trainer holds: numbers only; rows are read by the collator, in the loader's processes."""
-    return Dataset.from_dict({"place": list(range(first, first + count))})
-
-
-class PlacesCollator:
-    """Looks rows up and collates them; places behind the training mixture are those of the validation mixture."""
-
-    def __init__(self, collator: Collator, train: Mixture, validation: Mixture | None):
-        self.collator, self.train, self.validation = collator, train, validation
-
-    def row(self, place: int) -> Row:
-        if self.validation is not None and place >= len(self.train):
-            return self.validation.row(place - len(self.train))
-        return self.train.row(place)
-
-    def __call__(self, places: list[dict[str, int]]) -> dict[str, torch.Tensor]:
-        return self.collator([self.row(one["place"]) for one in places])
-
-
 def make_collator(
     recipe: JointTuning, loaded: Loaded, config: SFTConfig, folder: RunFolder, features: FeatureCache | None
 ) -> Collator:
@@ -220,54 +156,6 @@ def make_sampler(
     chosen = padding_share([length[place] for place in order], batch, packed=recipe.batching == "packed")
     say(f"padding: {plain:.1%} of all tokens if padded at random, {chosen:.1%} {recipe.batching} (estimated)")
     return sampler
-
-
-def keep_features(
-    recipe: JointTuning, loaded: Loaded, mixtures: list[Mixture | None], say: Say
-) -> FeatureCache | None:
-    """Fills the cache, each process its share of the rows; None without a cache."""
-    if recipe.feature_cache is None:
-        return None
-    state = process_state()
-    if loaded.network.device != state.device:
-        loaded.network.to(state.device)
-    seer = Seer(loaded.network, loaded.processor)
-    cache = FeatureCache(Path(recipe.feature_cache).expanduser(), seer.origin(), seer.look)
-    # A picture that cannot be read is told again, by its row, when it is trained on: there the run stops or skips it.
-    on_bad = None if recipe.bad_rows == "stop" else lambda visual, error: None
-    for mixture in filter(None, mixtures):
-        rows = (mixture.row(place) for place in range(state.process_index, len(mixture), state.num_processes))
-        cache.fill((visual for row in rows for visual in visuals_of(row["messages"])), on_bad)
-    state.wait_for_everyone()
-    say(f"features: {cache.computed:,} looked at in {duration(cache.seconds)}, kept in {cache.folder}")
-    return cache
-
-
-class Seer:
-    """The frozen parts: pictures to projected features."""
-
-    def __init__(self, network: Any, processor: UniRSProcessor):
-        whole: Any = network.get_base_model() if isinstance(network, PeftModel) else network
-        self.base = whole.model.eval()
-        self.processor = processor
-
-    def origin(self) -> str:
-        """Names the weights and the processing."""
-        parts = (self.base.vision_tower, self.base.change_extraction, self.base.multi_modal_projector)
-        settings = {**self.processor.image_processor.to_dict(), "num_frames": self.processor.num_frames}
-        return weights_hash(parts) + json.dumps(settings, sort_keys=True, default=str)
-
-    def look(self, visual: Visual) -> torch.Tensor:
-        """Projected features of one visual: `(blocks, tokens, dim)`, a block for a picture, a pair or a frame."""
-        device = self.base.device
-        if visual.kind == "video":
-            clip = visual.sources[0] if len(visual.sources) == 1 else list(visual.sources)
-            pixels = self.processor.video_processor([clip], num_frames=self.processor.num_frames)
-            return self.base.get_video_features(pixels["pixel_values_videos"].to(device))
-        pixels = self.processor(images=list(visual.sources))["pixel_values"].to(device)
-        if visual.kind == "image":
-            return self.base.get_image_features(pixels)
-        return self.base.get_change_features(pixels[None])
 
 
 # -- model -----------------------------------------------------------------------------------------------------------
@@ -386,12 +274,6 @@ def save_whole(network: Any, state: dict[str, torch.Tensor], dtype: torch.dtype,
         if name not in tied
     }
     fresh.save_pretrained(folder, state_dict=state)
-
-
-def speed_up(features: FeatureCache, trainer: UniRSTrainer) -> float | None:
-    last = trainer.state.log_history[-1]
-    epochs = trainer.state.epoch or 0.0
-    return features.speed_up(last["train_runtime"] / epochs) if epochs and "train_runtime" in last else None
 
 
 def count_lines(file: Path) -> int:

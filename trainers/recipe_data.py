@@ -1,0 +1,79 @@
+"""The data sets that a recipe names, and their rows for the Trainer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from .collator import Collator
+from .data_sets import DATA_SETS, DataError
+from .mixture import Mixture
+from .recipe import closest
+from .rows import Row
+
+Say = Callable[[str], None]
+
+
+def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: None, kind: str = "") -> Mixture:
+    """Data sets as a recipe names them: `{name: {source, repeat, ...}}`."""
+    parts = []
+    for name, entry in entries.items():
+        if entry is None:  # switched off by --set data.name=null
+            continue
+        data, repeat = make_data_set(name, entry), entry.get("repeat", 1)
+        if type(repeat) is not int or repeat < 1:
+            raise DataError(f"data.{name}: repeat is {repeat!r}; give 1 or more, or leave the data set out")
+        parts.append((data, repeat))
+    mixture = Mixture(parts)
+    for name, count, repeat in mixture.describe():
+        say(f"{kind}data: {name}, {count:,} samples x{repeat}")
+    return mixture
+
+
+def make_data_set(name: str, entry: dict[str, Any]) -> Any:
+    """One data set of a recipe.
+
+    Raises:
+        DataError: An unknown source, or arguments that the data set does not take; or its files are missing.
+    """
+    source = entry.get("source") if isinstance(entry, dict) else None
+    if source not in DATA_SETS:
+        raise DataError(f"data.{name}: source is {source!r}; the sources are {', '.join(DATA_SETS)}")
+    arguments = {key: value for key, value in entry.items() if key not in ("source", "repeat")}
+    taken = inspect.signature(DATA_SETS[source]).parameters
+    for key in arguments:
+        if key not in taken:
+            raise DataError(
+                f"data.{name}: {source} has no {key}{closest(key, list(taken))}; it takes {', '.join(taken)}"
+            )
+    missing = [key for key, one in taken.items() if one.default is one.empty and key not in arguments]
+    if missing:
+        raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
+    try:
+        return DATA_SETS[source](**arguments)
+    except TypeError as error:  # a word where a number belongs
+        raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
+
+
+def places(first: int, count: int) -> Dataset:
+    """What the Trainer holds: numbers only; rows are read by the collator, in the loader's processes."""
+    return Dataset.from_dict({"place": list(range(first, first + count))})
+
+
+class PlacesCollator:
+    """Looks rows up and collates them; places behind the training mixture are those of the validation mixture."""
+
+    def __init__(self, collator: Collator, train: Mixture, validation: Mixture | None):
+        self.collator, self.train, self.validation = collator, train, validation
+
+    def row(self, place: int) -> Row:
+        if self.validation is not None and place >= len(self.train):
+            return self.validation.row(place - len(self.train))
+        return self.train.row(place)
+
+    def __call__(self, places: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        return self.collator([self.row(one["place"]) for one in places])
