@@ -108,7 +108,7 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
         say(f"kept features made an epoch about {times:.1f} times as fast")
     skipped = count_lines(folder.bad_rows)
     if skipped:
-        say(f"{skipped} rows were skipped: {folder.bad_rows}")
+        say(f"rows skipped: {skipped}, listed in {folder.bad_rows}")
     history = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     minutes = (time.monotonic() - started) / 60
     say(f"{trainer.state.global_step} steps in {duration(minutes * 60)}; the model is in {folder.path}")
@@ -277,7 +277,8 @@ def save_whole(network: Any, state: dict[str, torch.Tensor], dtype: torch.dtype,
 
 
 def count_lines(file: Path) -> int:
-    return len(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else 0
+    """Different ones: a bad row comes again in each epoch."""
+    return len(set(file.read_text(encoding="utf-8").splitlines())) if file.is_file() else 0
 
 
 def _silence(trainer: UniRSTrainer) -> None:
