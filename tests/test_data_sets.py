@@ -190,7 +190,7 @@ def llava(question, answer="a", **fields):
 def test_llava_json_reads_every_kind_of_record(lines, tmp_path):
     records = [
         llava("<image>\nWhat?", image="a.png"),
-        llava("What?\n<image>", image="a.png###b.png"),
+        llava("What?\n<image>", image="a.png ### b.png"),
         llava("<image>\n<image>\nWhat?", image=["a.png", "b.png"]),
         llava("<video>\nWhat?", video="c.mp4"),
         {"video_id": "c", "q": "What?", "a": "Flood"},
@@ -250,6 +250,13 @@ def test_missing_data_are_told_with_the_path_and_where_they_come_from(kind, miss
         (json.dumps([llava("q", " ")]), "row 1: turn 2 is an empty answer"),
         (json.dumps([{"conversations": llava("q")["conversations"][::-1]}]), "row 1: turn 1 .* must be of human"),
         (json.dumps(llava("q")) + "\n{cut", "row 2: is no JSON"),
+        (json.dumps([llava("<image><image><image>q", image="a")]), "row 1: the words have 3 markers, .* 1 pictures"),
+        (json.dumps([llava("<image>q")]), "row 1: the words have 1 markers, the record has 0 pictures"),
+        (json.dumps([llava("q", image=[3])]), r"row 1: image is \[3\]"),
+        (json.dumps([llava("q", video=3)]), "row 1: the name of its clip is 3"),
+        (json.dumps([llava("q", image="a.png", video="b.mp4")]), "row 1: has an image and a video"),
+        ('[{"conversations": ["q", "a"]}]', "row 1: turn 1 .* must be of human"),
+        ('[{"video_id": "x", "q": "What?", "a": ""}]', "row 1: turn 2 is an empty answer"),
     ],
 )
 def test_broken_records_are_named_by_file_and_row(content, reason, tmp_path):
