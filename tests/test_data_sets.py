@@ -216,11 +216,47 @@ def test_the_released_training_files_are_read():
     assert found == {"geo": "single", "levir": "pair", "era": "video"}
 
 
-def test_crsvqa_is_read_in_llavas_form(tmp_path):
-    write(tmp_path / "CRSVQA_test.json", [llava("What?", "a lake", image="1.png")])
-    (tmp_path / "images").mkdir()
-    row = CRSVQA(tmp_path, "test").row(0)
-    assert row["messages"][0]["content"][0] == image(tmp_path / "images" / "1.png")
+def crsvqa(folder, **texts):
+    for name, lines in texts.items():
+        (folder / "text").mkdir(parents=True, exist_ok=True)
+        (folder / "text" / f"{name}.txt").write_bytes("\r\n".join(lines).encode())
+
+
+@pytest.mark.parametrize("below", ["", "data"])
+def test_crsvqa_reads_lines_of_question_and_answer(below, tmp_path):
+    folder = tmp_path / below
+    crsvqa(folder, p14282=["What does the image show\uff1f", "Airport", "How many planes are there?", "3", "", ""])
+    data = CRSVQA(tmp_path)
+    assert [(row["id"], row["messages"]) for row in map(data.row, range(len(data)))] == [
+        (
+            f"crsvqa-p14282-{place}",
+            [
+                {"role": "user", "content": [image(folder / "image" / "p14282.png"), text(question)]},
+                {"role": "assistant", "content": answer},
+            ],
+        )
+        for place, (question, answer) in enumerate(
+            [("What does the image show?", "airport"), ("How many planes are there?", "3")]
+        )
+    ]
+
+
+def test_crsvqa_tests_on_a_tenth_of_the_pictures_and_on_none_of_the_others(tmp_path):
+    crsvqa(tmp_path, **{f"p{number}": ["What?", "a"] * 3 for number in range(300)})
+    pictures = [
+        {data.row(place)["messages"][0]["content"][0]["image"] for place in range(len(data))}
+        for data in (CRSVQA(tmp_path, "train"), CRSVQA(tmp_path, "test"))
+    ]
+    assert len(pictures[0] | pictures[1]) == 300
+    assert not pictures[0] & pictures[1]
+    assert 15 <= len(pictures[1]) <= 45  # 30 expected; further off by chance in one of 200 trials
+
+
+@pytest.mark.parametrize("lines", [["What?"], ["What?", "", "Where?", "there"], ["What?", "a", "Where?"]])
+def test_crsvqa_never_gives_a_question_the_answer_of_another(lines, tmp_path):
+    crsvqa(tmp_path, p1=lines)
+    with pytest.raises(DataError, match=r"p1\.txt: has a question without an answer"):
+        [CRSVQA(tmp_path, split) for split in ("train", "test")]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +267,7 @@ def test_crsvqa_is_read_in_llavas_form(tmp_path):
         (RSVQALR, "LR_split_train_questions.json", "zenodo.org/records/6344334"),
         (RSVQAHR, "USGS_split_train_questions.json", "zenodo.org/records/6344367"),
         (GeoChatInstruct, "GeoChat_Instruct.json", "huggingface.co/datasets/MBZUAI"),
-        (CRSVQA, "CRSVQA_train.json", "github.com/MeimeiZhang-data"),
+        (CRSVQA, "text", "github.com/MeimeiZhang-data"),
     ],
 )
 def test_missing_data_are_told_with_the_path_and_where_they_come_from(kind, missing, origin, tmp_path):
