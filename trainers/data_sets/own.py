@@ -93,7 +93,7 @@ class OwnData:
         """A path relative to the file, or bytes; Parquet and `datasets` wrap either in a dictionary."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and value and not any(isinstance(one, (list, tuple)) for one in value):
             return [self._source(one, where) for one in value]
         if isinstance(value, str) and ("://" in value or value.startswith("data:")):
             return value  # the reader's to take or to refuse, by its own name
@@ -143,6 +143,8 @@ def _messages(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
             raise DataError(f"{where}: turn {number} has the role {role!r}; the roles are {', '.join(ROLES)}")
         content = message.get("content")
         words = content if isinstance(content, str) else _words(content, f"{where}: turn {number}")
+        if any("\ud800" <= character <= "\udfff" for character in words):
+            raise DataError(f"{where}: turn {number} holds half characters (lone surrogates); write it as UTF-8 again")
         if role == "assistant":
             if not words.strip():
                 raise DataError(f"{where}: turn {number} is an empty answer")
