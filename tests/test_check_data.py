@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from unirs.trainers import check_data
 from unirs.trainers.check_data import check
 
 from tests.test_video_loading import clip_file
@@ -48,7 +49,7 @@ EXPECTED = [
     (8, "unreadable", "cut.png"),
     (9, "too long", "max_length is 4096"),
     (10, "not in the form", "turns must be user and assistant in pairs"),
-    (11, "leak", "test.jsonl too"),
+    (11, "leak", "test.jsonl too, row 1"),
 ]
 
 
@@ -68,6 +69,17 @@ def test_without_pictures_only_missing_files_are_told_of_them(folder):
     report = check(folder / "d.jsonl", images=False)
     assert {one.kind for one in report.problems} == {kind for _, kind, _ in EXPECTED} - {"unreadable", "leak"}
     assert report.pictures == 0
+
+
+def test_a_picture_of_many_rows_is_decoded_once(folder, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(check_data, "load_image", lambda source: decoded.append(source) or picture(0, 40, 40))
+    check_data._pixels_of_file.cache_clear()
+    (folder / "many.jsonl").write_text("".join(json.dumps(row(f"q{n}", images=["2.png"])) + "\n" for n in range(9)))
+    seen = check_data._check_rows((str(folder / "many.jsonl"), 0, 9, True, 4096, 196, 8))
+    assert [len(one.pixels) for one in seen] == [1] * 9
+    assert decoded == [str(folder / "2.png")]
+    check_data._pixels_of_file.cache_clear()  # what it holds of the stand-in
 
 
 def test_chunks_in_several_processes_find_what_one_finds(folder, monkeypatch):

@@ -190,7 +190,7 @@ def llava(question, answer="a", **fields):
 def test_llava_json_reads_every_kind_of_record(lines, tmp_path):
     records = [
         llava("<image>\nWhat?", image="a.png"),
-        llava("What?\n<image>", image="a.png###b.png"),
+        llava("What?\n<image>", image="a.png ### b.png"),
         llava("<image>\n<image>\nWhat?", image=["a.png", "b.png"]),
         llava("<video>\nWhat?", video="c.mp4"),
         {"video_id": "c", "q": "What?", "a": "Flood"},
@@ -216,11 +216,47 @@ def test_the_released_training_files_are_read():
     assert found == {"geo": "single", "levir": "pair", "era": "video"}
 
 
-def test_crsvqa_is_read_in_llavas_form(tmp_path):
-    write(tmp_path / "CRSVQA_test.json", [llava("What?", "a lake", image="1.png")])
-    (tmp_path / "images").mkdir()
-    row = CRSVQA(tmp_path, "test").row(0)
-    assert row["messages"][0]["content"][0] == image(tmp_path / "images" / "1.png")
+def crsvqa(folder, **texts):
+    for name, lines in texts.items():
+        (folder / "text").mkdir(parents=True, exist_ok=True)
+        (folder / "text" / f"{name}.txt").write_bytes("\r\n".join(lines).encode())
+
+
+@pytest.mark.parametrize("below", ["", "data"])
+def test_crsvqa_reads_lines_of_question_and_answer(below, tmp_path):
+    folder = tmp_path / below
+    crsvqa(folder, p14282=["What does the image show\uff1f", "Airport", "How many planes are there?", "3", "", ""])
+    data = CRSVQA(tmp_path)
+    assert [(row["id"], row["messages"]) for row in map(data.row, range(len(data)))] == [
+        (
+            f"crsvqa-p14282-{place}",
+            [
+                {"role": "user", "content": [image(folder / "image" / "p14282.png"), text(question)]},
+                {"role": "assistant", "content": answer},
+            ],
+        )
+        for place, (question, answer) in enumerate(
+            [("What does the image show?", "airport"), ("How many planes are there?", "3")]
+        )
+    ]
+
+
+def test_crsvqa_tests_on_a_tenth_of_the_pictures_and_on_none_of_the_others(tmp_path):
+    crsvqa(tmp_path, **{f"p{number}": ["What?", "a"] * 3 for number in range(300)})
+    pictures = [
+        {data.row(place)["messages"][0]["content"][0]["image"] for place in range(len(data))}
+        for data in (CRSVQA(tmp_path, "train"), CRSVQA(tmp_path, "test"))
+    ]
+    assert len(pictures[0] | pictures[1]) == 300
+    assert not pictures[0] & pictures[1]
+    assert 15 <= len(pictures[1]) <= 45  # 30 expected; further off by chance in one of 200 trials
+
+
+@pytest.mark.parametrize("lines", [["What?"], ["What?", "", "Where?", "there"], ["What?", "a", "Where?"]])
+def test_crsvqa_never_gives_a_question_the_answer_of_another(lines, tmp_path):
+    crsvqa(tmp_path, p1=lines)
+    with pytest.raises(DataError, match=r"p1\.txt: has a question without an answer"):
+        [CRSVQA(tmp_path, split) for split in ("train", "test")]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +267,7 @@ def test_crsvqa_is_read_in_llavas_form(tmp_path):
         (RSVQALR, "LR_split_train_questions.json", "zenodo.org/records/6344334"),
         (RSVQAHR, "USGS_split_train_questions.json", "zenodo.org/records/6344367"),
         (GeoChatInstruct, "GeoChat_Instruct.json", "huggingface.co/datasets/MBZUAI"),
-        (CRSVQA, "CRSVQA_train.json", "github.com/MeimeiZhang-data"),
+        (CRSVQA, "text", "github.com/MeimeiZhang-data"),
     ],
 )
 def test_missing_data_are_told_with_the_path_and_where_they_come_from(kind, missing, origin, tmp_path):
@@ -250,6 +286,13 @@ def test_missing_data_are_told_with_the_path_and_where_they_come_from(kind, miss
         (json.dumps([llava("q", " ")]), "row 1: turn 2 is an empty answer"),
         (json.dumps([{"conversations": llava("q")["conversations"][::-1]}]), "row 1: turn 1 .* must be of human"),
         (json.dumps(llava("q")) + "\n{cut", "row 2: is no JSON"),
+        (json.dumps([llava("<image><image><image>q", image="a")]), "row 1: the words have 3 markers, .* 1 pictures"),
+        (json.dumps([llava("<image>q")]), "row 1: the words have 1 markers, the record has 0 pictures"),
+        (json.dumps([llava("q", image=[3])]), r"row 1: image is \[3\]"),
+        (json.dumps([llava("q", video=3)]), "row 1: the name of its clip is 3"),
+        (json.dumps([llava("q", image="a.png", video="b.mp4")]), "row 1: has an image and a video"),
+        ('[{"conversations": ["q", "a"]}]', "row 1: turn 1 .* must be of human"),
+        ('[{"video_id": "x", "q": "What?", "a": ""}]', "row 1: turn 2 is an empty answer"),
     ],
 )
 def test_broken_records_are_named_by_file_and_row(content, reason, tmp_path):

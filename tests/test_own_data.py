@@ -82,6 +82,59 @@ def test_rows_of_every_form(row, task, shown, folder):
     assert found["messages"][-1] == ANSWER
 
 
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"messages": [{"role": "user", "content": "<image>\nHow many?"}, ANSWER], "images": ["0.png"]}, ["0.png"]),
+        (
+            {"prompt": "<image>\n<image>\nHow many?", "completion": "two", "images": ["0.png", "1.png"]},
+            ["0.png", "1.png"],
+        ),
+        ({"prompt": "<video>How many?", "completion": "two", "videos": ["c.mp4"]}, ["c.mp4"]),
+    ],
+)
+def test_markers_in_the_words_of_a_row_with_pictures_stand_for_them(row, shown, folder):
+    assert kinds(lines(folder, row).row(0)) == [*shown, "How many?"]
+
+
+def test_each_turn_gets_the_pictures_that_its_markers_wait_for(folder):
+    again = [{"role": "user", "content": "<image>And now?"}, ANSWER]
+    row = {"messages": [{"role": "user", "content": "<image>How many?"}, ANSWER, *again], "images": ["0.png", "1.png"]}
+    found = lines(folder, row).row(0)
+    assert [message["content"] for message in found["messages"][::2]] == [
+        [{"type": "image", "image": str(folder / "0.png")}, {"type": "text", "text": "How many?"}],
+        [{"type": "image", "image": str(folder / "1.png")}, {"type": "text", "text": "And now?"}],
+    ]
+    assert found["task"] == "single"
+
+
+def test_markers_in_a_row_without_pictures_are_words(folder):
+    assert kinds(lines(folder, {"prompt": "Is <image> a tag?", "completion": "yes"}).row(0)) == ["Is <image> a tag?"]
+
+
+def test_a_picture_with_an_address_of_its_own_is_not_looked_for_in_the_folder(folder):
+    row = {"messages": [QUESTION, ANSWER], "images": ["https://x.org/a.png"]}
+    assert lines(folder, row).row(0)["messages"][0]["content"][0]["image"] == "https://x.org/a.png"
+
+
+def test_a_task_of_the_users_own_words_is_let_be(folder):
+    assert lines(folder, {"messages": [QUESTION, ANSWER], "task": "counting"}).row(0)["task"] == "text"
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_llavas_records_and_ours_are_told_apart_whatever_the_file(name, folder):
+    spoken = [{"from": "human", "value": "<image>\nHow many?"}, {"from": "gpt", "value": "two"}]
+    rows = [
+        {"image": "0.png", "conversations": spoken},
+        {"messages": [QUESTION, ANSWER], "images": ["0.png"]},
+    ]
+    (folder / name).write_text(json.dumps(rows) if name == "d.json" else "\n".join(map(json.dumps, rows)))
+    data = OwnData(folder / name)
+    first, second = data.row(0), data.row(1)
+    assert first["messages"] == second["messages"]
+    assert kinds(first) == ["0.png", "How many?"]
+
+
 def test_a_clue_stands_behind_the_question(folder, processor):
     row = lines(folder, {"messages": [QUESTION, ANSWER], "images": ["0.png"], "clue": "a farm <image>"}).row(0)
     words = processor.tokenizer.decode(Collator(processor).encode(row).input_ids)
@@ -156,6 +209,28 @@ def test_llava_json_is_read_as_it_is(folder):
             {"messages": [{"role": "user", "content": [{"type": "image"}]}, ANSWER], "images": ["0.png", "1.png"]},
             "1 image items, images holds 2",
         ),
+        (  # read as two pictures it would be a pair
+            {
+                "messages": [{"role": "user", "content": [{"type": "image", "image": "0.png"}]}, ANSWER],
+                "images": ["0.png"],
+            },
+            "image items name their images, and images holds 1 more",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "<image><image>x"}, ANSWER], "images": ["0.png"]},
+            "2 image items, images holds 1",
+        ),
+        (
+            {"messages": [QUESTION, ANSWER, {"role": "system", "content": "s"}, QUESTION, ANSWER]},
+            "turns must be user and assistant in pairs",
+        ),
+        ({"messages": [QUESTION, ANSWER], "images": ["0.png"], "task": "pair"}, "its task is 'pair', .* 'single'"),
+        ({"prompt": 3, "completion": "x"}, "turn 1 must have words"),
+        ({"prompt": "x\ud800", "completion": "x"}, "turn 1 holds half characters"),
+        ({"messages": [QUESTION, ANSWER], "videos": [[]]}, r"a picture or clip is \[\]"),
+        ({"messages": [QUESTION, ANSWER], "videos": [[["0.png"]]]}, "a picture or clip is"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}, ANSWER]}, "an item of type 'audio'"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}, ANSWER]}, "whose text is 3"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_number(row, reason, folder):

@@ -120,11 +120,14 @@ def check(
                     progress(next(told), total)
                     yield seen
 
-        tested = {digest for seen in rows_of(against) for digest in seen.pixels} if against and images else set()
+        tested: dict[bytes, int] = {}
+        if against and images:
+            for seen in rows_of(against):
+                tested.update((digest, seen.row) for digest in seen.pixels)
         return _gather(rows_of(path), tested, str(against))
 
 
-def _gather(rows: Iterable[_Seen], tested: set[bytes], against: str) -> Report:
+def _gather(rows: Iterable[_Seen], tested: dict[bytes, int], against: str) -> Report:
     report = Report()
     ids: dict[str, int] = {}
     contents: dict[bytes, int] = {}
@@ -150,7 +153,7 @@ def _gather(rows: Iterable[_Seen], tested: set[bytes], against: str) -> Report:
             report.pictures += 1
             report.repeated += pixels.setdefault(digest, seen.row) != seen.row
             if digest in tested:
-                tell("leak", f"a picture of it is in {against} too")
+                tell("leak", f"a picture of it is in {against} too, row {tested[digest]}")
     report.tasks = {task: tasks[task] for task in TASKS if task in tasks}
     if lengths:
         report.lengths = (min(lengths), round(sum(lengths) / len(lengths)), max(lengths))
@@ -200,12 +203,19 @@ def _check_pictures(row: Row, seen: _Seen, decode: bool) -> None:
             if not decode:
                 continue
             try:
-                picture = load_video(source, 1)[0] if is_clip else load_image(source)
+                seen.pixels.append((_pixels_of_file if isinstance(source, str) else _pixels)(source, is_clip))
             except ValueError as error:  # VisualInputError, which names the file
                 kind = "missing file" if isinstance(source, str) and not Path(source).exists() else "unreadable"
                 seen.problems.append(Problem(seen.row, seen.id, kind, str(error)))
-                continue
-            seen.pixels.append(pixel_hash(picture, "clip" if is_clip else "picture"))
+
+
+def _pixels(source: Any, is_clip: bool) -> bytes:
+    picture = load_video(source, 1)[0] if is_clip else load_image(source)
+    return pixel_hash(picture, "clip" if is_clip else "picture")
+
+
+# Many questions are asked of one picture, one after the other. Pictures inside a table are not kept in memory for it.
+_pixels_of_file = lru_cache(maxsize=4096)(_pixels)
 
 
 def pixel_hash(picture: Image.Image, kind: str) -> bytes:

@@ -21,7 +21,7 @@ class ERA:
     - Labels: one of 25 classes, given by the folder: `{Train,Test}/<Class>/<Class>_<number>.mp4`. Folders are in
       CamelCase and file names may hold a space ("Baseball_008 .mp4"), so names are compared by letters and
       digits.
-    - Splits: train and test.
+    - Splits: test 1,391 clips (the UniRS paper), which leaves 1,473 for train.
 
     Args:
         path: Folder with the folders of both splits.

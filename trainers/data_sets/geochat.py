@@ -17,7 +17,7 @@ class GeoChatInstruct(LlavaJson):
     - Pictures: RGB, many sizes, in a folder beside the JSON file; some of the named files are missing, so train with
       `bad_rows: skip` (they are counted and listed).
     - Labels: multi-turn conversations in LLaVA's form.
-    - Splits: one, for training.
+    - Splits: one, for training; 306,000 records by the UniRS paper, not counted here.
 
     Args:
         path: Folder with `GeoChat_Instruct.json`, or a JSON file.

@@ -11,7 +11,7 @@ from .errors import DataError
 from .files import JsonLines, Records, find, read_json
 
 MARKER = re.compile(r"<(?:image|video)>\n?|\n?<(?:image|video)>")
-ROLES = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}
+SPEAKERS = (("human", "user"), ("gpt", "assistant"))  # by turns
 
 
 class LlavaJson:
@@ -21,7 +21,7 @@ class LlavaJson:
     - `video`: a name; the released ERA files may have `video_id` with `q` and `a` instead of a conversation.
     - `conversations`: `[{"from": "human", "value": ...}, {"from": "gpt", "value": ...}, ...]`, any number of turns.
 
-    `<image>` and `<video>` in the words are taken out: the chat template writes its own markers, pictures first.
+    `<image>` and `<video>` in the words are counted and taken out: the chat template writes its own, pictures first.
 
     Args:
         path: The file.
@@ -44,38 +44,53 @@ class LlavaJson:
 
     def row(self, index: int, repetition: int = 0) -> Row:
         """Raises `DataError` for a record that is not in the form; it names file and row."""
-        record = self.records[index]
         where = f"{self.path}, row {index + 1}"
-        if not isinstance(record, dict):
-            raise DataError(f"{where}: is no record; it must be a JSON object with conversations")
-        messages = conversation(self._visuals(record), _turns(record, where))
-        return {"id": str(record.get("id", index)), "task": task_of(messages), "messages": messages}
+        return llava_row(self.records[index], self.images, where, str(index))
 
-    def _visuals(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        names = record.get("image") or []
-        names = names.split("###") if isinstance(names, str) else names
-        if names:
-            return image_items([str(self.images / one) for one in names])
-        clip = record.get("video") or (f"{record['video_id']}.mp4" if "video_id" in record else None)
-        return video_item(str(self.images / clip)) if clip else []
+
+def llava_row(record: Any, images: Path, where: str, number: str) -> Row:
+    """A record in LLaVA's form as a row; `where` names it in an error, `number` where it has no id of its own."""
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: is no record; it must be a JSON object with conversations")
+    turns = _turns(record, where)
+    visuals = _visuals(record, images, where)
+    markers = sum(len(MARKER.findall(question)) for question, _ in turns)
+    pictures = [item for item in visuals if item["type"] == "image"]
+    # One marker may stand for all pictures of a pair, as in the released files; a clip's are one or one a frame.
+    if markers and (not visuals or (pictures and markers not in (1, len(pictures)))):
+        raise DataError(f"{where}: the words have {markers} markers, the record has {len(visuals)} pictures or clips")
+    messages = conversation(visuals, [(MARKER.sub("", question).strip(), answer) for question, answer in turns])
+    given = record.get("id")
+    return {"id": number if given is None else str(given), "task": task_of(messages), "messages": messages}
+
+
+def _visuals(record: dict[str, Any], images: Path, where: str) -> list[dict[str, Any]]:
+    names, clip = record.get("image") or [], record.get("video") or record.get("video_id")
+    if names and clip:
+        raise DataError(f"{where}: has an image and a video; keep one of them")
+    names = names.split("###") if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(one, str) and one.strip() for one in names):
+        raise DataError(f"{where}: image is {record['image']!r}; give a name, or a list of names")
+    if clip is not None and not isinstance(clip, str):
+        raise DataError(f"{where}: the name of its clip is {clip!r}; write it as words")
+    if clip and not record.get("video") and not Path(clip).suffix:
+        clip = f"{clip}.mp4"
+    return video_item(str(images / clip)) if clip else image_items([str(images / one.strip()) for one in names])
 
 
 def _turns(record: dict[str, Any], where: str) -> list[tuple[str, str]]:
-    if "conversations" not in record and {"q", "a"} <= record.keys():
-        return [(_plain(record["q"]), str(record["a"]).strip())]
     spoken = record.get("conversations")
+    if "conversations" not in record and {"q", "a"} <= record.keys():
+        spoken = [{"from": "human", "value": record["q"]}, {"from": "gpt", "value": record["a"]}]
     if not isinstance(spoken, list) or not spoken or len(spoken) % 2:
         raise DataError(f"{where}: conversations must be turns of human and gpt in pairs")
     for number, turn in enumerate(spoken):
-        if ROLES.get(turn.get("from")) != number % 2 or not isinstance(turn.get("value"), str):
+        speaker, value = (turn.get("from"), turn.get("value")) if isinstance(turn, dict) else (None, None)
+        if speaker not in SPEAKERS[number % 2] or not isinstance(value, str):
             raise DataError(
-                f"{where}: turn {number + 1} of the conversation must be of {'gpt' if number % 2 else 'human'}"
+                f"{where}: turn {number + 1} of the conversation must be of {SPEAKERS[number % 2][0]}, in words"
             )
-        if number % 2 and not turn["value"].strip():
+        if number % 2 and not value.strip():
             raise DataError(f"{where}: turn {number + 1} is an empty answer")
     values = [turn["value"] for turn in spoken]
-    return [(_plain(question), answer.strip()) for question, answer in zip(values[::2], values[1::2], strict=True)]
-
-
-def _plain(question: str) -> str:
-    return MARKER.sub("", question).strip()
+    return [(question, answer.strip()) for question, answer in zip(values[::2], values[1::2], strict=True)]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..rows import Row, image_items, task_of, video_item
+from ..rows import TASKS, Row, image_items, task_of, video_item
 from .errors import DataError
 from .files import JsonLines, find
-from .llava_json import LlavaJson
+from .llava_json import MARKER, LlavaJson, llava_row
 
 ROLES = ("system", "user", "assistant")
+ITEMS = ("text", "image", "video", "clue")
 FORMS = "JSONL (.jsonl), Parquet (.parquet), a folder of datasets.save_to_disk, or LLaVA's JSON (.json)"
 
 
@@ -21,7 +22,8 @@ class OwnData:
 
     One image is a single image, two are a pair (before first), three and more a dated sequence. Paths are relative to
     the file. Optional: `id`, `clue`. A `{"type": "image"}` item without a value takes the next of `images`; words
-    without items have the pictures of the row in their first user turn.
+    without items have them in the first user turn, or where `<image>` and `<video>` stand in the words.
+    A record with `conversations` is read as LLaVA's, whatever the file's kind.
 
     Args:
         path: The file or folder.
@@ -60,7 +62,7 @@ class OwnData:
         if suffix in (".jsonl", ".ndjson"):
             return JsonLines(self.path)
         if suffix == ".json":
-            return LlavaJson(self.path, images)
+            return LlavaJson(self.path).records
         raise DataError(f"{self.path}: its kind is not known; give {FORMS}")
 
     def __len__(self) -> int:
@@ -68,12 +70,12 @@ class OwnData:
 
     def row(self, index: int, repetition: int = 0) -> Row:
         """Raises `DataError`, with file and row number, for a row that is not in the form."""
-        if isinstance(self.records, LlavaJson):
-            return self.records.row(index)
         where = f"{self.path}, row {index + 1}"
         record = self.records[index]
         if not isinstance(record, dict):
             raise DataError(f"{where}: is no row; it must be a JSON object with messages")
+        if "conversations" in record or {"q", "a"} <= record.keys():
+            return llava_row(record, self.base, where, str(index))
         messages = _messages(record, where)
         images = [self._source(one, where) for one in _list(record, "images", where) or _list(record, "image", where)]
         videos = [self._source(one, where) for one in _list(record, "videos", where)]
@@ -81,15 +83,20 @@ class OwnData:
         if record.get("clue"):
             first = next(message for message in messages if message["role"] == "user")
             first["content"].append({"type": "clue", "text": str(record["clue"])})
+        task = task_of(messages)
+        if record.get("task", task) in TASKS and record.get("task", task) != task:  # others are the user's own words
+            raise DataError(f"{where}: its task is {record['task']!r}, and its pictures make it {task!r}")
         given = record.get("id")
-        return {"id": str(index if given is None else given), "task": task_of(messages), "messages": messages}
+        return {"id": str(index if given is None else given), "task": task, "messages": messages}
 
     def _source(self, value: Any, where: str) -> Any:
         """A path relative to the file, or bytes; Parquet and `datasets` wrap either in a dictionary."""
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and value and not any(isinstance(one, (list, tuple)) for one in value):
             return [self._source(one, where) for one in value]
+        if isinstance(value, str) and ("://" in value or value.startswith("data:")):
+            return value  # the reader's to take or to refuse, by its own name
         if isinstance(value, (str, os.PathLike)) and str(value):
             return str(self.base / value)
         if isinstance(value, bytes) and value:
@@ -136,28 +143,39 @@ def _messages(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
             raise DataError(f"{where}: turn {number} has the role {role!r}; the roles are {', '.join(ROLES)}")
         content = message.get("content")
         words = content if isinstance(content, str) else _words(content, f"{where}: turn {number}")
+        if any("\ud800" <= character <= "\udfff" for character in words):
+            raise DataError(f"{where}: turn {number} holds half characters (lone surrogates); write it as UTF-8 again")
         if role == "assistant":
             if not words.strip():
                 raise DataError(f"{where}: turn {number} is an empty answer")
             checked.append({"role": role, "content": words})
         else:
             checked.append({"role": role, "content": content if isinstance(content, str) else list(content)})
-    roles = [message["role"] for message in checked if message["role"] != "system"]
+    roles = [message["role"] for message in checked[checked[0]["role"] == "system" :]]  # one, and at the start only
     if "assistant" not in roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise DataError(f"{where}: turns must be user and assistant in pairs, with an answer at the end")
     return checked
 
 
-def _said(value: Any, role: str) -> list[dict[str, Any]]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else list(value)
+def _said(value: Any, role: str) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [{"role": role, "content": value}]
 
 
 def _words(content: Any, where: str) -> str:
-    if not isinstance(content, (list, tuple)) or not all(
-        isinstance(item, dict) and item.get("type") for item in content
-    ):
+    if not isinstance(content, (list, tuple)) or not all(isinstance(item, dict) for item in content):
         raise DataError(f"{where} must have words, or a list of items with a type")
-    return " ".join(item["text"] for item in content if item["type"] == "text" and item.get("text"))
+    for item in content:
+        if item.get("type") not in ITEMS:
+            raise DataError(f"{where} has an item of type {item.get('type')!r}; the types are {', '.join(ITEMS)}")
+        if item["type"] in ("text", "clue") and not isinstance(item.get("text"), str):
+            raise DataError(f"{where} has a {item['type']} item whose text is {item.get('text')!r}")
+    return " ".join(item["text"] for item in content if item["type"] == "text")
+
+
+def _marked(words: str, has_visuals: bool) -> list[dict[str, Any]]:
+    """Words as items. In a row with pictures each `<image>` and `<video>` waits for one; elsewhere it is a word."""
+    waiting = [{"type": "video" if "video" in one else "image"} for one in MARKER.findall(words) if has_visuals]
+    return [*waiting, {"type": "text", "text": MARKER.sub("", words).strip() if waiting else words}]
 
 
 def _place(
@@ -167,17 +185,19 @@ def _place(
     rest = {"image": list(images), "video": list(videos)}
     counts = {kind: len(values) for kind, values in rest.items()}
     waiting = {"image": 0, "video": 0}
+    named = {"image": 0, "video": 0}
     placed = []
     for message in messages:
         content = message["content"]
         if message["role"] == "user":
-            items = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            items = _marked(content, bool(images or videos)) if isinstance(content, str) else content
             content = []
             for item in items:
                 kind = item["type"]
                 if kind not in rest:
                     content.append({key: value for key, value in item.items() if value is not None})
                 elif (given := item.get(kind) or item.get("path") or item.get("url")) is not None:
+                    named[kind] += 1
                     content.append({"type": kind, kind: source(given, where)})
                 else:
                     waiting[kind] += 1
@@ -187,6 +207,8 @@ def _place(
     for kind, many in (("image", "images"), ("video", "videos")):
         if waiting[kind] and waiting[kind] != counts[kind]:
             raise DataError(f"{where}: the messages have {waiting[kind]} {kind} items, {many} holds {counts[kind]}")
+        if named[kind] and rest[kind]:  # added to the others they would make a pair of a picture
+            raise DataError(f"{where}: {kind} items name their {many}, and {many} holds {counts[kind]} more")
         if not waiting[kind] and rest[kind]:  # no item waits: all go before the words of the first turn
             first = next(message for message in placed if message["role"] == "user")
             items = image_items(rest[kind]) if kind == "image" else [one for v in rest[kind] for one in video_item(v)]

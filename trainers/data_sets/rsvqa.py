@@ -61,7 +61,7 @@ class RSVQALR(_RSVQA):
     - Pictures: 772 RGB pictures of 256x256 pixels, 10 m a pixel, `Images_LR/<id>.tif`.
     - Labels: presence, comparison, rural or urban, count; the paper leaves count out. Test questions without it:
       2,955 presence, 4,002 comparison, 100 rural or urban.
-    - Splits: `LR_split_{train,val,test}_{questions,answers,images}.json`.
+    - Splits: `LR_split_{train,val,test}_{questions,answers,images}.json`; 77,232 questions, 11.1 % of them in test.
 
     Args:
         path: Folder with the JSON files and `Images_LR/`.
@@ -79,10 +79,11 @@ class RSVQAHR(_RSVQA):
     """RSVQA-HR (Lobry et al., IEEE TGRS 2020).
 
     - Source: USGS aerial pictures of the north-eastern United States, questions from OpenStreetMap.
-    - Pictures: RGB, 512x512 pixels, 0.15 m a pixel, `Data/<id>.tif`.
+    - Pictures: 10,659 RGB pictures of 512x512 pixels, 0.15 m a pixel, `Data/<id>.tif`.
     - Labels: presence, comparison, count, area; the paper leaves count and area out.
     - Splits: train, val, test1 and test2, which is another city (Philadelphia):
-      `USGS_split_{train,val,test,test_phili}_{questions,answers,images}.json`.
+      `USGS_split_{train,val,test,test_phili}_{questions,answers,images}.json`. 1,066,316 questions, 20.5 % of them in
+      test1 and 6.8 % in test2.
 
     Args:
         path: Folder with the JSON files and `Data/`.
