@@ -108,7 +108,8 @@ def check(
     """
     settings = (images, max_length, image_seq_length, num_frames)
     total = len(OwnData(path)) + (len(OwnData(against)) if against and images else 0)
-    context = multiprocessing.get_context("forkserver")
+    ways = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")  # Windows has no other
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         told = itertools.count(1)
 
