@@ -152,7 +152,7 @@ def test_a_last_batch_of_one_pair_is_left_out_another_one_each_epoch():
     [
         ({"data.pair": "{source: generated, kind: single, count: 4}"}, "generated_single: has no before/after pairs"),
         ({"training.batch_size": 1}, "at least 2 pairs in a batch"),
-        ({"training.epoch": 1}, r"training\.epoch: is no value of it \(did you mean epochs\?\)"),
+        ({"training.epoch": 1}, r"training: epoch is no value of it \(did you mean epochs\?\)"),
     ],
 )
 def test_what_cannot_be_trained_on_is_told_before_anything_is_made(changes, reason, tmp_path):

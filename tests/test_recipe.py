@@ -69,7 +69,7 @@ def test_a_saved_recipe_reads_as_it_was(tmp_path):
         ("nothing.yaml", [], "nothing.yaml: no such recipe file; the package brings change_pretraining, "),
         ("lora", ["seed"], "--set seed: write it as key=value"),
         ("lora", ["trainig.bf16=true"], r"trainig has no values inside \(did you mean training\?\)"),
-        ("lora", ["batchin=packed"], r"batchin is no value of a recipe \(did you mean batching\?\)"),
+        ("lora", ["batchin=packed"], r"batchin is no value of it \(did you mean batching\?\)"),
         ("lora", ["batching=best"], "batching is 'best'; it can be padded, grouped, packed"),
         ("lora", ["seed=true"], "seed is True; it must be of the kind int"),
         ("lora", ["seed=one"], "seed is 'one'; it must be of the kind int"),

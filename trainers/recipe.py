@@ -119,7 +119,7 @@ def load_recipe(name: str, changes: list[str]) -> JointTuning | ChangePretrainin
     stage = values.get("stage")
     if stage not in kinds:
         raise DataError(f"{where}: stage is {stage!r}; the stages are {' and '.join(kinds)}")
-    return _build(kinds[stage], values, where)
+    return kinds[stage](**exactly(values, kinds[stage], where))
 
 
 def shipped() -> list[str]:
@@ -173,19 +173,6 @@ def _apply(values: dict[str, Any], change: str) -> None:
     place[last] = _parse(text, f"--set {change}")
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            raise DataError(f"{where}: {name} is no value of a recipe{closest(name, list(hints))}")
-    missing = [name for name in hints if name not in values]
-    if missing:
-        raise DataError(f"{where}: {', '.join(missing)} is missing; a recipe names every value (null for none)")
-    for name, hint in hints.items():
-        _check_type(name, values[name], hint, where)
-    return kind(**values)
-
-
 def _check_type(name: str, value: Any, hint: Any, where: str) -> None:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
@@ -205,13 +192,13 @@ def exactly(values: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
     Raises:
         DataError: One is unknown or missing; it is named.
     """
-    names = [field.name for field in dataclasses.fields(kind)]
-    for key in values:
-        if key not in names:
-            raise DataError(f"{where}.{key}: is no value of it{closest(key, names)}")
-    missing = [name for name in names if name not in values]
+    hints = get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise DataError(f"{where}: {name} is no value of it{closest(name, list(hints))}")
+    missing = [name for name in hints if name not in values]
     if missing:
         raise DataError(f"{where}: {', '.join(missing)} is missing; a recipe names every value (null for none)")
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in hints.items():
         _check_type(name, values[name], hint, where)
     return values
