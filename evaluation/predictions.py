@@ -74,8 +74,10 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
     without its ending (`test_000001.png`, `test_000001`), if no other sample has the same.
 
     Raises:
-        DataError: Not one id is known, so that all scores would be 0.
+        DataError: The benchmark has no samples, or not one id is known, so that all scores would be 0.
     """
+    if not benchmark.samples:
+        raise DataError(f"{benchmark.name}: has no samples in {benchmark.split}; nothing can be scored")
     places = {sample.id: place for place, sample in enumerate(benchmark.samples)}
     places |= {name: place for name, place in _file_names(benchmark.samples).items() if name not in places}
     found: dict[int, Prediction] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_data import data
+from .cli_evaluate import evaluate
 from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 app.command()(train)
 app.add_typer(data, name="data")
+app.command()(evaluate)
 app.command()(convert)
 app.command()(publish)
 

@@ -1,0 +1,81 @@
+"""`unirs evaluate`: a benchmark's scores with everything that must stand beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import InputError, Json, busy
+
+
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="For instance levir-cc.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set, as its authors give it.")],
+    from_predictions: Annotated[
+        Path, typer.Option(help="JSONL with `id` and `prediction` in each line; an id may be the picture's file name.")
+    ],
+    blind_predictions: Annotated[
+        Path | None, typer.Option(help="The same of blank pictures: what the questions alone give away.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json, report.md, report.html and PNGs.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="[default: the one that is reported]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score so many samples only.")] = None,
+    meteor: Annotated[bool, typer.Option(help="METEOR takes Java and ten seconds more.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Score predictions, beside majority answers, blind answers and published figures."""
+    try:
+        from unirs.evaluation.benchmarks import load_benchmark
+        from unirs.evaluation.predictions import read_predictions
+        from unirs.evaluation.report import write_report
+        from unirs.evaluation.scoring import score
+        from unirs.trainers.data_sets import DataError
+    except ImportError as error:
+        raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
+    try:
+        with busy("Scoring"):
+            known = load_benchmark(benchmark, data, split, limit)
+            predictions, problems = read_predictions(from_predictions)
+            blind = read_predictions(blind_predictions)[0] if blind_predictions else None
+            scores = score(known, predictions, blind=blind, problems=problems, meteor=meteor)
+            if output is not None:
+                settings = {
+                    "command": sys.argv[1:],
+                    "predictions": str(from_predictions),
+                    "blind_predictions": str(blind_predictions) if blind_predictions else None,
+                    "limit": limit,
+                }
+                write_report(output, known, predictions, scores, settings)
+    except DataError as error:
+        raise InputError(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({"task": "evaluate", **scores}, ensure_ascii=False))
+        return
+    show(scores)
+    if output is not None:
+        typer.echo(f"Report: {output / 'report.html'}")
+
+
+def show(scores: dict[str, Any]) -> None:
+    """The tables, without what must be read in the report."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from unirs.evaluation.tables import tables
+
+    console = Console()
+    for one in tables(scores):
+        table = Table(title=Text(one.title), title_justify="left", box=box.SIMPLE)
+        for place, name in enumerate(one.head):
+            table.add_column(Text(name), justify="right" if place else "left")
+        for row in one.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        console.print(table)
