@@ -17,6 +17,9 @@ DPI = 150
 LINE = 0.3  # inches a bar
 LONGEST_LABEL = 48  # characters
 MOST_WORDS = 60  # longer captions are drawn at the edge
+ENOUGH = 5  # samples for a mean to be drawn
+NAMES = {"ours": "this run", "floor": "needs no picture", "published": "published"}
+COLOURS = {"ours": BLUE, "floor": ORANGE, "published": GREY}
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ def bars(path: Path, rows: Sequence[Bar], title: str, unit: str, marks: Sequence
     figure = Figure(figsize=(8, 1.3 + LINE * len(rows)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))[::-1]
-    colours = [{"ours": BLUE, "floor": ORANGE, "published": GREY}[row.kind] for row in rows]
-    axes.barh(places, [row.value for row in rows], color=colours, height=0.68)
+    axes.barh(places, [row.value for row in rows], color=[COLOURS[row.kind] for row in rows], height=0.68)
     for place, row in zip(places, rows, strict=True):
         end = row.value
         if row.interval is not None:
@@ -45,9 +47,14 @@ def bars(path: Path, rows: Sequence[Bar], title: str, unit: str, marks: Sequence
         axes.annotate(f"{row.value:.1f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
     for (name, value), style in zip(marks, ("--", ":"), strict=False):
         axes.axvline(value, color=ORANGE, linewidth=1.4, linestyle=style, label=f"{name}: {value:.1f}")
-    if marks:
-        figure.legend(loc="outside lower right", frameon=False, fontsize=8.5, ncols=2)
+    kinds = [kind for kind in NAMES if any(row.kind == kind for row in rows)]
+    if len(kinds) > 1:
+        for kind in kinds:
+            axes.barh(0, 0, color=COLOURS[kind], label=NAMES[kind])
+    if marks or len(kinds) > 1:
+        figure.legend(loc="outside lower left", frameon=False, fontsize=8.5, ncols=3)
     axes.set_yticks(places, [_short(row.label) for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     highest = max([row.interval[1] if row.interval else row.value for row in rows] + [value for _, value in marks])
     axes.set_xlim(0, 1.08 * highest if highest else 1)
     _plain(axes, title, unit)
@@ -89,17 +96,15 @@ def lengths(path: Path, predicted: Sequence[int], reference: Sequence[float]) ->
     axes = figure.subplots()
     axes.plot([0, longest], [0, longest], color=GREY, linewidth=1, zorder=1)
     axes.scatter(x, y, s=12 + 500 * size / size.max(), color=BLUE, alpha=0.55, linewidths=0, zorder=2)
-    means = [(one, np.average(y[x == one], weights=size[x == one])) for one in sorted(set(x))]
-    axes.plot(
-        *zip(*means, strict=True), color=ORANGE, linewidth=1.5, marker="o", markersize=3.5, zorder=3, label="mean"
-    )
+    wanted = [one for one in np.unique(x) if size[x == one].sum() >= ENOUGH]
+    means = [np.average(y[x == one], weights=size[x == one]) for one in wanted]
+    axes.plot(wanted, means, color=ORANGE, linewidth=1.5, marker="o", markersize=3.5, zorder=3, label="mean")
     axes.legend(frameon=False, loc="upper left", fontsize=9)
     axes.set_xlim(0, longest)
     axes.set_ylim(-0.5, longest)
     _plain(axes, "Length of answers", "words of the reference")
-    axes.set_ylabel(
-        "words of the answer" + (f" ({MOST_WORDS} and more at the top)" if MOST_WORDS in y else ""), color=MUTED
-    )
+    cut = f" ({MOST_WORDS} and more at the top)" if MOST_WORDS in y else ""
+    axes.set_ylabel(f"words of the answer{cut}", color=MUTED)
     axes.grid(axis="both", color=GRID, linewidth=0.6)
     figure.savefig(path)
 

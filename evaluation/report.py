@@ -115,7 +115,7 @@ def _markdown(
     parts = [f"# {title}", lead]
     for table in shown:
         parts.append(f"## {table.title}")
-        lines = [table.head, ["---", *["---:"] * (len(table.head) - 1)], *table.rows]
+        lines = [table.head, ["---" if words else "---:" for words in table.words()], *table.rows]
         parts.append("\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines))
         parts += [table.note] if table.note else []
     parts += [f"![{words}]({file.name})" for file, words in pictures]

@@ -18,27 +18,28 @@ from .tables import Table
 
 THUMBNAIL = 256  # pixels of the longer side
 FRAMES = 4  # shown of a clip
+DENSITY = 1.6  # pixels of a plot for one of the page
 
 STYLE = """
 :root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 .2rem}h2{font-size:1.2rem;margin:2.6rem 0 .6rem}
-.lead{font-size:1.1rem;margin:.2rem 0 0}.note,figcaption,.setting{color:#59636e;font-size:.88rem}
+.lead{font-size:1.1rem;margin:.2rem 0 0}.note,figcaption,.missing{color:#59636e;font-size:.88rem}
 .note{max-width:46rem;margin:.5rem 0 0}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.93rem}
-th,td{padding:.28rem 1.1rem .28rem 0;text-align:right;vertical-align:top;border-bottom:1px solid #e4e7eb}
-th{color:#59636e;font-weight:500;vertical-align:bottom}
-th:first-child,td:first-child,.words td,.words th{text-align:left}
-td.words{text-align:left}tr.ours td{background:#eef4fb;font-weight:600}
-.plots{display:grid;gap:1.2rem;margin-top:1.4rem}
-.plots img{width:100%;height:auto;max-width:52rem;border:1px solid #e4e7eb}
-.cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1.2rem}
+.wide{overflow-x:auto;margin:0 -.5rem}table{border-collapse:collapse;font-size:.93rem}
+th,td{padding:.28rem .5rem;text-align:right;vertical-align:top;border-bottom:1px solid #e4e7eb}
+th{color:#59636e;font-weight:500;vertical-align:bottom}.words{text-align:left;min-width:6.5rem}
+td:not(.words){white-space:nowrap}
+tr.ours td{background:#eef4fb;font-weight:600}
+.plots img{display:block;max-width:100%;height:auto;margin:0 0 1.6rem}
+.cases{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1.2rem;align-items:start}
 article{border:1px solid #e4e7eb;border-radius:8px;padding:.7rem;overflow-wrap:anywhere}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(7rem,1fr));gap:.4rem}
 figure{margin:0}figure img{width:100%;display:block;border-radius:4px;image-rendering:auto}
-.missing{background:#f6f8fa;border:1px dashed #aab2bb;border-radius:4px;padding:.6rem;color:#59636e;font-size:.85rem}
+.missing{margin:0;background:#f6f8fa;border:1px dashed #aab2bb;border-radius:4px;padding:.6rem}
 dl{margin:.6rem 0 0;display:grid;grid-template-columns:auto 1fr;gap:.15rem .7rem}dt{color:#59636e;font-size:.85rem}
-dd{margin:0}ul{margin:0;padding-left:1.1rem}.yes{color:#146c2e;font-weight:600}.no{color:#a3330c;font-weight:600}
+dd{margin:0}ul{margin:0;padding-left:1.1rem;font-size:.9rem}
+.yes{color:#146c2e;font-weight:600}.no{color:#a3330c;font-weight:600}
 pre{background:#f6f8fa;padding:.8rem;border-radius:6px;overflow-x:auto;font-size:.8rem}
 """
 
@@ -59,10 +60,7 @@ def page(
         cases: Headings with the samples below them.
         settings: What is needed to repeat the scores, as indented JSON.
     """
-    pictures = "".join(
-        f"<img src='data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}' alt='{html.escape(words)}'>"
-        for file, words in plots
-    )
+    pictures = "".join(_plot(file, words) for file, words in plots)
     shown = "".join(
         f"<h2>{html.escape(heading)}</h2><div class='cases'>{''.join(_case(case, scoring) for case in some)}</div>"
         for heading, some in cases
@@ -78,22 +76,26 @@ def page(
     )
 
 
+def _plot(file: Path, words: str) -> str:
+    with Image.open(file) as drawn:
+        width = round(drawn.width / DENSITY)
+    data = base64.b64encode(file.read_bytes()).decode()
+    return f"<img src='data:image/png;base64,{data}' width='{width}' alt='{html.escape(words)}'>"
+
+
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-    rows = "".join(
-        f"<tr{' class=ours' if row[0] == table.ours else ''}>{''.join(_cell(cell) for cell in row)}</tr>"
-        for row in table.rows
-    )
+    kinds = ["<{0} class='words'>" if words else "<{0}>" for words in table.words()]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        texts = [html.escape(cell).replace("CIDEr-D", "CIDEr\u2011D") for cell in cells]  # never broken at its hyphen
+        return "".join(f"{kind.format(tag)}{text}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+    rows = "".join(f"<tr{' class=ours' if row[0] == table.ours else ''}>{line(row, 'td')}</tr>" for row in table.rows)
     note = f"<p class='note'>{html.escape(table.note)}</p>" if table.note else ""
     return (
-        f"<h2>{html.escape(table.title)}</h2><div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<h2>{html.escape(table.title)}</h2><div class='wide'><table><thead><tr>{line(table.head, 'th')}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"
     )
-
-
-def _cell(text: str) -> str:
-    kind = "" if text[:1].isdigit() or text in ("", "-") else " class='words'"
-    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _case(case: Case, scoring: Scoring) -> str:

@@ -21,13 +21,18 @@ NAMED = 10  # names of problems that are shown; scores.json has all
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, cells as text (the first column is words, the others figures), and what must be known to read it."""
+    """A heading, cells as text, and what must be known to read them."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
     ours: str = OURS  # first cell of the rows to point out
+
+    def words(self) -> list[bool]:
+        """Which columns hold words, the others figures."""
+        columns = list(zip(*self.rows, strict=True))
+        return [any(cell and not (cell[0].isdigit() or cell == "-") for cell in column) for column in columns]
 
 
 def percent(share: float | None) -> str:
@@ -118,7 +123,8 @@ def _classes(scores: dict[str, Any]) -> list[Table]:
     interval = between(scores["overall_accuracy_interval_95"])
     rows = [["overall accuracy, %", f"{percent(scores['overall_accuracy'])} ({interval})"]]
     rows.append(["  where the answer is the class name and nothing else", percent(scores["overall_accuracy_exact"])])
-    rows += [[f"mean {key} over classes", percent(scores["macro"][key])] for key in ("precision", "recall", "f1")]
+    means = (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+    rows += [[f"mean {name} over classes", percent(scores["macro"][key])] for name, key in means]
     rows.append([f"majority class ({common['answer']})", percent(common["accuracy"])])
     if blind:
         rows.append(["blind", percent(blind["overall_accuracy"])])

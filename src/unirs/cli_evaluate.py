@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ def evaluate(
         Path | None, typer.Option(help="The same of blank pictures: what the questions alone give away.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for scores.json, report.md, report.html and PNGs.")
+        Path | None, typer.Option(help="Folder for predictions.jsonl, scores.json, report and PNGs.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="[default: the one that is reported]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score so many samples only.")] = None,
@@ -45,6 +46,7 @@ def evaluate(
             blind = read_predictions(blind_predictions)[0] if blind_predictions else None
             scores = score(known, predictions, blind=blind, problems=problems, meteor=meteor)
             if output is not None:
+                keep(from_predictions, output)
                 settings = {
                     "command": sys.argv[1:],
                     "predictions": str(from_predictions),
@@ -60,6 +62,16 @@ def evaluate(
     show(scores)
     if output is not None:
         typer.echo(f"Report: {output / 'report.html'}")
+
+
+def keep(predictions: Path, output: Path) -> None:
+    """The predictions stand beside their scores as `predictions.jsonl`; others that are there are not overwritten."""
+    kept = output / "predictions.jsonl"
+    if kept.exists() and kept.read_bytes() != predictions.read_bytes():
+        raise InputError(f"{kept}: holds other predictions; give another --output")
+    if not kept.exists():
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(predictions, kept)
 
 
 def show(scores: dict[str, Any]) -> None:
