@@ -6,8 +6,8 @@
     vqa = evaluate.load(str(FOLDER / "vqa_accuracy"))
     vqa.compute(predictions=["Yes."], references=[["yes"]], kinds=["presence"])
 
-Each is a file that `evaluate` copies and runs; the scores come from the installed package. `evaluate` reads the imports
-of these files line by line: one module in each line, and no comment behind it.
+Each is a file that `evaluate` copies and runs; the scores come from the installed package. `evaluate` reads the
+imports of these files line by line: one module in each line, and no comment behind it.
 """
 
 from pathlib import Path
