@@ -1,0 +1,108 @@
+"""Files of predictions: whatever is wrong is named, and nothing is dropped in silence."""
+
+import json
+
+import pytest
+from unirs.evaluation.predictions import answers_to, read_predictions
+from unirs.trainers.data_sets import DataError
+
+from tests.evaluation_samples import pairs_benchmark, questions_benchmark
+
+
+def test_every_bad_line_is_named_by_its_number(tmp_path):
+    file = tmp_path / "p.jsonl"
+    file.write_text(
+        '{"id": "a", "prediction": "yes"}\n'
+        "\n"
+        '{"id": 7, "prediction": "no"}\r\n'
+        "[1]\n"
+        "{broken}\n"
+        '{"prediction": "no id"}\n'
+        '{"id": true, "prediction": "x"}\n'
+        '{"id": "b", "prediction": 3}\n'
+        '{"id": "c", "prediction": null}\n'
+        '{"id": "d", "prediction": null, "error": "no memory"}\n'
+        '{"id": "e", "predic'
+    )
+    rows, problems = read_predictions(file)
+    assert [(row["id"], row["prediction"]) for row in rows] == [("a", "yes"), ("7", "no"), ("d", "")]
+    assert problems == {
+        "unusable row": [
+            "line 4: is a list, not an object",
+            "line 6: has no `id`, or one that is neither text nor a number",
+            "line 7: has no `id`, or one that is neither text nor a number",
+            "line 8: b has no `prediction`, or one that is not text",
+            "line 9: c has no `prediction`, or one that is not text",
+        ],
+        "unreadable line": ["line 5 is no JSON"],
+        "half-written line": ["line 11 ends early"],
+    }
+
+
+def test_a_whole_last_line_needs_no_line_feed(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prediction": "yes"}')
+    assert read_predictions(tmp_path / "p.jsonl") == ([{"id": "a", "prediction": "yes"}], {})
+
+
+def test_bytes_that_are_no_text_are_one_bad_line(tmp_path):
+    (tmp_path / "p.jsonl").write_bytes(b'{"id": "a", "prediction": "\xff\xfe"}\n{"id": "b", "prediction": "no"}\n')
+    rows, problems = read_predictions(tmp_path / "p.jsonl")
+    assert [row["id"] for row in rows] == ["b"]
+    assert problems == {"unreadable line": ["line 1 is no JSON"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "it is empty"), ("{}\n", "line 1: has no `id`"), ('{"id": "a"', "line 1 ends early")]
+)
+def test_a_file_without_predictions_is_refused_with_its_name(tmp_path, text, reason):
+    (tmp_path / "p.jsonl").write_text(text)
+    with pytest.raises(DataError, match=rf"p.jsonl: has no predictions.*{reason}"):
+        read_predictions(tmp_path / "p.jsonl")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"p.jsonl: cannot be read \(No such file"):
+        read_predictions(tmp_path / "p.jsonl")
+
+
+def test_answers_stand_in_the_benchmarks_order_and_misfits_are_named():
+    given = [
+        {"id": "pair-2", "prediction": "second"},
+        {"id": "stranger", "prediction": "?"},
+        {"id": "pair-1", "prediction": "", "error": "no memory"},
+        {"id": "pair-0", "prediction": "first"},
+        {"id": "pair-0", "prediction": "again"},
+    ]
+    answers, problems = answers_to(pairs_benchmark(), given)
+    assert answers == ["first", "", "second", ""]
+    assert problems == {
+        "unknown id": ["stranger"],
+        "duplicate id": ["pair-0"],
+        "error instead of a prediction": ["pair-1: no memory"],
+        "missing prediction": ["pair-3"],
+    }
+
+
+def test_of_several_rows_the_first_without_an_error_counts():
+    given = [
+        {"id": "pair-0", "prediction": "guess", "error": "cut off"},
+        {"id": "pair-0", "prediction": "first"},
+        {"id": "pair-0", "prediction": "better, once the truth was known"},
+    ]
+    answers, problems = answers_to(pairs_benchmark(), given)
+    assert answers[0] == "first"
+    assert problems["duplicate id"] == ["pair-0", "pair-0"]
+
+
+def test_file_names_stand_for_ids_where_they_are_one_samples_alone():
+    """Both dates of a pair have the same name; `0.tif` is the picture of two questions, so it names neither."""
+    given = [{"id": "test_1.png", "prediction": "b"}, {"id": "test_3", "prediction": "d"}]
+    assert answers_to(pairs_benchmark(), given)[0] == ["", "b", "", "d"]
+    with pytest.raises(DataError, match=r"the first is '0.tif'; the samples' ids are like 'q1'"):
+        answers_to(questions_benchmark(), [{"id": "0.tif", "prediction": "yes"}])
+
+
+def test_numbers_written_as_ids_are_found(tmp_path):
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": 1, "prediction": "x"}))
+    rows, _ = read_predictions(tmp_path / "p.jsonl")
+    assert rows[0]["id"] == "1"
