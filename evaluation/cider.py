@@ -45,6 +45,8 @@ class CiderD:
         self.sentences = self._ngrams(sentences)
         # Sorted, so a caption's n-grams are found in a sentence by bisection.
         self.known = self.sentences.owner * SHIFT + self.sentences.gram
+        if not len(self.known):
+            raise ValueError("no reference caption has any words")
         self._weigh()
 
     def part(self, places: Sequence[int]) -> CiderD:
@@ -57,7 +59,7 @@ class CiderD:
     def _weigh(self) -> None:
         """Inverse document frequencies log(pairs / pairs with the n-gram), and what follows from them."""
         use, entry = self.sentences.expand(self.sentence_of_use)
-        grams = self.sentences.gram.max() + 1
+        grams = len(self.ids)
         once = np.unique(self.set_of_use[use] * grams + self.sentences.gram[entry])
         pairs_of_set = np.bincount(self.set_of_pair, minlength=self.set_of_use[-1] + 1)
         frequency = np.bincount(once % grams, weights=pairs_of_set[once // grams], minlength=grams)
@@ -95,7 +97,7 @@ class CiderD:
         count = np.where(self.known[at] == wanted, self.sentences.count[at], 0)
         weight = idf[gram] ** 2 * np.minimum(spoken.count[entry], count) * count
         slot = meeting * ORDERS + spoken.order[entry]
-        product = np.bincount(slot, weights=weight, minlength=len(caption) * ORDERS).reshape(-1, ORDERS)
+        product = np.bincount(slot, weights=weight, minlength=len(caption) * ORDERS).reshape(-1, ORDERS).astype(float)
         norms = spoken.norms(idf)[caption] * self.norms[sentence]  # (meetings, orders)
         cosine = np.divide(product, norms, out=np.zeros_like(product), where=norms != 0)
         apart = spoken.length[caption] - self.sentences.length[sentence]

@@ -36,7 +36,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], Problems]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             cut = number == len(lines) and not whole
             kind, reason = ("half-written line", "ends early") if cut else ("unreadable line", "is no JSON")
             problems[kind].append(f"line {number} {reason}")
@@ -44,12 +44,18 @@ def read_predictions(path: Path) -> tuple[list[Prediction], Problems]:
         if reason := _unusable(row):
             problems["unusable row"].append(f"line {number}: {reason}")
         else:
-            rows.append(cast(Prediction, {**row, "id": str(row["id"]), "prediction": row["prediction"] or ""}))
+            words = {"id": _text(str(row["id"])), "prediction": _text(row["prediction"] or "")}
+            rows.append(cast(Prediction, {**row, **words}))
     if not rows:
         wrong = next((f"; {one[0]}" for one in problems.values()), ": it is empty")
         form = '{"id": "...", "prediction": "..."}'
         raise DataError(f"{path}: has no predictions{wrong}. Each line must be a JSON object like {form}")
     return rows, dict(problems)
+
+
+def _text(words: str) -> str:
+    """Without lone surrogates, which JSON can spell and no file can hold."""
+    return words.encode(errors="replace").decode()
 
 
 def _unusable(row: Any) -> str:

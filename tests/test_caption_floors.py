@@ -62,6 +62,12 @@ def test_our_cider_d_is_pycocoevalcaps_with_uneven_references_and_few_pairs():
     np.testing.assert_allclose(CiderD(pairs).scores(said), by_pycocoevalcap(said, pairs), atol=1e-12)
 
 
+def test_captions_without_any_known_words_score_nothing():
+    assert CiderD([["a road"], ["a house"]]).scores(["", ""]).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="no reference caption has any words"):
+        CiderD([[""], [""]])
+
+
 @pytest.mark.data
 def test_floors_are_what_pycocoevalcap_gives_for_these_captions(levir_cc):
     pairs, changed = levir_cc

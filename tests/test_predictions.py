@@ -51,6 +51,11 @@ def test_bytes_that_are_no_text_are_one_bad_line(tmp_path):
     assert problems == {"unreadable line": ["line 1 is no JSON"]}
 
 
+def test_half_characters_that_no_report_could_hold_are_replaced(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "prediction": "x\\ud800y"}')
+    assert read_predictions(tmp_path / "p.jsonl")[0][0]["prediction"] == "x?y"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"), [("", "it is empty"), ("{}\n", "line 1: has no `id`"), ('{"id": "a"', "line 1 ends early")]
 )

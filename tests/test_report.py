@@ -1,0 +1,138 @@
+"""What a scored benchmark leaves behind."""
+
+import hashlib
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from unirs.evaluation.cases import worst_and_random
+from unirs.evaluation.report import write_report
+from unirs.evaluation.scoring import score
+
+from tests.evaluation_samples import classes_benchmark, pairs_benchmark, questions_benchmark, rows
+from tests.test_video_loading import clip_file
+from tests.tiny import picture
+
+HOSTILE = "<script>alert('x')</script> | *bold* & \"quoted\""
+
+
+class Page(HTMLParser):
+    """Tags and words of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sources, self.words = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, words):
+        self.words += words
+
+
+def write(folder, benchmark, answers, **scoring):
+    given = rows(benchmark, *answers)
+    scores = score(benchmark, given, meteor=False, **scoring)
+    files = write_report(folder, benchmark, given, scores, {"model": "tiny", "hash": "abc"})
+    return scores, {file.name for file in files}, Page((folder / "report.html").read_text())
+
+
+def test_scores_json_holds_the_scores_and_what_repeats_them(tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.write_text("{}")
+    benchmark = replace(questions_benchmark(), files=(labels,))
+    scores, files, _ = write(tmp_path / "new" / "out", benchmark, ("yes", "no", "no", "12"))
+    found = json.loads((tmp_path / "new" / "out" / "scores.json").read_text())
+    assert found["data"] == {str(labels): hashlib.sha256(b"{}").hexdigest()}
+    assert found["settings"] == {"model": "tiny", "hash": "abc"}
+    assert {"python", "unirs", "numpy", "pycocoevalcap"} <= set(found["versions"])
+    assert {key: found[key] for key in ("n", "micro", "macro")} == {
+        key: scores[key] for key in ("n", "micro", "macro")
+    }
+    assert files == {"scores.json", "report.md", "report.html", "scores.png", "lengths.png"}
+
+
+def test_published_rows_stand_beside_ours_with_their_average(tmp_path):
+    write(tmp_path, questions_benchmark(), ("yes", "no", "no", "12"))
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "| RSGPT | 91.17 | 91.70 | 94.00 | 92.29 | macro | UniRS, table III |" in lines
+    assert "| UniRS | 91.64 | 92.68 | 90.00 | 92.21 | micro | UniRS, table III |" in lines
+    ours = [line for line in lines if line.startswith("| this run")]
+    assert [line.split("|")[5:7] for line in ours] == [[" 75.00 ", " micro "], [" 50.00 ", " macro "]]
+
+
+@pytest.mark.parametrize("make", [questions_benchmark, pairs_benchmark, classes_benchmark])
+def test_words_of_models_and_data_never_become_markup(tmp_path, make):
+    benchmark = make()
+    odd = replace(benchmark.samples[0], id=HOSTILE)
+    benchmark = replace(benchmark, samples=[odd, *benchmark.samples[1:]], problems=[HOSTILE])
+    _, _, page = write(tmp_path, benchmark, (HOSTILE, "", "no", "x"))
+    assert "script" not in page.tags
+    assert page.words.count(HOSTILE) >= 3  # as an id, an answer and a problem
+    told = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "problem of the data" in line)
+    assert "&lt;script>alert('x')&lt;/script> \\| \\*bold\\*" in told
+
+
+def test_page_needs_no_other_file(tmp_path):
+    _, _, page = write(tmp_path, pairs_benchmark(), ("a road", "no", "x", "y"))
+    assert page.sources
+    assert all(source.startswith("data:image/") for source in page.sources)
+
+
+def test_pictures_that_are_not_there_are_told_and_stop_nothing(tmp_path):
+    for make in (questions_benchmark, pairs_benchmark, classes_benchmark):
+        _, _, page = write(tmp_path / make.__name__, make("/no/where"), ("a", "b", "c", "d"))
+        assert page.words.count("no picture: /no/where") == 4
+
+
+def test_both_dates_of_a_pair_and_frames_of_a_clip_are_shown(tmp_path):
+    for date in "AB":
+        (tmp_path / date).mkdir()
+        for number in range(4):
+            picture(number, 40, 40).save(tmp_path / date / f"test_{number}.png")
+    _, _, page = write(tmp_path / "pairs", pairs_benchmark(tmp_path), ("a road", "no", "x", "y"))
+    assert (page.words.count("before"), page.words.count("after")) == (4, 4)
+    assert "no picture:" not in page.words
+    for number in range(4):
+        clip_file(tmp_path / f"clip_{number}.mp4", frames=8)
+    _, _, page = write(tmp_path / "clips", classes_benchmark(tmp_path), ("Fire", "Fire", "x", "Flood"))
+    assert page.words.count("frame 4 of 4 shown") == 4
+
+
+def test_a_file_that_only_pretends_to_be_a_picture_is_told(tmp_path):
+    (tmp_path / "0.tif").write_text("no picture at all")
+    _, _, page = write(tmp_path / "out", questions_benchmark(tmp_path), ("yes", "no", "no", "1"))
+    assert f"no picture: {tmp_path / '0.tif'}" in page.words
+
+
+@pytest.mark.parametrize("make", [questions_benchmark, pairs_benchmark, classes_benchmark])
+def test_plots_are_drawn_also_of_one_sample_and_of_silence(tmp_path, make):
+    benchmark = replace(make(), samples=make().samples[:1])
+    _, files, _ = write(tmp_path, benchmark, [""])
+    for name in sorted(file for file in files if file.endswith(".png")):
+        pixels = np.asarray(Image.open(tmp_path / name).convert("L"))
+        assert pixels.min() < 100 < 250 < pixels.max(), name
+    assert ("confusion.png" in files) == (benchmark.scoring == "classes")
+
+
+def test_worst_cases_are_the_wrong_ones_and_the_others_are_not_repeated():
+    benchmark = questions_benchmark()
+    worst, others = worst_and_random(benchmark, ["yes", "yes", "no", "many"], 3)
+    assert {case.sample.id for case in worst} == {"q0", "q3"}
+    assert {case.sample.id for case in others} == {"q1", "q2"}
+    worst, others = worst_and_random(pairs_benchmark(), ["a road is built", "a house", "a road", "no change"], 2)
+    assert [case.mark for case in worst] == sorted(case.mark for case in worst)
+    assert max(case.mark for case in worst) <= min(case.mark for case in others)
+    assert worst_and_random(benchmark, ["yes", "yes", "no", "many"], 3)[0][0].sample.id in {"q0", "q3"}
+
+
+def test_blind_scores_stand_in_tables_and_plots(tmp_path):
+    benchmark = questions_benchmark()
+    write(tmp_path, benchmark, ("yes", "no", "no", "12"), blind=rows(benchmark, "no", "no", "no", "no"))
+    head = next(line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| type"))
+    assert head.endswith("| blind |")
