@@ -47,6 +47,15 @@ class CiderD:
         self.known = self.sentences.owner * SHIFT + self.sentences.gram
         if not len(self.known):
             raise ValueError("no reference caption has any words")
+        # Each n-gram of each distinct set once, as numbers of both, for the document frequencies.
+        use, entry = self.sentences.expand(self.sentence_of_use)
+        grams = len(self.ids)
+        self.set_of_gram, self.gram_of_set = np.divmod(
+            np.unique(self.set_of_use[use] * grams + self.sentences.gram[entry]), grams
+        )
+        # Where each n-gram stands, to find all sentences that have it.
+        self.entries_by_gram = np.argsort(self.sentences.gram, kind="stable")
+        self.entries_of_gram = np.bincount(self.sentences.gram)
         self._weigh()
 
     def part(self, places: Sequence[int]) -> CiderD:
@@ -58,11 +67,8 @@ class CiderD:
 
     def _weigh(self) -> None:
         """Inverse document frequencies log(pairs / pairs with the n-gram), and what follows from them."""
-        use, entry = self.sentences.expand(self.sentence_of_use)
-        grams = len(self.ids)
-        once = np.unique(self.set_of_use[use] * grams + self.sentences.gram[entry])
         pairs_of_set = np.bincount(self.set_of_pair, minlength=self.set_of_use[-1] + 1)
-        frequency = np.bincount(once % grams, weights=pairs_of_set[once // grams], minlength=grams)
+        frequency = np.bincount(self.gram_of_set, weights=pairs_of_set[self.set_of_gram])
         self.log_pairs = np.log(len(self.set_of_pair))
         self.idf = self.log_pairs - np.log(np.maximum(1.0, frequency))
         self.norms = self.sentences.norms(self.idf)  # (sentences, orders)
@@ -71,33 +77,62 @@ class CiderD:
         """Times 100, of one normalised caption for each pair: `(pairs,)`."""
         distinct: dict[str, int] = {}
         said = np.array([distinct.setdefault(caption, len(distinct)) for caption in captions])
-        spoken = self._ngrams(distinct)
-        # A word that no reference has is in no pair: document frequency 1, as pycocoevalcap has it.
-        idf = np.append(self.idf, np.full(len(self.ids) - len(self.idf), self.log_pairs))
+        spoken, idf = self._spoken(distinct)
         # each distinct task (caption, set) meets every sentence of its set; uses are sorted by set
         sizes = np.bincount(self.set_of_use)
         tasks, task_of_pair = np.unique(said * len(sizes) + self.set_of_pair, return_inverse=True)
         caption, references = np.divmod(tasks, len(sizes))
         task, place = _ranges(sizes[references])
         use = (np.cumsum(sizes) - sizes)[references[task]] + place
-        similarity = self._similarity(spoken, caption[task], self.sentence_of_use[use], idf)
+        caption, sentence = caption[task], self.sentence_of_use[use]  # (meetings,)
+        product = self._products(spoken, caption, sentence, idf)
+        similarity = self._similarity(product, spoken, caption, sentence, idf)
         mean = np.bincount(task, weights=similarity, minlength=len(tasks)) / sizes[references]
         return 100 * SCALE * mean[task_of_pair.reshape(-1)]
+
+    def scores_of_all(self, caption: str) -> np.ndarray:
+        """The same of one caption that is said of every pair, found from its n-grams: `(pairs,)`."""
+        spoken, idf = self._spoken([caption])
+        known = np.flatnonzero(spoken.gram < len(self.entries_of_gram))
+        sizes = self.entries_of_gram[spoken.gram[known]]
+        which, place = _ranges(sizes)
+        starts = np.cumsum(self.entries_of_gram) - self.entries_of_gram
+        own = known[which]  # the caption's entry, and below the sentences' that have the same n-gram
+        entry = self.entries_by_gram[starts[spoken.gram[own]] + place]
+        slot = self.sentences.owner[entry] * ORDERS + spoken.order[own]
+        sentences = np.arange(len(self.sentences.sizes))
+        product = _sums(slot, self._weight(spoken, own, self.sentences.count[entry], idf), len(sentences))
+        similarity = self._similarity(product, spoken, np.zeros_like(sentences), sentences, idf)
+        mean = np.bincount(self.set_of_use, weights=similarity[self.sentence_of_use]) / np.bincount(self.set_of_use)
+        return 100 * SCALE * mean[self.set_of_pair]
+
+    def _spoken(self, captions: Iterable[str]) -> tuple[_Ngrams, np.ndarray]:
+        """n-grams of captions, and the weights of all n-grams that are known by now."""
+        spoken = self._ngrams(captions)
+        # A word that no reference has is in no pair: document frequency 1, as pycocoevalcap has it.
+        return spoken, np.append(self.idf, np.full(len(self.ids) - len(self.idf), self.log_pairs))
 
     def _ngrams(self, sentences: Iterable[str]) -> _Ngrams:
         counts = [self.counted[one] if one in self.counted else count_ngrams(one) for one in sentences]
         return _Ngrams(counts, self.ids)
 
-    def _similarity(self, spoken: _Ngrams, caption: np.ndarray, sentence: np.ndarray, idf: np.ndarray) -> np.ndarray:
-        """Mean over orders of the clipped cosine of each (caption, sentence), with the length penalty."""
-        meeting, entry = spoken.expand(caption)
-        gram = spoken.gram[entry]
-        wanted = sentence[meeting] * SHIFT + gram
+    def _products(self, spoken: _Ngrams, caption: np.ndarray, sentence: np.ndarray, idf: np.ndarray) -> np.ndarray:
+        """Clipped dot products of the tf-idf vectors of each (caption, sentence): `(meetings, orders)`."""
+        meeting, own = spoken.expand(caption)
+        wanted = sentence[meeting] * SHIFT + spoken.gram[own]
         at = np.minimum(np.searchsorted(self.known, wanted), len(self.known) - 1)
         count = np.where(self.known[at] == wanted, self.sentences.count[at], 0)
-        weight = idf[gram] ** 2 * np.minimum(spoken.count[entry], count) * count
-        slot = meeting * ORDERS + spoken.order[entry]
-        product = np.bincount(slot, weights=weight, minlength=len(caption) * ORDERS).reshape(-1, ORDERS).astype(float)
+        return _sums(meeting * ORDERS + spoken.order[own], self._weight(spoken, own, count, idf), len(caption))
+
+    @staticmethod
+    def _weight(spoken: _Ngrams, own: np.ndarray, count: np.ndarray, idf: np.ndarray) -> np.ndarray:
+        """What an n-gram adds that the sentence has `count` times: what is said more often does not count more."""
+        return idf[spoken.gram[own]] ** 2 * np.minimum(spoken.count[own], count) * count
+
+    def _similarity(
+        self, product: np.ndarray, spoken: _Ngrams, caption: np.ndarray, sentence: np.ndarray, idf: np.ndarray
+    ) -> np.ndarray:
+        """Mean over orders of the cosines, with the penalty on a difference in length: `(meetings,)`."""
         norms = spoken.norms(idf)[caption] * self.norms[sentence]  # (meetings, orders)
         cosine = np.divide(product, norms, out=np.zeros_like(product), where=norms != 0)
         apart = spoken.length[caption] - self.sentences.length[sentence]
@@ -127,8 +162,12 @@ class _Ngrams:
     def norms(self, idf: np.ndarray) -> np.ndarray:
         """Lengths of the tf-idf vectors, `(sentences, orders)`."""
         squares = (self.count * idf[self.gram]) ** 2
-        slots = self.owner * ORDERS + self.order
-        return np.sqrt(np.bincount(slots, weights=squares, minlength=len(self.sizes) * ORDERS)).reshape(-1, ORDERS)
+        return np.sqrt(_sums(self.owner * ORDERS + self.order, squares, len(self.sizes)))
+
+
+def _sums(slots: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
+    """Sums of values by row and order: `(rows, orders)`."""
+    return np.bincount(slots, weights=values, minlength=rows * ORDERS).astype(float).reshape(rows, ORDERS)
 
 
 def _ranges(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

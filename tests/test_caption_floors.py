@@ -62,6 +62,14 @@ def test_our_cider_d_is_pycocoevalcaps_with_uneven_references_and_few_pairs():
     np.testing.assert_allclose(CiderD(pairs).scores(said), by_pycocoevalcap(said, pairs), atol=1e-12)
 
 
+@pytest.mark.data
+def test_one_caption_for_all_pairs_scores_as_when_it_is_written_out(levir_cc):
+    pairs, _ = levir_cc
+    cider = CiderD(pairs)
+    for caption in ("no change has occurred", "a road and a road and the road", "quux a blah", "", "quux"):
+        np.testing.assert_allclose(cider.scores_of_all(caption), cider.scores([caption] * len(pairs)), atol=1e-9)
+
+
 def test_captions_without_any_known_words_score_nothing():
     assert CiderD([["a road"], ["a house"]]).scores(["", ""]).tolist() == [0, 0]
     with pytest.raises(ValueError, match="no reference caption has any words"):
