@@ -4,9 +4,9 @@
 
 Bare: `Bleu(4)`, `Rouge()` and `Cider()` on tokens that are normalised already. Ours: `change_caption_scores` on
 captions as a model writes them, without METEOR; that is the same scores, those of changed pairs, the change flag, the
-floors, and bootstrap intervals. Both alternate in one process; medians count. Captions are drawn from the references in
-two ways: "usual", where most pairs without a change get the same sentence, and "all different", where no two captions
-are equal and so nothing can be scored once for many pairs.
+floors, and bootstrap intervals. Both alternate in one process; medians count. Captions are drawn from the references
+in two ways: "usual", where most pairs without a change get the same sentence, and "all different", where no two are
+equal and so nothing can be scored once for many pairs.
 """
 
 import argparse

@@ -159,11 +159,11 @@ def _published(scores: dict[str, Any]) -> list[Table]:
         value = percent(scores[name]) if scores["scoring"] == "vqa" else plain(head_figure(scores))
         rows.append([OURS, *ours, value, name, "here"])
     title = {"vqa": "accuracy, %", "captions": "CIDEr-D", "classes": "overall accuracy, %"}[scores["scoring"]]
-    note = (
-        "Compare micro with micro only. Nobody says which is printed: it was worked out from the types' figures."
-        if scores["scoring"] == "vqa"
-        else ""
-    )
+    note = f"Published figures are of whole test sets; this run is of {scores['n']:,} samples of {scores['split']}. "
+    if scores["scoring"] == "vqa":
+        note += (
+            "Compare micro with micro only. Nobody says which is printed: it was worked out from the types' figures."
+        )
     return [Table("Beside published figures", ["method", *kinds, title, "average", "read in"], rows, note)]
 
 
