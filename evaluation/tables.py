@@ -161,9 +161,7 @@ def _published(scores: dict[str, Any]) -> list[Table]:
     title = {"vqa": "accuracy, %", "captions": "CIDEr-D", "classes": "overall accuracy, %"}[scores["scoring"]]
     note = f"Published figures are of whole test sets; this run is of {scores['n']:,} samples of {scores['split']}. "
     if scores["scoring"] == "vqa":
-        note += (
-            "Compare micro with micro only. Nobody says which is printed: it was worked out from the types' figures."
-        )
+        note += "Compare micro with micro only. Papers do not say which; it was worked out from the types' figures."
     return [Table("Beside published figures", ["method", *kinds, title, "average", "read in"], rows, note)]
 
 

@@ -1,6 +1,7 @@
 """`unirs evaluate --from-predictions`: files in, scores and reports out; bad input is one line and code 2."""
 
 import json
+import sys
 
 import pytest
 
@@ -86,6 +87,25 @@ def test_bad_input_is_one_line_and_code_2(unirs, data, change, reason):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert reason in err
     assert (data / "taken" / "predictions.jsonl").read_text().count("another") == 1
+
+
+def test_faults_of_the_blind_file_are_told_too(unirs, data):
+    file = predictions(data / "p.jsonl", {"test_1": "a road", "test_2": "x", "test_3": "y"})
+    (data / "blind.jsonl").write_text(file.read_text() + '{"id": "te')
+    words = ("evaluate", "levir-cc", "--data", data, "--from-predictions", file, "--no-meteor", "--json")
+    found = json.loads(unirs(*words, "--blind-predictions", data / "blind.jsonl")[1])
+    assert found["problems"] == {"blind: half-written line": {"count": 1, "named": ["line 4 ends early"]}}
+
+
+@pytest.mark.parametrize("package", ["pycocoevalcap.rouge.rouge", "matplotlib.figure"])
+def test_a_package_that_is_not_there_is_named_with_what_installs_it(unirs, data, monkeypatch, package):
+    for name in [name for name in sys.modules if name.startswith(("unirs.evaluation", package))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    file = predictions(data / "p.jsonl", {"test_1": "a road"})
+    code, out, err = unirs("evaluate", "levir-cc", "--data", data, "--from-predictions", file, "--no-meteor")
+    assert (code, out) == (2, "")
+    assert err == f"unirs: evaluation needs more packages ({package}): pip install 'unirs[evaluation]'\n"
 
 
 @pytest.mark.data

@@ -31,31 +31,36 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score predictions, beside majority answers, blind answers and published figures."""
+    settings = {
+        "command": sys.argv[1:],
+        "predictions": str(from_predictions),
+        "blind_predictions": str(blind_predictions) if blind_predictions else None,
+        "limit": limit,
+    }
     try:
         from unirs.evaluation.benchmarks import load_benchmark
         from unirs.evaluation.predictions import read_predictions
         from unirs.evaluation.report import write_report
         from unirs.evaluation.scoring import score
         from unirs.trainers.data_sets import DataError
+
+        with busy("Scoring"):
+            try:
+                known = load_benchmark(benchmark, data, split, limit)
+                predictions, problems = read_predictions(from_predictions)
+                blind = None
+                if blind_predictions is not None:
+                    blind, more = read_predictions(blind_predictions)
+                    problems |= {f"blind: {kind}": lines for kind, lines in more.items()}
+                if output is not None:
+                    keep(from_predictions, output)
+                scores = score(known, predictions, blind=blind, problems=problems, meteor=meteor)
+            except DataError as error:
+                raise InputError(str(error)) from error
+            if output is not None:
+                write_report(output, known, predictions, scores, settings)
     except ImportError as error:
         raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
-    try:
-        with busy("Scoring"):
-            known = load_benchmark(benchmark, data, split, limit)
-            predictions, problems = read_predictions(from_predictions)
-            blind = read_predictions(blind_predictions)[0] if blind_predictions else None
-            scores = score(known, predictions, blind=blind, problems=problems, meteor=meteor)
-            if output is not None:
-                keep(from_predictions, output)
-                settings = {
-                    "command": sys.argv[1:],
-                    "predictions": str(from_predictions),
-                    "blind_predictions": str(blind_predictions) if blind_predictions else None,
-                    "limit": limit,
-                }
-                write_report(output, known, predictions, scores, settings)
-    except DataError as error:
-        raise InputError(str(error)) from error
     if as_json:
         typer.echo(json.dumps({"task": "evaluate", **scores}, ensure_ascii=False))
         return
