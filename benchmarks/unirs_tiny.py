@@ -7,7 +7,6 @@
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
@@ -19,6 +18,7 @@ import torch
 import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from unirs.evaluation.statistics import wilson
 from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
 from unirs.trainers.scene_tasks import HELD_OUT_SEED, clip_sample, pair_sample, single_sample
 from unirs.trainers.tiny import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_CLASSES, REAL_QUESTION, clip_answer, real_class
@@ -43,14 +43,6 @@ NAMES = {
     "clip_class": "clip class, of 25 named",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
 }
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    z, share = 1.96, right / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return round(middle - half, 4), round(middle + half, 4)
 
 
 def cases(count: int, real: Path | None):
@@ -121,7 +113,7 @@ def main() -> None:
         kind: {
             "count": len(rights),
             "accuracy": round(sum(rights) / len(rights), 4),
-            "interval_95": wilson(sum(rights), len(rights)),
+            "interval_95": [round(end, 4) for end in wilson(sum(rights), len(rights))],
             "blind": round(sum(scores["blind"][kind]) / len(rights), 4),
         }
         for kind, rights in scores["seeing"].items()

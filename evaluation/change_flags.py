@@ -35,9 +35,10 @@ _HAPPENED = (
 _THERE = r"(?:there (?:is|are|was|were|seems? to be|appears? to be|has been|have been) )?"
 _NO_CHANGE = re.compile(
     rf"(?:no |no, )?(?:"
-    rf"{_THERE}(?:{_HEDGE} )?no (?:{_ADJECTIVE} )*(?:changes?|differences?){_WHERE}{_HAPPENED}{_WHERE}"
+    rf"{_THERE}(?:{_HEDGE} )?(?:no|not any) (?:{_ADJECTIVE} )*(?:changes?|differences?){_WHERE}{_HAPPENED}{_WHERE}"
     rf"|(?:{_HEDGE} )?nothing(?: {_ADJECTIVE})? (?:has |have |had |is |was )?(?:changed|different|happened|changes)"
     rf"(?: at all)?{_WHERE}"
+    rf"|(?:the|these|both) (?:two |both )?{_WHAT} (?:ha(?:s|ve)(?: not|n't) changed|d(?:o|oes|id)(?: not|n't) change)"
     rf"|(?:the|these|both) (?:two |both )?{_WHAT} (?:is|are|seems?|looks?|appears?|remains?|stays?)"
     rf"(?: to be)?(?: {_HEDGE})? (?:identical|unchanged|the same)(?: as before| in both {_WHAT})?"
     rf")|no"
@@ -51,7 +52,7 @@ def says_change(caption: str) -> bool | None:
     these, however hedged ("almost", "no obvious"), and with where and when ("between the two images"):
 
     - (there is) no change / no difference (has occurred / can be seen);
-    - nothing has changed;
+    - nothing has changed, the scene has not changed;
     - the scene is / the two images are the same (as before) / identical / unchanged.
 
     Every other caption says that something changed, also one that begins so and goes on ("no change except a road").

@@ -37,6 +37,9 @@ def test_all_captions_of_levir_cc_are_told_apart():
         "the area remains unchanged",
         "there is no difference between the two scenes",
         "Almost no changes are visible",
+        "There are not any changes.",
+        "The scene has not changed.",
+        "the two images haven't changed",
     ],
 )
 def test_other_words_for_no_change_are_understood(caption):
@@ -53,6 +56,8 @@ def test_other_words_for_no_change_are_understood(caption):
         "the two scenes seem different",
         "the scene is the same as before but with a road",
         "not much has changed",
+        "the scene has changed",
+        "the houses have not changed",
         "yes",
         "a road is no longer there",
     ],
