@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 Conversation = list[dict[str, Any]]
 # The base model's way: a pair is two plain images, and no tag tells it a task that it was not trained on.
 BASE_TEMPLATE = {"change_extraction": False, "task_tag": False}
-PIXELS = ("pixel_values", "pixel_values_pairs", "pixel_values_videos")
+NO_PICTURE = "there is no picture"
+EMPTY = "the base model's answer is empty"
 
 
 @dataclass(frozen=True)
@@ -111,19 +112,23 @@ class PromptAugmenter:
         """
         questions = [self.question(one) for one in conversations]
         asked = [one for one in questions if isinstance(one, list)]
-        found: list[Clue] = []
-        if asked:
-            encoded = self.processor.apply_chat_template(
-                asked,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True, "padding_side": "left", **processor_options},
-                **BASE_TEMPLATE,
-            )
-            found = self._ask(without_adapters(self.base), encoded)
-        return self._in_place(questions, found)
+        return self._in_place(questions, self.ask(self.encode(asked, **processor_options)) if asked else [])
+
+    def encode(self, questions: list[Conversation], **processor_options: Any) -> dict[str, torch.Tensor]:
+        """Questions (see `question`) to the inputs of the base model: all that needs no model."""
+        return self.processor.apply_chat_template(
+            questions,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left", **processor_options},
+            **BASE_TEMPLATE,
+        )
+
+    def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
+        """The base model's clues for what `encode` gave."""
+        return self._ask(without_adapters(self.base), inputs)
 
     @torch.no_grad()
     def generate(
@@ -182,7 +187,7 @@ class PromptAugmenter:
         """What the base model is asked; or, where it need not be, the clue that is there, or why there is none."""
         turn = _turn_with_pictures(conversation)
         if turn is None:
-            return Clue(None, "there is no picture")
+            return Clue(None, NO_PICTURE)
         items = conversation[turn]["content"]
         if given := next((item["text"] for item in items if item["type"] == "clue" and item.get("text")), None):
             return Clue(given)
@@ -278,7 +283,7 @@ class PromptAugmenter:
             return [self._fail(" ".join(str(error).split())[:300])] * rows
         said = self.processor.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
         texts = [self.processor.clean_clue(one, self.max_characters) for one in said]
-        return [Clue(text) if text else self._fail("the base model's answer is empty") for text in texts]
+        return [Clue(text) if text else self._fail(EMPTY) for text in texts]
 
     def _fail(self, reason: str) -> Clue:
         logger.warning("no clue: %s; the prompt stays plain", reason)

@@ -56,8 +56,13 @@ def load_pipeline(task: str, model: str | None, clue: bool = False, base: str | 
             typer.echo(f"No --base: {model or EMBEDDED} is asked for its own clue.", err=True)
         import transformers
 
-        options: dict[str, Any] = {"clue": True, "base": second} if clue else {}
-        return transformers.pipeline(task, model=network, processor=processor, **options)
+        options: dict[str, Any] = {}
+        if clue:
+            options = {"clue": True, "base": second}
+        pipe = transformers.pipeline(task, model=network, processor=processor, **options)
+        if second is not None:
+            second.to(pipe.device)
+        return pipe
 
 
 def check_clue(clue: bool, base: str | None) -> None:
