@@ -56,9 +56,7 @@ def load_pipeline(task: str, model: str | None, clue: bool = False, base: str | 
             typer.echo(f"No --base: {model or EMBEDDED} is asked for its own clue.", err=True)
         import transformers
 
-        options: dict[str, Any] = {}
-        if clue:
-            options = {"clue": True, "base": second}
+        options: dict[str, Any] = {"clue": True, "base": second} if clue else {}
         pipe = transformers.pipeline(task, model=network, processor=processor, **options)
         if second is not None:
             second.to(pipe.device)
@@ -98,10 +96,10 @@ def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
 
 def say(task: str, found: dict[str, Any], model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
     """The answer as text, its clue on the error stream; or all that is known about it as one JSON object."""
-    clue = {name: found[name] for name in ("clue", "no_clue") if name in found}
+    clue: dict[str, Any] = {name: found[name] for name in ("clue", "no_clue") if name in found}
     if as_json:
-        shown = {"task": task, "answer": found["answer"], **clue, "model": model or EMBEDDED, "inputs": inputs}
-        typer.echo(json.dumps({**shown, **details}, ensure_ascii=False))
+        shown = {"task": task, "answer": found["answer"], "model": model or EMBEDDED, "inputs": inputs}
+        typer.echo(json.dumps({**shown, **clue, **details}, ensure_ascii=False))
         return
     if clue:
         typer.echo(f"Clue: {clue['clue']}" if clue["clue"] else f"No clue: {clue['no_clue']}", err=True)
