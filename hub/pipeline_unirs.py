@@ -10,9 +10,15 @@ from transformers import GenerationConfig, Pipeline
 class UniRSPipeline(Pipeline):
     """Turns inputs into chat messages, asks the model, and returns `{"answer": text}` for each input.
 
-    An input is a dict; a list of dicts gives a list of answers, `batch_size` of them asked at a time. Further
-    arguments of a call: `clue` (a hint that enters the prompt, also as a field of an input), `max_new_tokens` (64
-    where neither the call nor the model says otherwise), `num_beams`, `generate_kwargs` (the rest of `generate`).
+    An input is a dict; a list of dicts gives a list of answers, `batch_size` of them asked at a time. `{"messages":
+    chat}` is an input of every pipeline, so that kinds may be mixed. Further arguments of a call: `max_new_tokens` (64
+    where neither the call nor the model says otherwise), `num_beams`, `generate_kwargs` (the rest of `generate`), and
+
+    - `clue=True`: the base model looks first (prompt augmentation). Its words enter the prompt and come back as
+      `clue`, or None and, as `no_clue`, why. The base model is `base`, a second model; without it the model itself,
+      its adapters left out.
+    - `clue=` a [`PromptAugmenter`]: the same with settings of yours.
+    - `clue="words"`, or a field `clue` of an input: a clue that is there already.
     """
 
     _load_processor = True
@@ -29,21 +35,25 @@ class UniRSPipeline(Pipeline):
 
     def _sanitize_parameters(
         self,
-        clue: str | None = None,
+        clue: Any = None,
+        base: Any = None,
         max_new_tokens: int | None = None,
         num_beams: int | None = None,
         generate_kwargs: dict | None = None,
     ) -> tuple[dict, dict, dict]:
-        preprocess = {"clue": clue} if clue is not None else {}
+        preprocess = {} if clue is None else {"clue": clue}
+        forward = {} if base is None else {"base": base}
         generate = dict(generate_kwargs or {})
         if max_new_tokens is not None:
             generate["max_new_tokens"] = max_new_tokens
         if num_beams is not None:
             generate["num_beams"] = num_beams
-        return preprocess, {"generate_kwargs": generate} if generate else {}, {}
+        return preprocess, {**forward, "generate_kwargs": generate} if generate else forward, {}
 
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
+        if isinstance(inputs, dict) and inputs.get("messages"):
+            return inputs["messages"]
         needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
         missing = [name for name in needed if not isinstance(inputs, dict) or _is_nothing(inputs.get(name))]
         if missing:
@@ -76,10 +86,11 @@ class UniRSPipeline(Pipeline):
     def preprocess(self, inputs: dict, **options: Any) -> dict:
         return self._encode([inputs], **options)
 
-    def _encode(self, batch: list[dict], clue: str | None = None, num_frames: int | None = None) -> dict:
+    def _encode(self, batch: list[dict], clue: Any = None, num_frames: int | None = None) -> dict:
         options = {} if num_frames is None else {"num_frames": num_frames}
+        conversations = [self.messages(inputs, clue if isinstance(clue, str) else None) for inputs in batch]
         encoded = self.processor.apply_chat_template(
-            [self.messages(inputs, clue) for inputs in batch],
+            conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -92,20 +103,43 @@ class UniRSPipeline(Pipeline):
             raise ValueError(
                 f"pictures and words make {tokens} tokens and the model reads {longest}; shorten the text"
             )
+        if clue and not isinstance(clue, str):
+            return {**encoded, "conversations": conversations, "augmenter": clue}
         return encoded
 
-    def _forward(self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False) -> dict:
+    def _forward(
+        self, model_inputs: dict, generate_kwargs: dict | None = None, change_map: bool = False, base: Any = None
+    ) -> dict:
         options = generate_kwargs or {}
+        added = ("conversations", "augmenter")
+        encoded = {name: value for name, value in model_inputs.items() if name not in added}
         # What `pipeline(..., max_new_tokens=...)` was given, and the defaults (in transformers 5.17 one object).
         if hasattr(self, "_prepare_generate_kwargs"):
             options = self._prepare_generate_kwargs(options)
         else:
             options = {"generation_config": self.generation_config, **options}
-        output = self.model.generate(**model_inputs, **options)
-        found = {"tokens": output[:, model_inputs["input_ids"].shape[1] :]}
-        if change_map:
-            found["change_map"] = self.model.get_change_map(model_inputs["pixel_values_pairs"])
+        found: dict[str, Any] = {}
+        if augmenter := model_inputs.get("augmenter"):
+            if augmenter is True:
+                augmenter = self._augmenter(base)
+            both = augmenter.generate(self.model, model_inputs["conversations"], encoded, change_map, **options)
+            found |= {"tokens": both.tokens, "clues": both.clues, "change_map": both.change_maps}
+        else:
+            output = self.model.generate(**encoded, **options)
+            found["tokens"] = output[:, encoded["input_ids"].shape[1] :]
+            if change_map and "pixel_values_pairs" in encoded:
+                found["change_map"] = self.model.get_change_map(encoded["pixel_values_pairs"])
+        if found.get("change_map") is not None:
+            is_of_pair = encoded["input_ids"] == self.model.config.change_token_id
+            found["pairs"] = (is_of_pair.sum(-1) // self.processor.image_seq_length).tolist()  # by conversation
         return found
+
+    def _augmenter(self, base: Any) -> Any:
+        """Kept, since it knows whether both models see alike, which takes a hash of their weights."""
+        kept = getattr(self, "_kept_augmenter", None)
+        if kept is None or kept[0] is not base:
+            kept = self._kept_augmenter = (base, self.model.prompt_augmenter(self.processor, base))
+        return kept[1]
 
     def postprocess(self, model_outputs: dict) -> dict:
         return self._answers(model_outputs)[0]
@@ -113,8 +147,15 @@ class UniRSPipeline(Pipeline):
     def _answers(self, model_outputs: dict) -> list[dict]:
         answers = self.processor.post_process_image_text_to_text(model_outputs["tokens"])
         results: list[dict] = [{"answer": answer} for answer in answers]
-        for result, change_map in zip(results, model_outputs.get("change_map", ()), strict=False):
-            result["change_map"] = change_map.float().cpu().numpy()  # (grid, grid)
+        for result, clue in zip(results, model_outputs.get("clues", ()), strict=False):
+            result["clue"] = clue.text
+            if clue.failure:
+                result["no_clue"] = clue.failure
+        if "pairs" in model_outputs:
+            maps = model_outputs["change_map"].float().cpu().split(model_outputs["pairs"])
+            for result, of_input in zip(results, maps, strict=True):
+                if len(of_input):
+                    result["change_map"] = of_input[-1].numpy()  # (grid, grid)
         return results
 
 

@@ -4,5 +4,6 @@ import transformers  # noqa: F401 - first, because UniRS registers itself once t
 
 from .configuration_unirs import UniRSConfig
 from .modeling_unirs import UniRSForConditionalGeneration, UniRSModel, UniRSPreTrainedModel
+from .prompt_augmentation_unirs import PromptAugmenter
 
-__all__ = ["UniRSConfig", "UniRSForConditionalGeneration", "UniRSModel", "UniRSPreTrainedModel"]
+__all__ = ["PromptAugmenter", "UniRSConfig", "UniRSForConditionalGeneration", "UniRSModel", "UniRSPreTrainedModel"]

@@ -16,6 +16,7 @@ from transformers.utils import cached_file, torch_compilable_check
 from .change_extraction_unirs import ChangeExtraction
 from .configuration_unirs import UniRSConfig
 from .projector_unirs import DownsampleProjector
+from .prompt_augmentation_unirs import PromptAugmenter
 
 # What a picture-carrying forward or `generate` takes, by kind: pixels, or features that were computed before.
 VISUAL_INPUTS = (
@@ -132,7 +133,8 @@ class UniRSModel(UniRSPreTrainedModel):
             features = features[:, -(self.config.vision_grid**2) :]
         return features
 
-    def _encode_pairs(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
+    def encode_pairs(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
+        """Vision features of both dates: `(pairs, 2, 3, H, W)` to `(pairs, 2, patches, vision_dim)`."""
         if pixel_values_pairs.ndim != 5 or pixel_values_pairs.shape[1] != 2:
             raise ValueError(
                 "pixel_values_pairs must have the shape (pairs, 2, 3, H, W), before first; "
@@ -146,7 +148,7 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def get_change_features(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
         """Pairs `(pairs, 2, 3, H, W)`, before first, to fused features `(pairs, image_seq_length, hidden_size)`."""
-        return self.multi_modal_projector(self.change_extraction(self._encode_pairs(pixel_values_pairs)))
+        return self.multi_modal_projector(self.change_extraction(self.encode_pairs(pixel_values_pairs)))
 
     def get_video_features(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         """Frames of all clips in order `(frames, 3, H, W)` to `(frames, image_seq_length, hidden_size)`."""
@@ -161,7 +163,11 @@ class UniRSModel(UniRSPreTrainedModel):
         Returns:
             `(pairs, grid, grid)`, 27x27 for SigLIP at 384 pixels: 0 = same, 1 = different (cosine 0 or less).
         """
-        similarity = self.change_extraction.similarity(self._encode_pairs(pixel_values_pairs))  # (pairs, patches)
+        return self.change_map(self.encode_pairs(pixel_values_pairs))
+
+    def change_map(self, encoded_pairs: torch.Tensor) -> torch.Tensor:
+        """`get_change_map` of what `encode_pairs` gave."""
+        similarity = self.change_extraction.similarity(encoded_pairs)  # (pairs, patches)
         grid = self.config.vision_grid
         return (1 - similarity).clamp(0, 1).unflatten(-1, (grid, grid))
 
@@ -349,6 +355,10 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
     def get_change_map(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
         """Pairs `(pairs, 2, 3, H, W)` to maps `(pairs, grid, grid)`: 0 = same, 1 = different."""
         return self.model.get_change_map(pixel_values_pairs)
+
+    def prompt_augmenter(self, processor, base: nn.Module | None = None, **options) -> PromptAugmenter:
+        """What asks for clues: the base model, or without one this model itself, its adapters left out."""
+        return PromptAugmenter(self if base is None else base, processor, **options)
 
     def forward(
         self,

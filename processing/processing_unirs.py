@@ -3,6 +3,7 @@
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import transformers
@@ -15,14 +16,16 @@ if int(transformers.__version__.partition(".")[0]) < 5:  # before an import fail
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
-from transformers.tokenization_utils_base import TextInput
+from transformers.tokenization_utils_base import BatchEncoding, TextInput
 from transformers.video_utils import VideoInput
 
+from .clue_text_unirs import clean_clue
 from .image_loading_unirs import load_image
 from .image_processing_unirs import UniRSImagesKwargs
 from .prompts_unirs import (
     CHANGE_MARKER,
     CHAT_TEMPLATE,
+    CLUE_PROMPTS,
     ESCAPE,
     FRAME_MARKERS,
     IMAGE_MARKER,
@@ -61,6 +64,7 @@ class UniRSProcessor(ProcessorMixin):
     """
 
     valid_processor_kwargs = UniRSProcessorKwargs
+    clue_prompts = CLUE_PROMPTS  # by kind of input: single, pair, video
 
     def __init__(self, image_processor=None, tokenizer=None, patch_size=14, num_frames=8, chat_template=None):
         if not 1 <= num_frames <= MAX_FRAMES:
@@ -112,6 +116,11 @@ class UniRSProcessor(ProcessorMixin):
         """Makes user text safe to stand in a hand-built prompt: no marker or special token in it will act."""
         return text.replace("<", "<" + ESCAPE)
 
+    def clean_clue(self, text: str, longest: int = 300) -> str:
+        """What a model said, as a clue for a prompt: see `clean_clue` of clue_text_unirs.py."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return clean_clue(text, [token.content for token in added if token.special], longest)
+
     def __call__(
         self,
         images: ImageInput | None = None,
@@ -147,6 +156,56 @@ class UniRSProcessor(ProcessorMixin):
         if any("\ud800" <= char <= "\udfff" for one in texts for char in one):
             raise ValueError("the text holds half characters (lone surrogates); it was not decoded as UTF-8")
 
+        # 1. Pictures to pixels
+        data, frames_per_video = self._pixels(texts, images, videos, merged)
+
+        # 2. Markers to placeholders, words to ids
+        text_kwargs = merged["text_kwargs"]
+        for name in ("return_text_replacement_offsets", "return_mm_token_type_ids"):
+            text_kwargs[name] = text_kwargs.get(name, False) or merged.get(name)
+        encoded = self.encode_text(texts, frames_per_video, **text_kwargs)
+        return BatchFeature(
+            {**encoded, **data},
+            tensor_type=text_kwargs.get("return_tensors"),
+            skip_tensor_conversion=self.skip_tensor_conversion,
+        )
+
+    def encode_text(
+        self,
+        texts: Sequence[str],
+        frames_per_video: Sequence[int] = (),
+        return_text_replacement_offsets: bool | None = False,
+        return_mm_token_type_ids: bool | None = False,
+        **text_kwargs: Any,
+    ) -> BatchEncoding:
+        """Finished prompts to ids, for pictures whose features are known: with `image_features`, `change_features` and
+        `video_features` in place of pixels the model takes what comes out.
+
+        Args:
+            frames_per_video: Frames of each clip, in the order of the `<video>` markers of all texts.
+            text_kwargs: Of the tokenizer: `padding`, `padding_side`, `add_special_tokens`, `return_tensors`, ...
+
+        Raises:
+            ValueError: A frame marker stands in a text, or truncation has cut placeholders off.
+        """
+        markers = [MARKER.findall(one) for one in texts]
+        expanded, offsets = self._expand(list(texts), iter(frames_per_video))
+        encoded = self.tokenizer(expanded, **text_kwargs)
+        self._check_not_truncated(markers, frames_per_video, encoded["input_ids"])
+        if "offset_mapping" in encoded:
+            # Positions in the text as it was given, so that nobody (transformers up to 5.19 cannot) has to shift them.
+            encoded["offset_mapping"] = [
+                _offsets_in_given_text(tokens, replaced, len(self._after_marker))
+                for tokens, replaced in zip(encoded["offset_mapping"], offsets, strict=True)
+            ]
+        elif return_text_replacement_offsets:
+            encoded["text_replacement_offsets"] = offsets
+        if return_mm_token_type_ids:
+            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
+        return encoded
+
+    def _pixels(self, texts: Sequence[str], images, videos, merged: dict) -> tuple[dict[str, Any], list[int]]:
+        """Pixels of all pictures by the model's names for them, and the frames of each clip."""
         # 1. Which pictures belong to which marker
         markers = [MARKER.findall(one) for one in texts]
         images_of = _images_by_text(images, markers)
@@ -157,7 +216,7 @@ class UniRSProcessor(ProcessorMixin):
         for index, names in enumerate(markers):
             _take(index, names, images_of[index], videos_of[index], singles, pairs, clips)
 
-        # 2. Pictures to pixels
+        # 2. Each kind by itself
         data: dict[str, Any] = {}
         image_kwargs = {**merged["images_kwargs"], "return_tensors": "pt"}
         if singles:
@@ -165,39 +224,15 @@ class UniRSProcessor(ProcessorMixin):
         if pairs:
             pixels = self.image_processor(pairs, **image_kwargs)["pixel_values"]
             data["pixel_values_pairs"] = pixels.unflatten(0, (-1, 2))  # (pairs, 2, 3, H, W)
-        frames_per_video: list[int] = []
-        if clips:
-            num_frames = merged["videos_kwargs"].pop("num_frames", None)
-            num_frames = self.num_frames if num_frames is None else num_frames
-            if num_frames > MAX_FRAMES:
-                raise ValueError(f"{num_frames} frames were asked for; a clip has at most {MAX_FRAMES}")
-            prepared = self.video_processor(clips, num_frames=num_frames, **merged["videos_kwargs"])
-            data["pixel_values_videos"] = prepared["pixel_values_videos"]
-            frames_per_video = prepared["frames_per_video"]
-
-        # 3. Markers to placeholders, words to ids
-        expanded, offsets = self._expand(list(texts), iter(frames_per_video))
-        text_kwargs = merged["text_kwargs"]
-        want_offsets = text_kwargs.pop("return_text_replacement_offsets", False)
-        want_types = text_kwargs.pop("return_mm_token_type_ids", False)
-        encoded = self.tokenizer(expanded, **text_kwargs)
-        self._check_not_truncated(markers, frames_per_video, encoded["input_ids"])
-        want_offsets = want_offsets or merged.get("return_text_replacement_offsets")
-        if "offset_mapping" in encoded:
-            # Positions in the text as it was given, so that nobody (transformers up to 5.19 cannot) has to shift them.
-            encoded["offset_mapping"] = [
-                _offsets_in_given_text(tokens, replaced, len(self._after_marker))
-                for tokens, replaced in zip(encoded["offset_mapping"], offsets, strict=True)
-            ]
-        elif want_offsets:
-            encoded["text_replacement_offsets"] = offsets
-        if want_types or merged.get("return_mm_token_type_ids"):
-            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
-        return BatchFeature(
-            {**encoded, **data},
-            tensor_type=text_kwargs.get("return_tensors"),
-            skip_tensor_conversion=self.skip_tensor_conversion,
-        )
+        if not clips:
+            return data, []
+        num_frames = merged["videos_kwargs"].pop("num_frames", None)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        if num_frames > MAX_FRAMES:
+            raise ValueError(f"{num_frames} frames were asked for; a clip has at most {MAX_FRAMES}")
+        prepared = self.video_processor(clips, num_frames=num_frames, **merged["videos_kwargs"])
+        data["pixel_values_videos"] = prepared["pixel_values_videos"]
+        return data, prepared["frames_per_video"]
 
     def _pixels_only(self, images, videos, merged: dict) -> BatchFeature:
         data = {}
@@ -239,7 +274,7 @@ class UniRSProcessor(ProcessorMixin):
             offsets.append(noted)
         return texts, offsets
 
-    def _check_not_truncated(self, markers: list[list[str]], frames_per_video: list[int], input_ids) -> None:
+    def _check_not_truncated(self, markers: list[list[str]], frames_per_video: Sequence[int], input_ids) -> None:
         videos = iter(frames_per_video)
         visual = {self.image_token_id, self.change_token_id, *self.frame_token_ids}
         for index, (names, ids) in enumerate(zip(markers, input_ids, strict=True)):

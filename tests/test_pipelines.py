@@ -6,6 +6,7 @@ import torch
 from transformers import pipeline
 
 from tests.tiny import encode, picture, tiny_model, user
+from unirs import PromptAugmenter
 
 INPUTS = {
     "rs-visual-question-answering": [
@@ -89,6 +90,81 @@ def test_clue_enters_the_prompt_and_that_of_an_input_goes_first(pipes):
         assert "Clue: a river ASSISTANT:" in prompt(inputs, clue="a river")
         assert "Clue: a lake ASSISTANT:" in prompt({**inputs, "clue": "a lake"}, clue="a river")
         assert "Clue: a river ASSISTANT:" in prompt({**inputs, "clue": None}, clue="a river")  # a table's gap
+
+
+def both_by_hand(pipe, base, inputs):
+    """The base model's clue, then the answer with it, each by a full pass."""
+    conversation = {"role": "user", "content": user(*content(inputs))[0]["content"]}
+    augmenter = PromptAugmenter(base, pipe.processor)
+    (clue,) = augmenter.clues([[conversation]])
+    (augmented,) = augmenter([[conversation]])
+    encoded = encode(pipe.processor, augmented)
+    output = pipe.model.generate(**encoded, max_new_tokens=8)[0, encoded["input_ids"].shape[1] :]
+    said = pipe.processor.tokenizer.decode(output, skip_special_tokens=True).strip()
+    return {"answer": said, "clue": clue.text}
+
+
+@pytest.fixture(scope="module")
+def base(processor):
+    from tests.test_prompt_augmentation import other_words
+
+    return other_words(tiny_model(processor))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_clue_of_the_base_model_enters_each_prompt(pipes, base, task):
+    pipe, inputs = pipes[task], INPUTS[task]
+    expected = [both_by_hand(pipe, base, one) for one in inputs]
+    assert all(one["clue"] for one in expected)
+    assert [pipe(one, clue=True, base=base, max_new_tokens=8) for one in inputs] == expected
+    assert pipe(inputs, clue=True, base=base, max_new_tokens=8, batch_size=3) == expected
+    of_its_own = [both_by_hand(pipe, pipe.model, one) for one in inputs]
+    assert pipe(inputs, clue=True, max_new_tokens=8, batch_size=2) == of_its_own
+
+
+def test_kinds_mix_in_one_call(pipes, base):
+    pipe = pipes["rs-visual-question-answering"]
+    given = [INPUTS[task][number] for number in (0, 1) for task in TASKS]
+    expected = [both_by_hand(pipe, base, one) for one in given]
+    chats = [{"messages": user(*content(one))} for one in given]
+    assert pipe(chats, clue=True, base=base, max_new_tokens=8, batch_size=4) == expected
+    assert pipe(chats, max_new_tokens=8, batch_size=4) == [{"answer": ask_directly(pipe, one)} for one in given]
+
+
+def test_clue_is_set_for_the_pipeline_or_for_a_call(pipes, base, processor):
+    inputs = INPUTS["change-captioning"][0]
+    model = pipes["change-captioning"].model
+    with_clues = pipeline("change-captioning", model=model, processor=processor, clue=True, base=base)
+    expected = both_by_hand(with_clues, base, inputs)
+    assert with_clues(inputs, max_new_tokens=8) == expected
+    assert with_clues(inputs, max_new_tokens=8, clue=False).keys() == {"answer"}
+    assert with_clues({**inputs, "clue": "a lake"}, max_new_tokens=8)["clue"] == "a lake"  # what is there, stays
+    short = PromptAugmenter(base, processor, max_new_tokens=20, prompts={"pair": "Is it the same place?"})
+    clue = pipes["change-captioning"](inputs, clue=short, max_new_tokens=8)["clue"]
+    assert clue == short.clues([user(*content(inputs)[:2])])[0].text != expected["clue"]
+
+
+def test_missing_clue_is_told_beside_the_plain_answer(pipes, base, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(base, "generate", fail)
+    inputs = INPUTS["rs-visual-question-answering"][0]
+    pipe = pipes["rs-visual-question-answering"]
+    found = pipe(inputs, clue=True, base=base, max_new_tokens=8)
+    assert found == {"answer": ask_directly(pipe, inputs), "clue": None, "no_clue": "no memory left"}
+
+
+def test_change_maps_belong_to_the_pairs_among_mixed_inputs(pipes, base):
+    pipe = pipes["change-captioning"]
+    one, two = INPUTS["change-captioning"][:2]
+    mixed = [{"messages": user(*content(one))}, {"messages": user(picture(5), "?")}, {"messages": user(*content(two))}]
+    maps = [pipe(given, change_map=True, max_new_tokens=2)["change_map"] for given in (one, two)]
+    for options in ({}, {"clue": True, "base": base}):
+        found = pipe(mixed, change_map=True, max_new_tokens=2, batch_size=3, **options)
+        np.testing.assert_allclose(found[0]["change_map"], maps[0], atol=1e-5)
+        assert "change_map" not in found[1]
+        np.testing.assert_allclose(found[2]["change_map"], maps[1], atol=1e-5)
 
 
 def test_change_map_comes_with_each_answer(pipes):

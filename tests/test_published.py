@@ -52,6 +52,7 @@ for name, chat in (("single", single), ("pair", messages), ("clip", clip)):
 for task, given in (("rs-visual-question-answering", (pictures[0], "Is there a road?")),
         ("change-captioning", tuple(pictures[:2])), ("video-scene-classification", (pictures,))):
     answers[task] = pipeline(task, model=str(folder), **trust)(*given, max_new_tokens=5)["answer"]
+answers["clue"] = pipeline("change-captioning", model=str(folder), clue=True, **trust)(*pictures[:2], max_new_tokens=5)
 model.save_pretrained(work / "again")
 processor.save_pretrained(work / "again")
 import json
@@ -119,6 +120,9 @@ def test_a_stranger_gets_the_same_logits_and_answers(folder, tmp_path):
         answers["change-captioning"]
         == pipeline("change-captioning", model=str(folder))(*pictures[:2], max_new_tokens=5)["answer"]
     )
+    clued = pipeline("change-captioning", model=str(folder), clue=True)(*pictures[:2], max_new_tokens=5)
+    assert clued["clue"]
+    assert answers["clue"] == clued
     # What the stranger saves again is complete too.
     assert {path.name for path in (tmp_path / "again").glob("*.py")} == CODE
 

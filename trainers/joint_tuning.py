@@ -253,7 +253,8 @@ def save(trainer: UniRSTrainer, recipe: JointTuning, folder: RunFolder, processo
     history = trainer.state.log_history
     shares = make_mixture(recipe.data).describe()
     data = ", ".join(f"{name} ({count:,} samples, x{repeat})" for name, count, repeat in shares)
-    record = {"note": f"Tuned by `unirs train` from {recipe.model} on {data}.", "log": history}
+    note = f"Tuned by `unirs train` from {recipe.model} on {data}."
+    record = {"note": note, "clues": recipe.clues, "log": history}  # evaluation says which arm of the ablation it is
     (folder.path / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     draw_curve(history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
 

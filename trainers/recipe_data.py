@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from .clues import WithClues
 from .collator import Collator
 from .data_sets import DATA_SETS, DataError
 from .mixture import Mixture
@@ -35,7 +36,7 @@ def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: Non
 
 
 def make_data_set(name: str, entry: dict[str, Any]) -> Any:
-    """One data set of a recipe.
+    """One data set of a recipe; `clues` names a table that `unirs data clues` made of it.
 
     Raises:
         DataError: An unknown source, or arguments that the data set does not take; or its files are missing.
@@ -43,7 +44,7 @@ def make_data_set(name: str, entry: dict[str, Any]) -> Any:
     source = entry.get("source") if isinstance(entry, dict) else None
     if source not in DATA_SETS:
         raise DataError(f"data.{name}: source is {source!r}; the sources are {', '.join(DATA_SETS)}")
-    arguments = {key: value for key, value in entry.items() if key not in ("source", "repeat")}
+    arguments = {key: value for key, value in entry.items() if key not in ("source", "repeat", "clues")}
     taken = inspect.signature(DATA_SETS[source]).parameters
     for key in arguments:
         if key not in taken:
@@ -54,7 +55,8 @@ def make_data_set(name: str, entry: dict[str, Any]) -> Any:
     if missing:
         raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
     try:
-        return DATA_SETS[source](**arguments)
+        data = DATA_SETS[source](**arguments)
+        return WithClues(data, entry["clues"]) if entry.get("clues") else data
     except TypeError as error:  # a word where a number belongs
         raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
 

@@ -45,6 +45,16 @@ def conversation(
     return messages
 
 
+def add_clue(messages: list[dict[str, Any]], clue: str) -> None:
+    """Puts a clue, in place, into the last user turn that has pictures, as `PromptAugmenter` does; else the first."""
+    turns = [message for message in messages if message["role"] == "user"]
+    shown = [one for one in turns if items_of([one], "image") or items_of([one], "video")]
+    turn = (shown or turns[:1])[-1]
+    if isinstance(turn["content"], str):
+        turn["content"] = [{"type": "text", "text": turn["content"]}]
+    turn["content"].append({"type": "clue", "text": clue})
+
+
 def items_of(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Content items of a type, in reading order."""
     contents = [message["content"] for message in messages if not isinstance(message["content"], str)]

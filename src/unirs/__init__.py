@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ._registration import register_when_transformers_loads
 
 if TYPE_CHECKING:
-    from .modeling_unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel
+    from .modeling_unirs import PromptAugmenter, UniRSConfig, UniRSForConditionalGeneration, UniRSModel
     from .processing import UniRSImageProcessor, UniRSProcessor, UniRSVideoProcessor
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "PromptAugmenter": "modeling_unirs",
     "UniRSConfig": "modeling_unirs",
     "UniRSForConditionalGeneration": "modeling_unirs",
     "UniRSModel": "modeling_unirs",
@@ -45,6 +46,7 @@ def __dir__() -> list[str]:
 register_when_transformers_loads()
 
 __all__ = [
+    "PromptAugmenter",
     "UniRSConfig",
     "UniRSForConditionalGeneration",
     "UniRSImageProcessor",

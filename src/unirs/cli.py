@@ -15,8 +15,8 @@ from .cli_evaluate import evaluate
 from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
-from .model_source import find_model
-from .terminal import InputError, Json, busy, quieten
+from .model_source import EMBEDDED, find_model, load_base, load_model
+from .terminal import InputError, Json, busy
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -37,39 +37,39 @@ app.command()(publish)
 UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or typer's own copy of click
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
+WithClue = Annotated[
+    bool, typer.Option("--clue/--no-clue", help="Let the base model look first; its words enter the prompt.")
+]
+Base = Annotated[
+    str | None, typer.Option(help="Folder or hub id of the base model. [default: --model, its adapter left out]")
+]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
 CHANGED = 0.5  # map values above this count as changed in `changed_share`
-LONGEST_REASON = 300  # characters of another library's message that are worth showing
 
 
-def load_pipeline(task: str, model: str | None) -> Pipeline:
-    """A pipeline of the given task for a folder or hub id."""
-    name = find_model(model)
+def load_pipeline(task: str, model: str | None, clue: bool = False, base: str | None = None) -> Pipeline:
+    """A pipeline of the given task for a folder or hub id; with `clue`, the base model for its clues too."""
     with busy("Loading the model"):
+        network, processor = load_model(model)
+        second = None if base is None else load_base(base, processor)
+        if clue and second is None and not getattr(network, "_hf_peft_config_loaded", False):
+            typer.echo(f"No --base: {model or EMBEDDED} is asked for its own clue.", err=True)
         import transformers
-        from safetensors import SafetensorError
-        from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        quieten()
-        try:
-            network, loading = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True)
-            processor = AutoProcessor.from_pretrained(name)
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
-            raise InputError(f"{model or name} cannot be loaded as a UniRS model: {reason_of(error)}") from error
-        # transformers fills gaps with random weights and only says so in its log.
-        gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
-        if gaps:
-            raise InputError(f"{model or name} lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
-        return transformers.pipeline(task, model=network, processor=processor)
+        options: dict[str, Any] = {"clue": True, "base": second} if clue else {}
+        pipe = transformers.pipeline(task, model=network, processor=processor, **options)
+        if second is not None:
+            second.to(pipe.device)
+        return pipe
 
 
-def reason_of(error: Exception) -> str:
-    """One line of another library's message; of a message with a traceback inside, its last line."""
-    text = str(error).strip()
-    line = " ".join((text.splitlines()[-1] if "Traceback (most recent" in text else text).split())
-    return (line or type(error).__name__)[:LONGEST_REASON]
+def check_clue(clue: bool, base: str | None) -> None:
+    if base is not None and not clue:
+        raise InputError("--base is the model that is asked for clues; add --clue")
+    if base is not None:
+        find_model(base, "--base")
 
 
 def same_model(task: str, pipe: Pipeline) -> Pipeline:
@@ -96,10 +96,16 @@ def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
             raise InputError(str(error)) from error
 
 
-def say(task: str, answer: str, model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
-    """The answer as text, or all that is known about it as one JSON object."""
-    found = {"task": task, "answer": answer, "model": model or "unirs-tiny", "inputs": inputs, **details}
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else answer)
+def say(task: str, found: dict[str, Any], model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
+    """The answer as text, its clue on the error stream; or all that is known about it as one JSON object."""
+    clue: dict[str, Any] = {name: found[name] for name in ("clue", "no_clue") if name in found}
+    if as_json:
+        shown = {"task": task, "answer": found["answer"], "model": model or EMBEDDED, "inputs": inputs}
+        typer.echo(json.dumps({**shown, **clue, **details}, ensure_ascii=False))
+        return
+    if clue:
+        typer.echo(f"Clue: {clue['clue']}" if clue["clue"] else f"No clue: {clue['no_clue']}", err=True)
+    typer.echo(found["answer"])
 
 
 @app.command()
@@ -107,6 +113,8 @@ def ask(
     image: Annotated[str, typer.Argument(help="Picture file.")],
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     model: Model = None,
+    clue: WithClue = False,
+    base: Base = None,
     as_json: Json = False,
     max_new_tokens: MaxNewTokens = 64,
     num_beams: NumBeams = 1,
@@ -115,12 +123,13 @@ def ask(
     check_words(question, "the question")
     check_pictures([image], f"unirs video {image}")
     find_model(model)
+    check_clue(clue, base)
     from unirs.processing import load_image
 
     picture = read(load_image, image)  # before the model: a bad file is told at once
-    pipe = load_pipeline("rs-visual-question-answering", model)
+    pipe = load_pipeline("rs-visual-question-answering", model, clue, base)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
-    say("ask", found["answer"], model, [image], as_json, question=question)
+    say("ask", found, model, [image], as_json, question=question)
 
 
 @app.command()
@@ -130,6 +139,8 @@ def change(
     instruction: Annotated[str | None, typer.Argument(help="What to say about the change.")] = None,
     heatmap: Annotated[Path | None, typer.Option(help="Write AFTER with the change map over it to this PNG.")] = None,
     model: Model = None,
+    clue: WithClue = False,
+    base: Base = None,
     as_json: Json = False,
     max_new_tokens: MaxNewTokens = 64,
     num_beams: NumBeams = 1,
@@ -137,12 +148,13 @@ def change(
     """Describe what changed between two dates."""
     check_pair(before, after, instruction)
     find_model(model)
+    check_clue(clue, base)
     if heatmap:
         check_heatmap(heatmap, (before, after))
     from unirs.processing import load_image
 
     pictures = [read(load_image, before), read(load_image, after)]
-    pipe = load_pipeline("change-captioning", model)
+    pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
     change_map = found["change_map"]
@@ -156,7 +168,7 @@ def change(
 
         drawn = overlay(pictures[1], change_map, pipe.processor.image_processor.image_aspect_ratio)
         details["heatmap"] = str(heatmap)
-    say("change", found["answer"], model, [before, after], as_json, **details)
+    say("change", found, model, [before, after], as_json, **details)
     if heatmap:
         try:
             drawn.save(heatmap, format="PNG")
@@ -172,6 +184,8 @@ def video(
     instruction: Annotated[str | None, typer.Option("--instruction", "-i", help="What to say about it.")] = None,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from the clip.")] = None,
     model: Model = None,
+    clue: WithClue = False,
+    base: Base = None,
     as_json: Json = False,
     max_new_tokens: MaxNewTokens = 64,
     num_beams: NumBeams = 1,
@@ -183,17 +197,18 @@ def video(
         check_words(instruction, "the instruction")
     check_clip(clip)
     find_model(model)
+    check_clue(clue, base)
     from unirs.processing import load_video
 
     source = clip if len(clip) > 1 else clip[0]
     read(load_video, source, 1)  # a bad file is told before the model is loaded
-    pipe = load_pipeline("video-scene-classification", model)
+    pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames
     frames = read(load_video, source, taken)
     found = run(pipe, frames, instruction, num_frames=taken, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say(
         "video",
-        found["answer"],
+        found,
         model,
         clip,
         as_json,

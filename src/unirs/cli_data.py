@@ -1,4 +1,4 @@
-"""`unirs data`: training data looked at before they are trained on."""
+"""`unirs data`: training data looked at before they are trained on, and clues for them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_clues import clues
 from .given import check_writable
 from .terminal import InputError, Json, counted
 
 if TYPE_CHECKING:
     from unirs.trainers.check_data import Report
 
-data = typer.Typer(help="Check your own training data.", no_args_is_help=True)
+data = typer.Typer(help="Check your own training data, and give them clues.", no_args_is_help=True)
+data.command()(clues)
 SHOWN_PROBLEMS = 5  # of each kind
-
-
-@data.callback()
-def group() -> None: ...  # so that `check` stays a command of its own
 
 
 @data.command()

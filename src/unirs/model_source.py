@@ -1,4 +1,4 @@
-"""What `--model` names: the embedded checkpoint, a folder, or a repository on the hub."""
+"""What `--model` and `--base` name: the embedded checkpoint, a folder, or a repository on the hub."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from .terminal import InputError
+from .terminal import InputError, quieten
 
 EMBEDDED = "unirs-tiny"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+LONGEST_REASON = 300  # characters of another library's message that are worth showing
 
 
-def find_model(model: str | None) -> str:
+def find_model(model: str | None, option: str = "--model") -> str:
     """Folder or hub id to load. What is plainly neither is told at once, not after minutes of asking the hub."""
     import unirs
 
@@ -23,31 +25,73 @@ def find_model(model: str | None) -> str:
             raise InputError(f"this installation has no embedded checkpoint at {name}; reinstall it or give --model")
         return name
     if not model:
-        raise InputError("--model: the name is empty; give a folder or a hub id")
+        raise InputError(f"{option}: the name is empty; give a folder or a hub id")
     name = os.path.expanduser(model)
     if os.path.isdir(name):
-        check_model_folder(Path(name))
+        check_model_folder(Path(name), option)
     elif os.path.exists(name):
-        raise InputError(f"--model {model}: is a file; give the folder that holds config.json")
+        raise InputError(f"{option} {model}: is a file; give the folder that holds config.json")
     elif not HUB_ID.fullmatch(name):
-        raise InputError(f"--model {model}: no such folder, and a hub id is written OWNER/NAME")
+        raise InputError(f"{option} {model}: no such folder, and a hub id is written OWNER/NAME")
     return name
 
 
-def check_model_folder(folder: Path) -> None:
+def check_model_folder(folder: Path, option: str = "--model") -> None:
     """A folder of another model would load half-way and fail with a riddle."""
     if (folder / "adapter_config.json").is_file():  # LoRA: transformers finds its base model
         return
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"--model {folder}: holds no config.json; give the folder of a saved UniRS model")
+        raise InputError(f"{option} {folder}: holds no config.json; give the folder of a saved UniRS model")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # cut or no text at all
-        raise InputError(f"--model {folder}: its config.json is damaged ({error}); copy the folder again") from error
+        raise InputError(f"{option} {folder}: its config.json is damaged ({error}); copy the folder again") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "unirs":
-        raise InputError(f"--model {folder}: is a model of type {kind}, not unirs")
+        raise InputError(f"{option} {folder}: is a model of type {kind}, not unirs")
     for name in ("processor_config.json", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise InputError(f"--model {folder}: lacks {name}; save the processor there too, or copy the folder again")
+            raise InputError(
+                f"{option} {folder}: lacks {name}; save the processor there too, or copy the folder again"
+            )
+
+
+def load_model(model: str | None, option: str = "--model") -> tuple[Any, Any]:
+    """Network and processor of what `--model` names; an adapter's folder brings its base model along.
+
+    Raises:
+        InputError: It cannot be loaded, or lacks weights.
+    """
+    name = find_model(model, option)
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    quieten()
+    try:
+        network, loading = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(name)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        raise InputError(f"{model or name} cannot be loaded as a UniRS model: {reason_of(error)}") from error
+    # transformers fills gaps with random weights and only says so in its log.
+    gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
+    if gaps:
+        raise InputError(f"{model or name} lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
+    return network, processor
+
+
+def load_base(base: str, processor: Any) -> Any:
+    """The network that `--base` names; it must read words and pictures as the model's processor makes them."""
+    network, own = load_model(base, "--base")
+    if own.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+        raise InputError(f"--base {base}: has another vocabulary than the model; give the base that it was tuned from")
+    if own.image_processor.to_dict() != processor.image_processor.to_dict():
+        raise InputError(f"--base {base}: wants other pictures than the model (its processor_config.json differs)")
+    return network
+
+
+def reason_of(error: Exception) -> str:
+    """One line of another library's message; of a message with a traceback inside, its last line."""
+    text = str(error).strip()
+    line = " ".join((text.splitlines()[-1] if "Traceback (most recent" in text else text).split())
+    return (line or type(error).__name__)[:LONGEST_REASON]

@@ -18,8 +18,9 @@ class InputError(Exception):
 
 
 def quieten() -> None:
-    """Silences other libraries' notes on their own insides, which no user can act upon."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    """Silences other libraries' notes on their own insides, which no user can act upon; ours the commands tell."""
+    for name in ("bitsandbytes", "unirs"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
     from huggingface_hub.utils import disable_progress_bars
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..rows import Row, conversation, image_items, task_of, video_item
+from ..rows import Row, add_clue, conversation, image_items, task_of, video_item
 from .errors import DataError
 from .files import JsonLines, Records, find, read_json
 
@@ -20,6 +20,7 @@ class LlavaJson:
     - `image`: one name, `"A.png###B.png"` or a list of two (a pair, before first), more are a sequence; none is text.
     - `video`: a name; the released ERA files may have `video_id` with `q` and `a` instead of a conversation.
     - `conversations`: `[{"from": "human", "value": ...}, {"from": "gpt", "value": ...}, ...]`, any number of turns.
+    - `clue`, where there is one: what the base model said of the pictures (`unirs data clues`).
 
     `<image>` and `<video>` in the words are counted and taken out: the chat template writes its own, pictures first.
 
@@ -60,6 +61,8 @@ def llava_row(record: Any, images: Path, where: str, number: str) -> Row:
     if markers and (not visuals or (pictures and markers not in (1, len(pictures)))):
         raise DataError(f"{where}: the words have {markers} markers, the record has {len(visuals)} pictures or clips")
     messages = conversation(visuals, [(MARKER.sub("", question).strip(), answer) for question, answer in turns])
+    if record.get("clue"):
+        add_clue(messages, str(record["clue"]))
     given = record.get("id")
     return {"id": number if given is None else str(given), "task": task_of(messages), "messages": messages}
 

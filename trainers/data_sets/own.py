@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..rows import TASKS, Row, image_items, task_of, video_item
+from ..rows import TASKS, Row, add_clue, image_items, task_of, video_item
 from .errors import DataError
 from .files import JsonLines, find
 from .llava_json import MARKER, LlavaJson, llava_row
@@ -81,8 +81,7 @@ class OwnData:
         videos = [self._source(one, where) for one in _list(record, "videos", where)]
         messages = _place(messages, images, videos, where, self._source)
         if record.get("clue"):
-            first = next(message for message in messages if message["role"] == "user")
-            first["content"].append({"type": "clue", "text": str(record["clue"])})
+            add_clue(messages, str(record["clue"]))
         task = task_of(messages)
         if record.get("task", task) in TASKS and record.get("task", task) != task:  # others are the user's own words
             raise DataError(f"{where}: its task is {record['task']!r}, and its pictures make it {task!r}")

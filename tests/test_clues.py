@@ -1,0 +1,378 @@
+"""Clues over a data set: what is asked, what is kept, and where they go."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, disable_progress_bars, load_from_disk
+from unirs.trainers.clue_output import moved
+from unirs.trainers.clues import Journal, WithClues, find_clues
+from unirs.trainers.data_sets import DataError, Generated, OwnData
+from unirs.trainers.recipe_data import make_data_set
+from unirs.trainers.rows import items_of
+
+from tests.test_prompt_augmentation import other_words, with_lora
+from tests.tiny import picture, tiny_model
+from unirs import PromptAugmenter
+
+SETTINGS = {"base": "b"}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Singles, pairs and a sequence; two rows of one picture, one without, and one with a clue of its own."""
+    (tmp_path / "pictures").mkdir()
+    for seed in range(6):
+        picture(seed, 40, 30).save(tmp_path / "pictures" / f"{seed}.png")
+    shown = [[0], [1], [0, 1], [2], [3, 4, 5], [0], [4, 2], [3], [], [5]]
+    written = [
+        {
+            "id": f"r{n}",
+            "prompt": f"Question {n}?",
+            "completion": "x",
+            "images": [f"pictures/{one}.png" for one in files],
+        }
+        for n, files in enumerate(shown)
+    ]
+    written[9]["clue"] = "mine"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in written))
+    return path
+
+
+@pytest.fixture
+def augmenter(model, processor):
+    return PromptAugmenter(model, processor, max_new_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def folder(processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "base"
+    tiny_model(processor).save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
+
+
+def found_by(augmenter, rows, journal, batch_size=3, data=None):
+    book = Journal(journal, SETTINGS)
+    found = find_clues(data or OwnData(rows), augmenter, book, batch_size)
+    book.close()
+    return found
+
+
+class Counting:
+    """Counts what a base model is asked."""
+
+    def __init__(self, augmenter):
+        self.augmenter, self.asked = augmenter, []
+        self.question, self.encode = augmenter.question, augmenter.encode
+
+    def ask(self, inputs):
+        self.asked.append(len(inputs["input_ids"]))
+        return self.augmenter.ask(inputs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_every_row_gets_the_clue_it_would_get_alone(rows, augmenter, tmp_path, batch_size):
+    data = OwnData(rows)
+    alone = [augmenter.clues([data.row(place)["messages"]])[0].text for place in range(len(data))]
+    assert len(set(alone)) == 9  # rows 0 and 5 share their picture
+    found = found_by(augmenter, rows, tmp_path / "journal", batch_size)
+    assert [found[place].clue for place in range(10)] == alone
+    assert [found[place].id for place in range(10)] == [f"r{n}" for n in range(10)]
+    assert (alone[8], alone[9]) == (None, "mine")
+
+
+def test_batches_are_always_full_so_that_arithmetic_is_the_same_wherever_a_run_stops(rows, augmenter, tmp_path):
+    counting = Counting(augmenter)
+    found_by(counting, rows, tmp_path / "journal", 3)
+    assert counting.asked == [3] * 4  # four different singles, two pairs, a sequence
+
+
+def test_rows_with_the_same_picture_are_asked_once(rows, augmenter, tmp_path):
+    many = tmp_path / "many.jsonl"
+    row = {"prompt": "?", "completion": "x", "images": ["pictures/0.png"]}
+    many.write_text("".join(json.dumps({**row, "id": str(n)}) + "\n" for n in range(50)))
+    counting = Counting(augmenter)
+    found = found_by(counting, many, tmp_path / "journal", 4)
+    assert counting.asked == [4]
+    assert len({one.clue for one in found.values()}) == 1
+    assert len(found) == 50
+
+
+def test_stopped_run_goes_on_and_asks_nothing_twice(rows, augmenter, tmp_path, monkeypatch):
+    whole = found_by(augmenter, rows, tmp_path / "whole", 2)
+    counting = Counting(augmenter)
+
+    def stop(inputs):
+        if len(counting.asked) == 2:
+            raise KeyboardInterrupt
+        return Counting.ask(counting, inputs)
+
+    counting.ask = stop
+    with pytest.raises(KeyboardInterrupt):
+        found_by(counting, rows, tmp_path / "journal", 2)
+    kept = (tmp_path / "journal").read_bytes()
+    assert kept.count(b"\n") > 3
+    (tmp_path / "journal").write_bytes(kept + b'{"row": 7, "id": "r7", "cl')  # cut in the middle of a line
+    del counting.ask
+    counting.asked.clear()
+    assert found_by(counting, rows, tmp_path / "journal", 2) == whole
+    assert len(counting.asked) == 2
+    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+    assert sorted(line["row"] for line in lines[1:]) == list(range(10))  # nothing lost, nothing doubled
+
+
+def test_unreadable_picture_costs_its_row_alone_and_is_asked_again(rows, augmenter, tmp_path):
+    data = OwnData(rows)
+    alone = augmenter.clues([data.row(0)["messages"]])[0].text
+    (tmp_path / "pictures" / "1.png").write_bytes(b"\x89PNG no picture")
+    found = found_by(augmenter, rows, tmp_path / "journal")
+    assert found[0].clue == alone
+    assert {place for place, one in found.items() if one.clue is None} == {1, 2, 8}
+    assert "1.png" in found[1].failure
+    picture(1, 40, 30).save(tmp_path / "pictures" / "1.png")
+    mended = found_by(augmenter, rows, tmp_path / "journal")
+    assert {place for place, one in mended.items() if one.clue is None} == {8}
+
+
+def test_journal_of_other_settings_is_refused(tmp_path):
+    Journal(tmp_path / "journal", {"base": "one"}).close()
+    with pytest.raises(DataError, match="begun with another base \\('one', now 'two'\\)"):
+        Journal(tmp_path / "journal", {"base": "two"})
+
+
+# -- where clues go --------------------------------------------------------------------------------------------------
+def sources(path):
+    data = OwnData(path)
+    return [[item["image"] for item in items_of(data.row(n)["messages"], "image")] for n in range(len(data))]
+
+
+def clues_of(path):
+    data = OwnData(path)
+    return [items_of(data.row(n)["messages"], "clue")[0]["text"] for n in range(len(data))]
+
+
+def test_command_adds_a_column_that_training_reads(unirs, rows, folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    with_pictures = [line for line in rows.read_text().splitlines() if "pictures" in line]
+    rows.write_text("\n".join(with_pictures) + "\n")
+    words = ("--base", folder, "--max-new-tokens", 16)
+    code, out, err = unirs("data", "clues", rows, *words, "--output", "beside.jsonl")
+    assert (code, out, err) == (0, "9 of 9 rows have a clue: beside.jsonl\n", "")
+    code, out, _ = unirs("data", "clues", rows, *words, "--output", "elsewhere/moved.jsonl", "--json")
+    assert json.loads(out)["with_clue"] == 9
+    resolved = [[Path(one).resolve() for one in row] for row in sources(rows)]
+    for output in ("beside.jsonl", "elsewhere/moved.jsonl"):
+        assert [[Path(one).resolve() for one in row] for row in sources(output)] == resolved
+        assert clues_of(output) == clues_of("beside.jsonl")
+    assert len(set(clues_of("beside.jsonl"))) == 8
+    assert sorted(os.listdir("elsewhere")) == ["moved.jsonl"]  # no journal stays
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder", "llava"])
+def test_every_form_of_rows_keeps_its_form(unirs, rows, folder, tmp_path, form):
+    disable_progress_bars()
+    records = [json.loads(line) for line in rows.read_text().splitlines()][:3]
+    if form == "llava":
+        turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "x"}]
+        given, output = tmp_path / "rows.json", tmp_path / "out" / "rows.json"
+        given.write_text(json.dumps([{"image": "###".join(one["images"]), "conversations": turns} for one in records]))
+    else:
+        table = Dataset.from_list(records)
+        given, output = tmp_path / "given.parquet", tmp_path / "out" / "given.parquet"
+        if form == "folder":
+            given, output = tmp_path / "given", tmp_path / "out" / "given"
+            table = table.map(lambda row: {"images": [f"../{one}" for one in row["images"]]})
+            table.save_to_disk(str(given))
+        else:
+            table.to_parquet(str(given))
+    output.parent.mkdir()
+    before = [[Path(one).resolve() for one in row] for row in sources(given)]
+    code, _, err = unirs("data", "clues", given, "--base", folder, "--output", output, "--max-new-tokens", 16)
+    assert (code, err) == (0, "")
+    assert [[Path(one).resolve() for one in row] for row in sources(output)] == before
+    assert len(set(clues_of(output))) == 3
+    if form == "folder":
+        assert load_from_disk(str(output))["clue"][:] == clues_of(output)
+
+
+def test_killed_command_goes_on_and_leaves_the_same_file(unirs, folder, tmp_path):
+    lines = []
+    for seed in range(24):
+        picture(seed, 40, 30).save(tmp_path / f"{seed}.png")
+        lines.append(json.dumps({"id": str(seed), "prompt": "?", "completion": "x", "images": [f"{seed}.png"]}))
+    rows = tmp_path / "many.jsonl"
+    rows.write_text("\n".join(lines))
+    words = ["data", "clues", str(rows), "--base", str(folder), "--batch-size", "2", "--max-new-tokens", "40"]
+    assert unirs(*words, "--output", tmp_path / "whole.jsonl")[0] == 0
+
+    output = tmp_path / "killed.jsonl"
+    journal = tmp_path / "killed.jsonl.clues"
+    process = subprocess.Popen([sys.executable, "-m", "unirs.cli", *words, "--output", str(output)])
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 0 < done < 24
+    assert not output.exists()
+    code, _, err = unirs(*words, "--output", output)
+    assert code == 0
+    assert f"Going on: {done} rows of 24 have their clues already." in err
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_command_tells_rows_that_gave_no_clue(unirs, rows, folder, tmp_path):
+    (tmp_path / "pictures" / "1.png").unlink()
+    code, out, err = unirs("data", "clues", rows, "--base", folder, "--output", "out.jsonl", "--max-new-tokens", 16)
+    assert code == 2
+    assert out == "7 of 10 rows have a clue: out.jsonl\n"
+    assert "row 2: no clue: " in err
+    assert "1.png" in err
+    assert "2 of 10 rows of" in err
+    assert len(Path("out.jsonl").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "out.json"], "give a name ending in .jsonl"),
+        (["--output", "rows.jsonl"], "is the data itself"),
+        (["--output", "out.jsonl", "--prompt", "radar=?"], "--prompt radar=?: write it as single=WORDS"),
+        (["--output", "there.jsonl"], "there.jsonl: is there already"),
+        (["--output", "out.jsonl", "--source", "levir"], "the sources are"),
+        (["--output", "out.jsonl", "--base", "nowhere"], "--base nowhere: no such folder"),
+    ],
+)
+def test_wrong_words_are_told_before_anything_is_asked(unirs, rows, folder, words, message):
+    Path("there.jsonl").write_text("mine")
+    before = rows.read_bytes()
+    code, out, err = unirs(
+        "data", "clues", "rows.jsonl", *(["--base", folder] if "--base" not in words else []), *words
+    )
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert rows.read_bytes() == before
+    assert Path("there.jsonl").read_text() == "mine"
+
+
+def test_table_of_a_named_data_set_is_joined_by_id(tmp_path, model, processor):
+    augmenter = PromptAugmenter(model, processor)
+    data = Generated("pair", count=2, size=28)
+    found = find_clues(data, augmenter, Journal(tmp_path / "journal", SETTINGS), 2)
+    from unirs.trainers.clue_output import write_table
+
+    write_table(data, found, tmp_path / "clues.jsonl")
+    entry = {"source": "generated", "kind": "pair", "count": 2, "size": 28, "clues": str(tmp_path / "clues.jsonl")}
+    joined = make_data_set("pair", entry)
+    for place in range(2):
+        for repetition in (0, 3):  # another caption, the same clue
+            row = joined.row(place, repetition)
+            assert items_of(row["messages"], "clue") == [{"type": "clue", "text": found[place].clue}]
+            plain = data.row(place, repetition)
+            assert row["messages"][1] == plain["messages"][1]
+    with pytest.raises(DataError, match="is no table of clues"):
+        WithClues(data, tmp_path / "journal")
+
+
+def test_clue_stands_in_the_last_turn_with_pictures_as_the_augmenter_puts_it(tmp_path):
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": "a lake"},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "And here?"}]},
+        {"role": "assistant", "content": "a road"},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "yes"},
+    ]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns, "images": ["a.png", "b.png"], "clue": "c"}))
+    messages = OwnData(tmp_path / "rows.jsonl").row(0)["messages"]
+    assert [bool(items_of([message], "clue")) for message in messages] == [False, False, True, False, False, False]
+
+
+def test_only_paths_of_pictures_are_told_from_another_folder(tmp_path):
+    record = {
+        "images": [
+            "a.png",
+            "/abs/b.png",
+            "https://x/c.png",
+            {"path": "d.png", "bytes": None},
+            {"path": "e", "bytes": b"x"},
+        ],
+        "image": "a.png###b.png",
+        "path": "mine",
+        "messages": [{"role": "user", "content": [{"type": "video", "video": ["f.png"], "text": "g.png"}]}],
+    }
+    assert moved(record, tmp_path / "data", tmp_path / "data") == record
+    assert moved(record, tmp_path / "data", tmp_path / "out") == {
+        "images": [
+            "../data/a.png", "/abs/b.png", "https://x/c.png",
+            {"path": "../data/d.png", "bytes": None}, {"path": "e", "bytes": b"x"},
+        ],
+        "image": "../data/a.png###../data/b.png",
+        "path": "mine",
+        "messages": [{"role": "user", "content": [{"type": "video", "video": ["../data/f.png"], "text": "g.png"}]}],
+    }  # fmt: skip
+
+
+# -- one picture, pair or clip ---------------------------------------------------------------------------------------
+@pytest.fixture
+def pictures(tmp_path):
+    paths = [tmp_path / f"picture-{seed}.png" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        picture(seed, 50, 40).save(path)
+    return paths
+
+
+def test_commands_show_the_clue_of_a_base_model(unirs, processor, folder, pictures, tmp_path):
+    other_words(tiny_model(processor)).save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    common = ("--model", folder, "--max-new-tokens", 6, "--base", tmp_path / "base", "--clue")
+    for words in (("ask", pictures[0], "Is there a road?"), ("change", *pictures[:2]), ("video", *pictures)):
+        code, out, err = unirs(*words, *common)
+        assert code == 0
+        found = json.loads(unirs(*words, *common, "--json")[1])
+        assert err == f"Clue: {found['clue']}\n"
+        assert out == found["answer"] + "\n"
+        plain = json.loads(unirs(*words, *common[:4], "--no-clue", "--json")[1])
+        assert "clue" not in plain
+        of_its_own = unirs(*words, *common[:4], "--clue", "--json")
+        assert json.loads(of_its_own[1])["clue"] != found["clue"]
+        assert "is asked for its own clue" in of_its_own[2]
+
+
+def test_adapter_folder_asks_its_base_without_a_second_model(unirs, folder, pictures, tmp_path):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    tuned = with_lora(AutoModelForImageTextToText.from_pretrained(folder))
+    tuned.peft_config["default"].base_model_name_or_path = str(folder)
+    tuned.save_pretrained(tmp_path / "lora")
+    AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path / "lora")
+    words = ("change", *pictures[:2], "--max-new-tokens", 6, "--json", "--clue")
+    code, out, err = unirs(*words, "--model", tmp_path / "lora")
+    assert (code, err) == (0, "")
+    two_models = json.loads(unirs(*words, "--model", tmp_path / "lora", "--base", folder)[1])
+    found = json.loads(out)
+    assert found["clue"]
+    assert (found["clue"], found["answer"]) == (two_models["clue"], two_models["answer"])
+
+
+def test_base_that_does_not_fit_is_told(unirs, folder, pictures, tmp_path):
+    import unirs as package
+
+    words = ("ask", pictures[0], "q", "--model", folder)
+    for more, message in (
+        (("--base", folder), "add --clue"),
+        (("--clue", "--base", package.default_checkpoint()), "has another vocabulary than the model"),
+        (("--clue", "--base", tmp_path / "nowhere"), "--base"),
+    ):
+        code, out, err = unirs(*words, *more)
+        assert (code, out) == (2, "")
+        assert message in err
