@@ -22,7 +22,7 @@ def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benc
     Raises:
         DataError: The file or each of its rows cannot be read, or the metric is not named.
     """
-    if metric not in get_args(Scoring):
+    if metric is None or metric not in get_args(Scoring):
         raise DataError(f"own data need a metric: {', '.join(get_args(Scoring))}")
     data = OwnData(path, split)
     samples, problems = [], []

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -113,7 +113,7 @@ def read_rows(file: Path) -> list[Prediction]:
         DataError: A whole line is no row; names it.
     """
     *lines, _ = file.read_bytes().split(b"\n")
-    rows = []
+    rows: list[Prediction] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -123,7 +123,7 @@ def read_rows(file: Path) -> list[Prediction]:
             raise DataError(f"{file}, line {number}: is no JSON; remove the line to have it asked again") from error
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):
             raise DataError(f"{file}, line {number}: has no id; remove the line to have it asked again")
-        rows.append(row)
+        rows.append(cast(Prediction, row))
     return rows
 
 

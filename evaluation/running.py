@@ -58,7 +58,7 @@ def run(
 
     Args:
         predictions: The JSONL file.
-        batch_size: Samples asked at a time; halved for good when an accelerator's memory does not hold so many.
+        batch_size: Samples asked at a time; halved when an accelerator's memory does not hold so many.
         blind: Grey pictures of the same number and size in place of the true ones: what the words alone give away.
         progress: Is told rows done and rows in all, of this process.
 
@@ -148,7 +148,8 @@ class _Batch:
 
 class _Asker:
     def __init__(self, model: Model, batch_size: int, max_new_tokens: int, blind: bool):
-        self.model, self.batch_size, self.max_new_tokens, self.blind = model, batch_size, max_new_tokens, blind
+        self.model, self.max_new_tokens, self.blind = model, max_new_tokens, blind
+        self.batch_size = self.asked_for = batch_size
 
     def answers(self, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
         """Rows of a batch at a time. The next batch's pictures are prepared while the model works."""
@@ -195,6 +196,7 @@ class _Asker:
                 answers = self.model.generate(batch.prepared, self.max_new_tokens)
             except torch.OutOfMemoryError as error:
                 if len(batch.samples) == 1:
+                    self.batch_size = self.asked_for  # this row says nothing about the others
                     reason = f"does not fit into memory even alone ({' '.join(str(error).split())[:200]})"
                     return [*rows, self._row(batch.samples[0], "", batch.prepared.prompts[0], 0.0, reason)]
                 self.batch_size = len(batch.samples) // 2
