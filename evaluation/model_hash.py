@@ -29,11 +29,11 @@ HASHED = (
 def model_hash(name: str) -> str:
     """SHA-256 over weight files and configurations of a folder or hub id; of an adapter, over those of its base too.
 
-    Files are read as bytes; nothing in them is run. A hub id must have been loaded before, or is fetched.
+    Files are read as bytes; nothing in them is run. A hub id must have been loaded before: its cached files count.
     """
     folder = Path(name)
     if not folder.is_dir():
-        folder = Path(snapshot_download(name, allow_patterns=list(HASHED)))
+        folder = Path(snapshot_download(name, local_files_only=True))
     digest = hashlib.sha256()
     for file in sorted({one for pattern in HASHED for one in folder.glob(pattern)}):
         digest.update(f"{file.name} {file_hash(file)}\n".encode())

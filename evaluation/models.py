@@ -112,12 +112,12 @@ class ImageTextModel:
         tokens = inputs["input_ids"].shape[1]
         if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
             raise ValueError(f"pictures and words make {tokens} tokens and the model reads {longest}")
-        return Prepared(inputs, prompts)
+        return Prepared(inputs.to(dtype=self.network.dtype), prompts)  # here, where another batch generates meanwhile
 
     @torch.inference_mode()
     def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]:
         """One answer for each row, stripped, in order."""
-        inputs = prepared.inputs.to(self.network.device, dtype=self.network.dtype)
+        inputs = prepared.inputs.to(self.network.device)
         output = self.network.generate(**inputs, max_new_tokens=max_new_tokens)
         new = output[:, inputs["input_ids"].shape[1] :]
         with self._tokenizing:
