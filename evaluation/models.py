@@ -34,7 +34,7 @@ class Prepared:
 
 
 class Model(Protocol):
-    """What the runner needs of a model. `answer` is `generate` of what `prepare` gives, for those in no hurry.
+    """What the runner needs of a model.
 
     Conversations are chats of transformers up to the question; a `{"type": "clue", "text": ...}` item enters the
     prompt as `Clue: ...` behind the words.
@@ -46,8 +46,6 @@ class Model(Protocol):
         """On the CPU, in any thread, while another batch generates. Raises `ValueError` if a row cannot be asked."""
 
     def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]: ...
-
-    def answer(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[str]: ...
 
     def description(self) -> dict[str, Any]:
         """Name, hash, type of numbers and device, by which a run can be repeated."""
@@ -124,6 +122,7 @@ class ImageTextModel:
             return [one.strip() for one in self.processor.batch_decode(new, skip_special_tokens=True)]
 
     def answer(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[str]:
+        """For those in no hurry: the runner prepares the next batch while one generates."""
         return self.generate(self.prepare(conversations), max_new_tokens)
 
     def description(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,7 +104,7 @@ class PredictionsFile:
             part.unlink()
 
     def _parts(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.stem}.part*.jsonl"))
+        return sorted(self.path.parent.glob(f"{escape(self.path.stem)}.part*.jsonl"))
 
 
 def read_rows(file: Path) -> list[Prediction]:

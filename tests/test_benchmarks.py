@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from datasets import Dataset
 from unirs.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
 from unirs.trainers.data_sets import DataError
@@ -208,6 +209,14 @@ def test_own_rows_are_asked_up_to_their_last_answer(tmp_path):
     assert found.samples[2].messages == one_turn(text("Which?"), {"type": "clue", "text": "smoke"})
     assert found.files == (file,)
     assert load_benchmark("own", file, metric="classes").classes == ("a house", "fire", "two")
+
+
+def test_own_rows_may_come_as_parquet(tmp_path):
+    rows = [{**said("What?", "a", images=["a.png"]), "references": refs, "kind": "k"} for refs in (["b"], None)]
+    Dataset.from_list(rows).to_parquet(tmp_path / "own.parquet")
+    found = load_benchmark("own", tmp_path / "own.parquet", metric="captions")
+    assert [(one.references, one.kind) for one in found.samples] == [(("a", "b"), "k"), (("a",), "k")]
+    assert found.samples[0].messages == one_turn(image(tmp_path / "a.png"), text("What?"))
 
 
 def test_own_rows_that_cannot_be_asked_are_named(tmp_path):
