@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,20 +302,26 @@ def test_a_killed_run_goes_on_without_loss_or_repeats(tiny, folder, rows, whole,
     assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == [row["id"] for row in whole]
 
 
-def test_two_processes_share_the_rows_and_go_on_after_a_kill(folder, rows, whole, tmp_path):
-    file = tmp_path / "p.jsonl"
-    parts = [tmp_path / f"p.part{rank}.jsonl" for rank in range(2)]
+def test_two_processes_share_the_rows_and_go_on_after_a_kill(tiny, folder, rows, whole, tmp_path):
+    file = tmp_path / "two" / "p.jsonl"
+    parts = [tmp_path / "two" / f"p.part{rank}.jsonl" for rank in range(2)]
     process = start(rows, folder, file, 1, processes=2)
     kill_when(process, lambda: all(lines_in(part) for part in parts))
     first = [[json.loads(line)["id"] for line in part.read_bytes().split(b"\n")[:-1]] for part in parts]
     assert not set(first[0]) & set(first[1])
     assert sum(map(len, first)) < 24
+    told = []  # goes on as one process, too
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    ask(tiny, rows, tmp_path / "one" / "p.jsonl", progress=lambda done, total: told.append(total))
+    assert set(told) == {24 - sum(map(len, first))}
+    assert sorted(one.name for one in (tmp_path / "one").iterdir()) == ["p.jsonl", "p.settings.json"]
     finish(start(rows, folder, file, 2, processes=2, port=29562))
     found = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["id"] for row in found] == [row["id"] for row in whole]
     assert answers_of(found) == answers_of(whole)
+    assert (tmp_path / "one" / "p.jsonl").read_text().count("\n") == 24
     assert not any(part.exists() for part in parts)
-    assert json.loads((tmp_path / "p.settings.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "two" / "p.settings.json").read_text())["processes"] == 2
 
 
 def test_a_refusal_ends_all_processes(folder, rows, tmp_path):
