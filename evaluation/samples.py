@@ -39,6 +39,7 @@ class Benchmark:
         files: Label files that the samples come from: their hash tells one version of the data from another.
         problems: What was found wrong with the data, one line each, and counted in the report: never dropped in
             silence.
+        subset: What part of the split the samples are, in words; empty where they are all of it.
     """
 
     name: str
@@ -48,6 +49,12 @@ class Benchmark:
     classes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     problems: list[str] = field(default_factory=list)
+    subset: str = ""
+
+
+def asked(visuals: list[dict[str, Any]], words: str) -> list[dict[str, Any]]:
+    """The messages of one question about pictures or a clip."""
+    return [{"role": "user", "content": [*visuals, {"type": "text", "text": words}]}]
 
 
 class Prediction(TypedDict, total=False):

@@ -115,7 +115,8 @@ def test_era_reads_names_however_they_are_written(tmp_path):
         ERA(tmp_path)
 
 
-def rsvqa(folder, prefix):
+def rsvqa(folder, prefix, *more):
+    """`more` are (type, number of the picture, question, answer)."""
     questions = [
         {"id": 0, "active": False, "date_added": 1},
         {
@@ -137,6 +138,10 @@ def rsvqa(folder, prefix):
     ]
     answers = [{"id": 0, "active": True, "answer": "no"}, {"id": 1, "active": False}, {"id": 2, "active": False}]
     answers.append({"id": 3, "active": True, "answer": "yes", "question_id": 1})
+    for number, (kind, picture, words, answer) in enumerate(more, 4):
+        asked = {"id": number, "active": True, "img_id": picture, "type": kind, "question": words}
+        questions.append({**asked, "answers_ids": [number]})
+        answers.append({"id": number, "active": True, "answer": answer, "question_id": number})
     write(folder / f"{prefix}_questions.json", {"questions": questions})
     return write(folder / f"{prefix}_answers.json", {"answers": answers})
 

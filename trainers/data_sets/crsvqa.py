@@ -41,11 +41,9 @@ class CRSVQA:
         files = sorted(find(self.name, folder / "text", ORIGIN).glob("*.txt"))
         if not files:
             raise DataMissingError(self.name, folder / "text" / "*.txt", ORIGIN)
+        self.files = tuple(file for file in files if _split_of(file.stem) == split)
         self.questions = [
-            (file.stem, question, answer)
-            for file in files
-            if _split_of(file.stem) == split
-            for question, answer in _questions_of(file)
+            (file.stem, question, answer) for file in self.files for question, answer in _questions_of(file)
         ]
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class Records:
 
     def __getitem__(self, index: int) -> Any:
         return json.loads(self.texts[index].as_py())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (json.loads(text.as_py()) for text in self.texts)
 
 
 class JsonLines:

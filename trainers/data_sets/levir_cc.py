@@ -32,6 +32,7 @@ class LevirCC:
         check_split(self.name, split, ("train", "val", "test"))
         self.path = Path(path).expanduser()
         file = self.path / "LevirCCcaptions.json"
+        self.files = (file,)
         found = read_json(self.name, file, ORIGIN)
         try:
             self.pairs = Records([one for one in found["images"] if one["split"] == split])

@@ -21,8 +21,9 @@ class _RSVQA:
     def __init__(self, path: str | Path, prefix: str, folder: str, origin: str):
         self.path = Path(path).expanduser()
         self.folder = self.path / folder
-        questions = self._entries(f"{prefix}_questions.json", "questions", origin)
-        answers = {one["id"]: one for one in self._entries(f"{prefix}_answers.json", "answers", origin)}
+        self.files = (self.path / f"{prefix}_questions.json", self.path / f"{prefix}_answers.json")
+        questions = self._entries(self.files[0], "questions", origin)
+        answers = {one["id"]: one for one in self._entries(self.files[1], "answers", origin)}
         records = []
         for question in questions:
             given = [answers[number]["answer"] for number in question["answers_ids"] if number in answers]
@@ -33,12 +34,12 @@ class _RSVQA:
             )
         self.records = Records(records)
 
-    def _entries(self, file: str, key: str, origin: str) -> list[dict[str, Any]]:
-        found = read_json(self.name, self.path / file, origin)
+    def _entries(self, file: Path, key: str, origin: str) -> list[dict[str, Any]]:
+        found = read_json(self.name, file, origin)
         try:
             return [one for one in found[key] if one.get("active")]
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{self.path / file}: holds no list of {key}; download it again") from error
+            raise DataError(f"{file}: holds no list of {key}; download it again") from error
 
     def __len__(self) -> int:
         return len(self.records)

@@ -1,0 +1,178 @@
+"""Models that benchmarks are asked of: UniRS, and any image-text-to-text model of transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from ..processing.video_loading_unirs import sample_frame_indices
+from ..trainers.data_sets import DataError
+from .model_hash import adapter_base, model_hash
+from .visuals import Messages, open_visuals
+
+READERS = min(8, os.cpu_count() or 1)  # threads that decode pictures
+NUM_FRAMES = 8  # of a clip, for models that do not say how many they take (the paper's number)
+LONGEST_REASON = 300  # characters of another library's message that are worth showing
+# What would draw lots or search; taken out, so that generation is greedy whatever the checkpoint's own settings.
+NOT_GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "penalty_alpha")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch before the model: its tensors on the CPU, left-padded, and each row's prompt in words."""
+
+    inputs: Any
+    prompts: list[str]
+
+
+class Model(Protocol):
+    """What the runner needs of a model.
+
+    Conversations are chats of transformers up to the question; a `{"type": "clue", "text": ...}` item enters the
+    prompt as `Clue: ...` behind the words.
+    """
+
+    num_frames: int
+
+    def prepare(self, conversations: Sequence[Messages]) -> Prepared:
+        """On the CPU, in any thread, while another batch generates. Raises `ValueError` if a row cannot be asked."""
+
+    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]: ...
+
+    def description(self) -> dict[str, Any]:
+        """Name, hash, type of numbers and device, by which a run can be repeated."""
+
+
+class ImageTextModel:
+    """Any image-text-to-text model of transformers (LLaVA, Qwen-VL, SmolVLM, ...), asked greedily.
+
+    Pairs and clips go in as several images, in order; a clip as `num_frames` of its frames.
+    """
+
+    num_frames = NUM_FRAMES
+
+    def __init__(self, name: str, network: Any, processor: Any):
+        self.name, self.network, self.processor = name, network.eval(), processor
+        tokenizer = processor.tokenizer
+        if tokenizer.pad_token is None:  # LLaMA's kind: what stands left of a prompt is masked, whatever it is
+            tokenizer.pad_token = tokenizer.eos_token
+        settings = network.generation_config
+        settings.do_sample, settings.num_beams, settings.pad_token_id = False, 1, tokenizer.pad_token_id
+        for option in NOT_GREEDY:
+            setattr(settings, option, None)
+        self._readers = ThreadPoolExecutor(READERS)
+        # A fast tokenizer sets its padding anew on each call and refuses ("Already borrowed") while another thread
+        # uses it. The runner has nothing to do meanwhile: it waits for the next batch anyway.
+        self._tokenizing = Lock()
+
+    def chat(self, messages: Messages) -> Messages:
+        """Opened messages in the form that the model's chat template takes."""
+        chat = []
+        for message in messages:
+            content = message["content"]
+            items = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            images = [item["image"] for item in items if item["type"] == "image"]
+            if len(images) > 2:  # a dated sequence is a clip
+                images = [images[place] for place in sample_frame_indices(len(images), self.num_frames)]
+            images += [frame for item in items if item["type"] == "video" for frame in item["video"]]
+            words = [item["text"] for item in items if item["type"] == "text"]
+            words += [f"Clue: {item['text'].strip()}" for item in items if item["type"] == "clue"]
+            shown = [{"type": "image", "image": image} for image in images]
+            chat.append({"role": message["role"], "content": [*shown, {"type": "text", "text": " ".join(words)}]})
+        return chat
+
+    def prepare(self, conversations: Sequence[Messages]) -> Prepared:
+        """Pictures opened, words and pixels as tensors, left-padded.
+
+        Raises:
+            ValueError: A picture or clip cannot be read, or a row is longer than the model reads.
+        """
+        chats = [self.chat(one) for one in open_visuals(conversations, self.num_frames, self._readers)]
+        with self._tokenizing:
+            prompts = self.processor.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+            inputs = self.processor.apply_chat_template(
+                chats,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True, "padding_side": "left"},
+            )
+        longest = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        tokens = inputs["input_ids"].shape[1]
+        if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
+            raise ValueError(f"pictures and words make {tokens} tokens and the model reads {longest}")
+        return Prepared(inputs.to(dtype=self.network.dtype), prompts)  # here, where another batch generates meanwhile
+
+    @torch.inference_mode()
+    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]:
+        """One answer for each row, stripped, in order."""
+        inputs = prepared.inputs.to(self.network.device)
+        output = self.network.generate(**inputs, max_new_tokens=max_new_tokens)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        with self._tokenizing:
+            return [one.strip() for one in self.processor.batch_decode(new, skip_special_tokens=True)]
+
+    def answer(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[str]:
+        """For those in no hurry: the runner prepares the next batch while one generates."""
+        return self.generate(self.prepare(conversations), max_new_tokens)
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "model": self.name,
+            "model_sha256": model_hash(self.name),
+            "dtype": str(self.network.dtype).removeprefix("torch."),
+            "device": self.network.device.type,
+        }
+
+
+class UniRS(ImageTextModel):
+    """UniRS: pairs are fused, clips are frames, tags and clues are written by its own chat template."""
+
+    def __init__(self, name: str, network: Any, processor: Any):
+        super().__init__(name, network, processor)
+        self.num_frames = processor.num_frames
+
+    def chat(self, messages: Messages) -> Messages:
+        return messages
+
+
+def load_model(name: str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> ImageTextModel:
+    """A model from its folder or hub id; a folder with an adapter (PEFT) has its base loaded with it.
+
+    Args:
+        dtype: Default: float32 on the CPU, where answers then are the same whatever the batch size; elsewhere the
+            checkpoint's own.
+
+    Raises:
+        DataError: It cannot be loaded, or weights are missing; one line.
+    """
+    wanted = dtype or (torch.float32 if torch.device(device).type == "cpu" else "auto")
+    try:
+        network, loading = AutoModelForImageTextToText.from_pretrained(name, dtype=wanted, output_loading_info=True)
+        processor = _processor(name)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+        raise DataError(f"{name}: cannot be loaded as an image-text-to-text model: {reason}") from error
+    # transformers fills gaps with random weights and only says so in its log.
+    gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
+    if gaps:
+        raise DataError(f"{name}: lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
+    kind = UniRS if network.config.model_type == "unirs" else ImageTextModel
+    return kind(name, network.to(device), processor)
+
+
+def _processor(name: str) -> Any:
+    """The model's, or, of an adapter saved without one, its base's."""
+    base = adapter_base(name)
+    if base and not os.path.isfile(os.path.join(name, "processor_config.json")):
+        name = base
+    return AutoProcessor.from_pretrained(name)

@@ -1,0 +1,48 @@
+"""A user's own rows as a benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from ..trainers.data_sets import DataError, OwnData
+from .samples import Benchmark, Sample, Scoring
+
+
+def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benchmark:
+    """Rows in the form of training data (`trainers/data_sets/own.py`); the last answer is the reference.
+
+    A row may have `references`, further right answers, and `kind`, by which scores are told apart (else: single,
+    pair, video, text). With metric "classes" the classes are all references that occur; name them in the question.
+
+    Args:
+        split: Of a `datasets` folder that has several.
+        metric: "vqa", "captions" or "classes".
+
+    Raises:
+        DataError: The file or each of its rows cannot be read, or the metric is not named.
+    """
+    if metric is None or metric not in get_args(Scoring):
+        raise DataError(f"own data need a metric: {', '.join(get_args(Scoring))}")
+    data = OwnData(path, split)
+    samples, problems = [], []
+    for index in range(len(data)):
+        try:
+            samples.append(_sample(data, index))
+        except DataError as error:
+            problems.append(f"left out, it cannot be asked: {error}")
+    if problems and not samples:
+        raise DataError(f"{path}: none of its {len(problems)} rows can be asked; {problems[0].partition(': ')[2]}")
+    classes = tuple(sorted({sample.references[0] for sample in samples})) if metric == "classes" else ()
+    files = tuple(sorted(one for one in path.rglob("*") if one.is_file())) if path.is_dir() else (path,)
+    return Benchmark("own", split or "all", metric, samples, classes, files, problems)
+
+
+def _sample(data: OwnData, index: int) -> Sample:
+    row, record = data.row(index), data.records[index]
+    *messages, answer = row["messages"]
+    more = record.get("references") or []
+    if not isinstance(more, list) or not all(isinstance(one, str) and one.strip() for one in more):
+        raise DataError(f"{data.path}, row {index + 1}: references must be a list of answers in words")
+    kind: Any = record.get("kind") or row["task"]
+    return Sample(row["id"], messages, tuple(dict.fromkeys([answer["content"], *more])), str(kind))

@@ -1,0 +1,135 @@
+"""`predictions.jsonl` of a run: written as answers come, by one process or several, whole again after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from glob import escape
+from pathlib import Path
+from typing import Any, cast
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from ..trainers.data_sets import DataError
+from .samples import Prediction
+
+# A resumed run may have these otherwise (the hash tells models apart); what it had is kept in the list `resumed`.
+MAY_CHANGE = ("model", "batch_size", "device", "processes")
+
+
+class PredictionsFile:
+    """The file, the settings beside it, and a part for each process where there are several.
+
+    Args:
+        path: Of the predictions; settings go to the same name with `.settings.json`, parts to `.part<rank>.jsonl`.
+        state: This process among the others, which must see the same folder.
+    """
+
+    def __init__(self, path: Path, state: PartialState):
+        self.path, self.state = path, state
+        self.settings = path.with_suffix(".settings.json")
+        several = state.num_processes > 1
+        self.part = path.with_suffix(f".part{state.process_index}.jsonl") if several else path
+
+    def open(self, settings: dict[str, Any]) -> list[Prediction]:
+        """Prepares the file, and gives the answers that are there already from a run with the same settings.
+
+        A half-written last line is cut off. Rows with an error are taken out: they are asked again.
+
+        Raises:
+            DataError: The file is of a run with other settings, or a line is damaged. In every process.
+        """
+        problem: list[str | None] = [None]
+        if self.state.is_main_process:
+            try:
+                self._check_and_note(settings)
+                self._gather()
+            except (DataError, OSError) as error:
+                problem = [str(error)]
+        if self.state.num_processes > 1:  # or the others would wait for ever
+            broadcast_object_list(problem)
+        if problem[0] is not None:
+            raise DataError(problem[0])
+        return read_rows(self.path)
+
+    def append(self, rows: Iterable[Prediction]) -> None:
+        """One write of whole lines, flushed: a kill leaves all of them or cuts the last."""
+        with self.part.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def close(self, ids: Sequence[str]) -> list[Prediction]:
+        """All rows in the order of the benchmark, in one file; waits for the other processes."""
+        self.state.wait_for_everyone()
+        if self.state.is_main_process:
+            self._gather(ids, keep_errors=True)
+        self.state.wait_for_everyone()
+        return read_rows(self.path)
+
+    def _check_and_note(self, settings: dict[str, Any]) -> None:
+        parts = self._parts()
+        if self.settings.is_file():
+            try:
+                known = json.loads(self.settings.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise DataError(f"{self.settings}: is no JSON ({error}); give another output, or delete it") from error
+            other = [key for key, value in settings.items() if key not in MAY_CHANGE and known.get(key) != value]
+            if other:
+                raise DataError(
+                    f"{self.path}: was made with another {', '.join(other)}; give another output, or delete it and "
+                    f"{self.settings.name}"
+                )
+            now = {key: settings[key] for key in MAY_CHANGE}
+            resumed = known.get("resumed", [])
+            if now != {key: (resumed or [known])[-1][key] for key in MAY_CHANGE}:
+                known["resumed"] = [*resumed, now]
+            settings = known
+        elif self.path.exists() or parts:
+            raise DataError(f"{self.path}: is there without {self.settings.name}; give another output, or delete it")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _write(self.settings, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+
+    def _gather(self, ids: Sequence[str] | None = None, keep_errors: bool = False) -> None:
+        """Rows of the file and of all parts, each id once, into the file; parts go when it is written."""
+        found: dict[str, Prediction] = {}
+        parts = self._parts()
+        for file in [self.path, *parts]:
+            for row in read_rows(file) if file.exists() else []:
+                if keep_errors or not row.get("error"):
+                    found.setdefault(row["id"], row)
+        rows = [found[one] for one in ids] if ids is not None else list(found.values())
+        _write(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        for part in parts:
+            part.unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{escape(self.path.stem)}.part*.jsonl"))
+
+
+def read_rows(file: Path) -> list[Prediction]:
+    """Rows of a predictions file; a last line that was never ended is left out.
+
+    Raises:
+        DataError: A whole line is no row; names it.
+    """
+    *lines, _ = file.read_bytes().split(b"\n")
+    rows: list[Prediction] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file}, line {number}: is no JSON; remove the line to have it asked again") from error
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+            raise DataError(f"{file}, line {number}: has no id; remove the line to have it asked again")
+        rows.append(cast(Prediction, row))
+    return rows
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, file)
