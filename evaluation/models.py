@@ -159,7 +159,16 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: torch.dtype
     try:
         network, loading = AutoModelForImageTextToText.from_pretrained(name, dtype=wanted, output_loading_info=True)
         processor = _processor(name)
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ImportError,  # processors that also read video need torchvision
+        SafetensorError,
+    ) as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
         raise DataError(f"{name}: cannot be loaded as an image-text-to-text model: {reason}") from error
     # transformers fills gaps with random weights and only says so in its log.

@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoProcessor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -139,14 +140,20 @@ def test_a_model_with_gaps_is_refused(unirs_folder):
         load_model(str(unirs_folder))
 
 
-@pytest.mark.parametrize("damage", ["no such folder", "cut weights", "a language model"])
-def test_what_cannot_be_loaded_is_told_in_one_line(damage, unirs_folder, tmp_path):
+@pytest.mark.parametrize("damage", ["no such folder", "cut weights", "a language model", "no torchvision"])
+def test_what_cannot_be_loaded_is_told_in_one_line(damage, unirs_folder, tmp_path, monkeypatch):
     name = unirs_folder
     if damage == "no such folder":
         name = tmp_path / "nothing" / "here" / "at all"
     elif damage == "cut weights":
         file = unirs_folder / "model.safetensors"
         file.write_bytes(file.read_bytes()[:1000])
+    elif damage == "no torchvision":
+
+        def refuse(name):
+            raise ImportError("\nQwen2VLVideoProcessor requires the Torchvision library\nbut it was not found")
+
+        monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
     else:
         LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(tmp_path / "lm")
         name = tmp_path / "lm"
