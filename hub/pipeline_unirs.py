@@ -53,7 +53,8 @@ class UniRSPipeline(Pipeline):
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
         if isinstance(inputs, dict) and inputs.get("messages"):
-            return inputs["messages"]
+            given = inputs.get("clue") or clue
+            return self.model.prompt_augmenter(self.processor).with_clue(inputs["messages"], given)
         needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
         missing = [name for name in needed if not isinstance(inputs, dict) or _is_nothing(inputs.get(name))]
         if missing:
@@ -89,14 +90,7 @@ class UniRSPipeline(Pipeline):
     def _encode(self, batch: list[dict], clue: Any = None, num_frames: int | None = None) -> dict:
         options = {} if num_frames is None else {"num_frames": num_frames}
         conversations = [self.messages(inputs, clue if isinstance(clue, str) else None) for inputs in batch]
-        encoded = self.processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left", **options},
-        )
+        encoded = self.processor.encode_chats(conversations, {}, **options)
         longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
         tokens = encoded["input_ids"].shape[1]
         if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
@@ -121,7 +115,7 @@ class UniRSPipeline(Pipeline):
         found: dict[str, Any] = {}
         if augmenter := model_inputs.get("augmenter"):
             if augmenter is True:
-                augmenter = self._augmenter(base)
+                augmenter = self.model.prompt_augmenter(self.processor, base)
             both = augmenter.generate(self.model, model_inputs["conversations"], encoded, change_map, **options)
             found |= {"tokens": both.tokens, "clues": both.clues, "change_map": both.change_maps}
         else:
@@ -134,28 +128,21 @@ class UniRSPipeline(Pipeline):
             found["pairs"] = (is_of_pair.sum(-1) // self.processor.image_seq_length).tolist()  # by conversation
         return found
 
-    def _augmenter(self, base: Any) -> Any:
-        """Kept, since it knows whether both models see alike, which takes a hash of their weights."""
-        kept = getattr(self, "_kept_augmenter", None)
-        if kept is None or kept[0] is not base:
-            kept = self._kept_augmenter = (base, self.model.prompt_augmenter(self.processor, base))
-        return kept[1]
-
     def postprocess(self, model_outputs: dict) -> dict:
         return self._answers(model_outputs)[0]
 
     def _answers(self, model_outputs: dict) -> list[dict]:
         answers = self.processor.post_process_image_text_to_text(model_outputs["tokens"])
         results: list[dict] = [{"answer": answer} for answer in answers]
-        for result, clue in zip(results, model_outputs.get("clues", ()), strict=False):
-            result["clue"] = clue.text
-            if clue.failure:
-                result["no_clue"] = clue.failure
+        clues, maps = model_outputs.get("clues"), ()
         if "pairs" in model_outputs:
             maps = model_outputs["change_map"].float().cpu().split(model_outputs["pairs"])
-            for result, of_input in zip(results, maps, strict=True):
-                if len(of_input):
-                    result["change_map"] = of_input[-1].numpy()  # (grid, grid)
+        for number, result in enumerate(results):
+            if clues:
+                clue = clues[number * len(clues) // len(results)]  # an input may have several answers
+                result |= {"clue": clue.text} if clue.text else {"clue": None, "no_clue": clue.failure}
+            if maps and len(of_input := maps[number * len(maps) // len(results)]):
+                result["change_map"] = of_input[-1].numpy()  # (grid, grid)
         return results
 
 

@@ -5,6 +5,10 @@ from typing import TypeVar
 
 from torch import nn
 
+# What a module keeps that is bound to itself, so to its adapters: its compiled forward, and `generate`'s.
+BOUND = ("forward", "_compiled_call", "_last_compile_config")
+# Ways to start an adapter that take from the base's own weights what they put into it.
+TAKING = ("pissa", "olora", "corda", "loftq")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -16,8 +20,16 @@ def without_adapters(network: Network) -> Network:
     other threads may use it with its adapters meanwhile. A network without adapters comes back as it is.
 
     Raises:
-        ValueError: An adapter is merged into the weights, or accelerate has spread the network over devices.
+        ValueError: An adapter is merged into the base's weights or has changed them, or accelerate has spread the
+            network over devices.
     """
+    for config in getattr(network, "peft_config", {}).values():
+        start, bias = str(getattr(config, "init_lora_weights", "")), getattr(config, "bias", "none")
+        if start.startswith(TAKING) or bias != "none":
+            raise ValueError(
+                f"the adapter has changed the base's own weights (init_lora_weights={start}, bias={bias}); give a "
+                "second model as the base"
+            )
     return _twin(network) if any(map(_is_adapted, network.modules())) else network  # type: ignore[return-value]
 
 
@@ -42,7 +54,8 @@ def _twin(module: nn.Module) -> nn.Module:
     twin._modules = {name: part and _twin(part) for name, part in module._modules.items()}
     for name in HOOKS:  # one that is set on either later must not act on both
         vars(twin)[name] = copy.copy(vars(module)[name])
-    vars(twin).pop("forward", None)  # a compiled one is bound to the module with adapters
+    for name in BOUND:
+        vars(twin).pop(name, None)
     return twin
 
 

@@ -401,7 +401,10 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept, :])  # (batch, kept tokens, vocabulary)
+        hidden = outputs.last_hidden_state[:, kept, :]  # (batch, kept tokens, hidden_size)
+        # As a matrix: PyTorch multiplies a slice by a frozen weight batch by batch and copies the weight for it, which
+        # takes a third of a second a prompt on two cores.
+        logits = self.lm_head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])  # (batch, kept tokens, vocabulary)
 
         loss = None
         if labels is not None:

@@ -1,14 +1,14 @@
 """Prompt augmentation (paper, section III-C): the frozen base model looks first, and its words enter the prompt."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .adapter_free_unirs import without_adapters
-from .weights_hash_unirs import weights_hash
+from .shared_features_unirs import Shown, answer_features, blocks_of, own_features, pair_features, see_alike, shown_by
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,11 @@ Conversation = list[dict[str, Any]]
 BASE_TEMPLATE = {"change_extraction": False, "task_tag": False}
 NO_PICTURE = "there is no picture"
 EMPTY = "the base model's answer is empty"
+NO_ROOM = "the prompt has no room for it"
+
+
+class PromptTooLongError(ValueError):
+    """A question with its pictures is longer than the base model reads."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +47,14 @@ class AnswersWithClues:
     change_maps: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """The pictures of one conversation in the order of their features; `clips` holds the frames of each."""
-
-    singles: int
-    pairs: int
-    clips: tuple[int, ...]
-
-
 class PromptAugmenter:
     r"""Asks the base model for a clue about the pictures of a conversation.
 
     The base model is a second model, or **the one inside a model with adapters**, which is then used with the adapters
     left out, on the same weights; a model without adapters may be its own base. It sees a pair as two plain images.
     Its answer is greedy and is cleaned (one line, no markers, no roles: `clean_clue`). A clue that fails or is empty
-    leaves the prompt as it is, and says so.
+    leaves the prompt as it is, and says so; only where the accelerator's memory does not hold several conversations at
+    once, the error is the caller's, who can ask fewer.
 
     ```python
     >>> augmenter = PromptAugmenter(base, processor)
@@ -91,8 +88,6 @@ class PromptAugmenter:
             raise ValueError(f"clue prompts are for {', '.join(processor.clue_prompts)}, not for {unknown[0]}")
         self.prompts = {**processor.clue_prompts, **(prompts or {})}
         self.max_new_tokens, self.max_characters = max_new_tokens, max_characters
-        self._compared: tuple | None = None
-        self._alike = False
         names = ("image_token_id", "change_token_id", "frame_token_ids", "image_seq_length")
         differ = [name for name in names if getattr(self.base.config, name) != getattr(processor, name)]
         if differ:
@@ -102,33 +97,35 @@ class PromptAugmenter:
         """One conversation or several, with a clue in the last turn that has pictures and has none yet."""
         if conversations and isinstance(conversations[0], dict):
             return self([conversations])[0]
-        return [with_clue(one, clue) for one, clue in zip(conversations, self.clues(conversations), strict=True)]
+        clues = self.clues(conversations)
+        return [self.with_clue(one, clue.text) for one, clue in zip(conversations, clues, strict=True)]
+
+    @staticmethod
+    def with_clue(conversation: Conversation, clue: str | None) -> Conversation:
+        """The conversation with a clue in its last turn that has pictures, unless that turn has one."""
+        turn = _turn_with_pictures(conversation)
+        if not clue or turn is None or _clue_of(conversation[turn]):
+            return conversation
+        message = conversation[turn]
+        items = [item for item in message["content"] if item["type"] != "clue"]  # an empty one
+        content = [*items, {"type": "clue", "text": clue}]
+        return [*conversation[:turn], {**message, "content": content}, *conversation[turn + 1 :]]
 
     def clues(self, conversations: Sequence[Conversation], **processor_options: Any) -> list[Clue]:
         """The clue for each conversation, by full passes of the base model over all of them at once.
 
         Args:
             processor_options: For instance `num_frames`.
+
+        Raises:
+            ValueError: A picture cannot be read; it is named.
         """
         questions = [self.question(one) for one in conversations]
-        asked = [one for one in questions if isinstance(one, list)]
-        return self._in_place(questions, self.ask(self.encode(asked, **processor_options)) if asked else [])
 
-    def encode(self, questions: list[Conversation], **processor_options: Any) -> dict[str, torch.Tensor]:
-        """Questions (see `question`) to the inputs of the base model: all that needs no model."""
-        return self.processor.apply_chat_template(
-            questions,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left", **processor_options},
-            **BASE_TEMPLATE,
-        )
+        def encode(places: list[int]) -> dict[str, torch.Tensor]:
+            return self.encode([questions[place] for place in places], **processor_options)  # type: ignore[misc]
 
-    def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
-        """The base model's clues for what `encode` gave."""
-        return self._ask(without_adapters(self.base), inputs)
+        return self._clues(questions, encode)
 
     @torch.no_grad()
     def generate(
@@ -137,6 +134,7 @@ class PromptAugmenter:
         conversations: Sequence[Conversation],
         inputs: dict[str, torch.Tensor],
         change_map: bool = False,
+        template: dict[str, Any] | None = None,
         **generate_options: Any,
     ) -> AnswersWithClues:
         """Clues and answers in one go. Tower and projector run once where the base model has the same ones.
@@ -145,41 +143,38 @@ class PromptAugmenter:
             model: What answers; a second model, or the one that holds the base model.
             inputs: What the processor made of the conversations, with pixels, on the model's device.
             change_map: Compute the change maps of pairs too.
+            template: Options of the chat template that `inputs` were made with, such as `task_tag`.
             generate_options: Of the answers' `generate`.
+
+        Raises:
+            ValueError: Inputs and conversations do not belong together.
         """
         network, base = unwrapped(model), without_adapters(self.base)
-        # 1. Look: once for both where the weights are the same
-        rows = self._blocks(inputs["input_ids"])
-        shared = self.sees_alike(network.model, base.model)
-        encoded_pairs = None
-        if "pixel_values_pairs" in inputs:
-            encoded_pairs = network.model.encode_pairs(inputs["pixel_values_pairs"])
-        answer_features = project(network.model, inputs, encoded_pairs, fused=True)
-        # 2. The base model's words
+        rows = blocks_of(inputs["input_ids"], self.processor)
+        # 1. Look
+        pairs = inputs.get("pixel_values_pairs")
+        encoded_pairs = None if pairs is None else network.model.encode_pairs(pairs)
+        features = answer_features(network.model, inputs, encoded_pairs)
+        # 2. The base model's words, of the same look where the weights are the same
         questions = [self.question(one) for one in conversations]
-        asked = [(one, row) for one, row in zip(questions, rows, strict=True) if isinstance(one, list)]
-        found: list[Clue] = []
-        if asked:
-            if shared:
-                clue_features = {
-                    **{name: value for name, value in answer_features.items() if name != "change_features"},
-                    **project(network.model, {}, encoded_pairs, fused=False),
-                }
-            else:
-                pairs = inputs.get("pixel_values_pairs")
-                clue_features = project(
-                    base.model, inputs, None if pairs is None else base.model.encode_pairs(pairs), False
-                )
-            found = self._ask(base, self._question_inputs(questions, rows, clue_features))
-        clues = self._in_place(questions, found)
+        shown: list[Shown | None] = []
+
+        def encode(places: list[int]) -> dict[str, torch.Tensor]:
+            if not shown:
+                seen = dict(features)
+                if not see_alike(network.model, base.model):
+                    seen = own_features(base.model, inputs)
+                elif encoded_pairs is not None:
+                    seen["pair_features"] = pair_features(network.model, encoded_pairs)
+                shown.extend(shown_by(questions, rows, seen))
+            return self._question_inputs([(questions[place], shown[place]) for place in places])
+
+        clues = self._clues(questions, encode)
         # 3. The answers
-        augmented = [with_clue(one, clue) for one, clue in zip(conversations, clues, strict=True)]
-        text = self._text(augmented, [frames for row in rows for frames in row.clips])
-        if text["input_ids"].shape[1] >= self._longest(network):
-            clues = [self._fail("the prompt has no room for it") if clue.text else clue for clue in clues]
-            text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        clips = [frames for row in rows for frames in row.clips]
+        clues, text = self._augmented(conversations, questions, clues, clips, template or {}, network)
         text = {name: value.to(inputs["input_ids"].device) for name, value in text.items()}
-        output = model.generate(**text, **answer_features, **generate_options)
+        output = model.generate(**text, **features, **generate_options)
         maps = network.model.change_map(encoded_pairs) if change_map and encoded_pairs is not None else None
         return AnswersWithClues(output[:, text["input_ids"].shape[1] :], clues, maps)
 
@@ -188,147 +183,106 @@ class PromptAugmenter:
         turn = _turn_with_pictures(conversation)
         if turn is None:
             return Clue(None, NO_PICTURE)
-        items = conversation[turn]["content"]
-        if given := next((item["text"] for item in items if item["type"] == "clue" and item.get("text")), None):
+        if given := _clue_of(conversation[turn]):
             return Clue(given)
-        pictures = [item for item in items if _is_picture(item)]
+        pictures = [item for item in conversation[turn]["content"] if _is_picture(item)]
         images = sum(item["type"] != "video" for item in pictures)
         kind = "video" if images != len(pictures) or images > 2 else "pair" if images == 2 else "single"
         return [{"role": "user", "content": [*pictures, {"type": "text", "text": self.prompts[kind]}]}]
 
-    def sees_alike(self, one: Any, other: Any) -> bool:
-        """Whether two [`UniRSModel`]s give the same features of pictures: their towers and projectors, by hash."""
-        parts = [(core.vision_tower, core.multi_modal_projector) for core in (one, other)]
-        places = [
-            tuple(map(_place, (tensor for part in pair for tensor in part.state_dict().values()))) for pair in parts
-        ]
-        if _settings(one.config) != _settings(other.config):
-            return False
-        if places[0] == places[1]:  # the very same memory
-            return True
-        if self._compared != (key := tuple(places)):  # read again only if a weight was moved or written to
-            self._alike = weights_hash(parts[0]) == weights_hash(parts[1])
-            self._compared = key
-        return self._alike
+    def encode(self, questions: list[Conversation], **processor_options: Any) -> dict[str, torch.Tensor]:
+        """Questions (see `question`) to the inputs of the base model: all that needs no model."""
+        return self.processor.encode_chats(questions, BASE_TEMPLATE, **processor_options)
 
-    # -- pictures ----------------------------------------------------------------------------------------------------
-    def _blocks(self, input_ids: torch.Tensor) -> list[_Blocks]:
-        """The pictures of each row, read off its placeholders."""
-        length = self.processor.image_seq_length
-        frame_number = {token: number for number, token in enumerate(self.processor.frame_token_ids)}
-        found = []
-        for row in input_ids.tolist():
-            numbers = [frame_number[token] for token in row if token in frame_number][::length]  # of frames in clips
-            starts = [place for place, number in enumerate(numbers) if number == 0]
-            ends = [*starts[1:], len(numbers)]
-            clips = [end - start for start, end in zip(starts, ends, strict=False)]  # no start, no clip
-            singles, pairs = (
-                row.count(token) // length for token in (self.processor.image_token_id, self.processor.change_token_id)
-            )
-            found.append(_Blocks(singles, pairs, tuple(clips)))
-        return found
+    @torch.no_grad()
+    def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
+        """The base model's clues for what `encode` gave.
 
-    def _question_inputs(
-        self, questions, rows: list[_Blocks], features: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """Ids of the questions and, in their order, features of the turn that each is about: the last one's."""
-        rest = {name: iter(value) for name, value in features.items()}
-        images: list[torch.Tensor] = []
-        frames: list[torch.Tensor] = []
-        clip_lengths: list[int] = []
-        for question, row in zip(questions, rows, strict=True):
-            singles = [next(rest["image_features"]) for _ in range(row.singles)]
-            pairs = [next(rest["pair_features"]) for _ in range(row.pairs)]  # (2, tokens, dim) each
-            clips = [[next(rest["video_features"]) for _ in range(length)] for length in row.clips]
-            if not isinstance(question, list):
-                continue
-            kinds = [item["type"] for item in question[0]["content"]]
-            shown, videos = sum(kind.startswith("image") for kind in kinds), kinds.count("video")
-            images += singles[-1:] if shown == 1 else pairs[-1] if shown == 2 else []
-            for clip in clips[len(clips) - videos - (shown > 2) :]:
-                frames += clip
-                clip_lengths.append(len(clip))
-        text = self._text([one for one in questions if isinstance(one, list)], clip_lengths, **BASE_TEMPLATE)
-        seen = {"image_features": images, "video_features": frames}
-        return {**text, **{name: torch.stack(parts) for name, parts in seen.items() if parts}}
-
-    # -- words -------------------------------------------------------------------------------------------------------
-    def _text(
-        self, conversations: list[Conversation], clip_lengths: list[int], **template: Any
-    ) -> dict[str, torch.Tensor]:
-        prompts = self.processor.apply_chat_template(
-            conversations, add_generation_prompt=True, tokenize=False, **template
-        )
-        bos = self.processor.tokenizer.bos_token
-        encoded = self.processor.encode_text(
-            prompts,
-            clip_lengths,
-            add_special_tokens=bos is None or not prompts[0].startswith(bos),
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-        )
-        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
-
-    def _ask(self, base: Any, inputs: dict[str, torch.Tensor]) -> list[Clue]:
-        rows, length = inputs["input_ids"].shape
-        if length + self.max_new_tokens > self._longest(base):
-            return [
-                self._fail(f"the base model reads {self._longest(base)} tokens, and the pictures need {length}")
-            ] * rows
+        Raises:
+            PromptTooLongError: A row has no room for a clue within what the base model reads.
+        """
+        base = without_adapters(self.base)
+        longest, needed = _longest(base), int(inputs["attention_mask"].sum(-1).max())
+        if needed + self.max_new_tokens > longest:
+            raise PromptTooLongError(f"the base model reads {longest} tokens, and the pictures need {needed}")
         inputs = {name: value.to(base.device) for name, value in inputs.items()}
-        try:
-            output = base.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=self.max_new_tokens)
-        except RuntimeError as error:  # the accelerator's memory, say: the answer may do without a clue
-            return [self._fail(" ".join(str(error).split())[:300])] * rows
-        said = self.processor.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+        greedy = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
+        output = base.generate(**inputs, max_new_tokens=self.max_new_tokens, **greedy)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        said = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         texts = [self.processor.clean_clue(one, self.max_characters) for one in said]
-        return [Clue(text) if text else self._fail(EMPTY) for text in texts]
+        return [Clue(text) if text else _fail(EMPTY) for text in texts]
 
-    def _fail(self, reason: str) -> Clue:
-        logger.warning("no clue: %s; the prompt stays plain", reason)
-        return Clue(None, reason)
+    def _clues(self, questions: Sequence[Conversation | Clue], encode: Callable[[list[int]], Any]) -> list[Clue]:
+        """Those that are there, and the base model's for the questions; `encode` makes inputs of those at places."""
 
-    @staticmethod
-    def _in_place(questions: Sequence[Conversation | Clue], found: list[Clue]) -> list[Clue]:
-        rest = iter(found)
-        return [next(rest) if isinstance(one, list) else one for one in questions]
+        def ask(places: list[int]) -> list[Clue]:
+            if not places:
+                return []
+            try:
+                return self.ask(encode(places))
+            except PromptTooLongError as error:  # of one of them; the others are asked
+                return [_fail(str(error))] if len(places) == 1 else [clue for one in places for clue in ask([one])]
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError) and len(places) > 1:
+                    raise
+                return [_fail(" ".join(str(error).split())[:300])] * len(places)
 
-    @staticmethod
-    def _longest(network: Any) -> float:
-        return getattr(network.config.text_config, "max_position_embeddings", None) or float("inf")
+        found = iter(ask([place for place, one in enumerate(questions) if not isinstance(one, Clue)]))
+        return [one if isinstance(one, Clue) else next(found) for one in questions]
 
+    def _question_inputs(self, asked: list[tuple[Any, Any]]) -> dict[str, torch.Tensor]:
+        """Ids of questions with the features of what they show in place of pixels."""
+        clips = [clip for _, shown in asked for clip in shown.clips]
+        inputs = self._text([question for question, _ in asked], [len(clip) for clip in clips], BASE_TEMPLATE)
+        images = [image for _, shown in asked for image in shown.images]
+        frames = [frame for clip in clips for frame in clip]
+        for name, parts in (("image_features", images), ("video_features", frames)):
+            if parts:
+                inputs[name] = torch.stack(parts)  # (blocks, tokens, dim)
+        return inputs
 
-def with_clue(conversation: Conversation, clue: Clue) -> Conversation:
-    """The conversation with the clue in its last turn that has pictures, unless that turn has one."""
-    turn = _turn_with_pictures(conversation)
-    if not clue.text or turn is None or any(item["type"] == "clue" for item in conversation[turn]["content"]):
-        return conversation
-    message = conversation[turn]
-    content = [*message["content"], {"type": "clue", "text": clue.text}]
-    return [*conversation[:turn], {**message, "content": content}, *conversation[turn + 1 :]]
+    def _augmented(
+        self,
+        conversations: Sequence[Conversation],
+        questions: Sequence[Conversation | Clue],
+        clues: list[Clue],
+        clips: list[int],
+        template: dict[str, Any],
+        network: Any,
+    ) -> tuple[list[Clue], dict[str, torch.Tensor]]:
+        """Ids of the prompts with their clues; a new clue that has no room in its prompt is left out."""
+        prompts = [self.with_clue(one, clue.text) for one, clue in zip(conversations, clues, strict=True)]
+        text = self._text(prompts, clips, template)
+        too_long = [length >= _longest(network) for length in text["attention_mask"].sum(-1).tolist()]
+        out = [
+            long and bool(clue.text) and isinstance(question, list)
+            for long, clue, question in zip(too_long, clues, questions, strict=True)
+        ]
+        if not any(out):
+            return clues, text
+        clues = [_fail(NO_ROOM) if no_room else clue for no_room, clue in zip(out, clues, strict=True)]
+        return self._augmented(conversations, questions, clues, clips, template, network)
 
-
-def project(
-    core: Any, inputs: dict[str, torch.Tensor], encoded_pairs: torch.Tensor | None, fused: bool
-) -> dict[str, torch.Tensor]:
-    """Language-model features of all pictures; pairs are fused, or give both dates' `(pairs, 2, tokens, dim)`."""
-    features = {}
-    if "pixel_values" in inputs:
-        features["image_features"] = core.get_image_features(inputs["pixel_values"])
-    if "pixel_values_videos" in inputs:
-        features["video_features"] = core.get_video_features(inputs["pixel_values_videos"])
-    if encoded_pairs is not None and fused:
-        features["change_features"] = core.multi_modal_projector(core.change_extraction(encoded_pairs))
-    elif encoded_pairs is not None:
-        plain = core.multi_modal_projector(encoded_pairs.flatten(0, 1))
-        features["pair_features"] = plain.unflatten(0, (-1, 2))  # (pairs, 2, tokens, dim)
-    return features
+    def _text(
+        self, conversations: Sequence[Conversation], clips: list[int], template: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        encoded = self.processor.encode_chat_text(conversations, clips, template)
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # (conversations, tokens)
 
 
 def unwrapped(network: Any) -> Any:
     """The UniRS inside a PEFT model; itself otherwise."""
     return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
+def _fail(reason: str) -> Clue:
+    logger.warning("no clue: %s; the prompt stays plain", reason)
+    return Clue(None, reason)
+
+
+def _longest(network: Any) -> float:
+    return getattr(network.config.text_config, "max_position_embeddings", None) or float("inf")
 
 
 def _turn_with_pictures(conversation: Conversation) -> int | None:
@@ -341,20 +295,12 @@ def _turn_with_pictures(conversation: Conversation) -> int | None:
     return turns[-1] if turns else None
 
 
+def _clue_of(message: dict[str, Any]) -> str | None:
+    return next((item["text"] for item in message["content"] if item["type"] == "clue" and item.get("text")), None)
+
+
 def _is_picture(item: dict[str, Any]) -> bool:
     return item["type"] in ("image", "image_url", "video")
-
-
-def _place(tensor: torch.Tensor) -> tuple:
-    """Where a weight lies, and how often it was written to."""
-    version = 0 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, tensor.dtype, tuple(tensor.shape), tensor.stride()
-
-
-def _settings(config: Any) -> tuple:
-    ignored = ("_name_or_path", "transformers_version", "dtype")
-    vision = {key: value for key, value in config.vision_config.to_dict().items() if key not in ignored}
-    return vision, config.vision_feature_layer, config.vision_feature_select_strategy
 
 
 __all__ = ["AnswersWithClues", "Clue", "PromptAugmenter"]

@@ -10,6 +10,8 @@ MARKERS = re.compile(rf"{IMAGE_MARKER}|{CHANGE_MARKER}|{VIDEO_MARKER}|<Frame\s*\
 # What a model says after its answer when it talks on in both roles.
 ROLES = re.compile(r"(?:USER|ASSISTANT|SYSTEM|HUMAN)\s*:|(?<![^\W\d_])(?i:user|assistant|human)\s*:")
 TEMPLATE_WORDS = re.compile("|".join([r"clues?\s*:", *map(re.escape, TASK_TAGS.values())]), re.IGNORECASE)
+# Drawn as nothing, though no control characters: joiners, variation selectors, fillers.
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
 BRACKETS = re.compile(r"[<>{}]")  # of markers, of special tokens and of Jinja
 
 
@@ -25,6 +27,7 @@ def clean_clue(text: str, special_tokens: Iterable[str] = (), longest: int = 300
     while text != before:  # what is taken out may bring parts of another one together
         before = text
         text = "".join(_plain(character) for character in unicodedata.normalize("NFKC", text))
+        text = INVISIBLE.sub("", text)
         text = TEMPLATE_WORDS.sub(" ", specials.sub(" ", MARKERS.sub(" ", text)))
         text = BRACKETS.sub(" ", ROLES.split(text, maxsplit=1)[0])
         text = " ".join(text.split())

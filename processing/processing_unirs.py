@@ -37,6 +37,7 @@ from .video_processing_unirs import UniRSVideoProcessor, UniRSVideosKwargs
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
 IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
+LEFT_PADDED: dict[str, Any] = {"padding": True, "padding_side": "left"}  # answers of a batch begin at one place
 
 
 class UniRSProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
@@ -203,6 +204,36 @@ class UniRSProcessor(ProcessorMixin):
         if return_mm_token_type_ids:
             encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
         return encoded
+
+    def encode_chats(
+        self, conversations: Sequence[list[dict]], template: dict[str, Any], **options: Any
+    ) -> BatchFeature:
+        """Chats with their pictures to left-padded tensors, ready for `generate`.
+
+        Args:
+            template: Options of the chat template: `change_extraction`, `task_tag`.
+            options: Of the processor, for instance `num_frames`.
+        """
+        return self.apply_chat_template(
+            list(conversations),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={**LEFT_PADDED, **options},
+            **template,
+        )
+
+    def encode_chat_text(
+        self, conversations: Sequence[list[dict]], frames_per_video: Sequence[int], template: dict[str, Any]
+    ) -> BatchEncoding:
+        """The words of `encode_chats` alone, for pictures whose features are known (see `encode_text`)."""
+        prompts = self.apply_chat_template(list(conversations), add_generation_prompt=True, tokenize=False, **template)
+        bos = self.tokenizer.bos_token
+        special = bos is None or not prompts[0].startswith(bos)  # as `apply_chat_template` decides it
+        return self.encode_text(
+            prompts, frames_per_video, add_special_tokens=special, return_tensors="pt", **LEFT_PADDED
+        )
 
     def _pixels(self, texts: Sequence[str], images, videos, merged: dict) -> tuple[dict[str, Any], list[int]]:
         """Pixels of all pictures by the model's names for them, and the frames of each clip."""

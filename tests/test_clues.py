@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, Image, List, disable_progress_bars, load_from_disk
 from unirs.trainers.clue_output import moved
 from unirs.trainers.clues import Journal, WithClues, find_clues
 from unirs.trainers.data_sets import DataError, Generated, OwnData
 from unirs.trainers.recipe_data import make_data_set
 from unirs.trainers.rows import items_of
 
-from tests.test_prompt_augmentation import other_words, with_lora
-from tests.tiny import picture, tiny_model
+from tests.tiny import other_words, picture, tiny_model, with_lora
 from unirs import PromptAugmenter
 
 SETTINGS = {"base": "b"}
@@ -65,16 +64,18 @@ def found_by(augmenter, rows, journal, batch_size=3, data=None):
     return found
 
 
-class Counting:
-    """Counts what a base model is asked."""
+class Counting(PromptAugmenter):
+    """Counts what the base model is asked; may be stopped before some question."""
 
-    def __init__(self, augmenter):
-        self.augmenter, self.asked = augmenter, []
-        self.question, self.encode = augmenter.question, augmenter.encode
+    def __init__(self, augmenter, stop_before=None):
+        vars(self).update(vars(augmenter))
+        self.asked, self.stop_before = [], stop_before
 
     def ask(self, inputs):
+        if len(self.asked) == self.stop_before:
+            raise KeyboardInterrupt
         self.asked.append(len(inputs["input_ids"]))
-        return self.augmenter.ask(inputs)
+        return super().ask(inputs)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
@@ -105,27 +106,33 @@ def test_rows_with_the_same_picture_are_asked_once(rows, augmenter, tmp_path):
     assert len(found) == 50
 
 
-def test_stopped_run_goes_on_and_asks_nothing_twice(rows, augmenter, tmp_path, monkeypatch):
-    whole = found_by(augmenter, rows, tmp_path / "whole", 2)
-    counting = Counting(augmenter)
-
-    def stop(inputs):
-        if len(counting.asked) == 2:
-            raise KeyboardInterrupt
-        return Counting.ask(counting, inputs)
-
-    counting.ask = stop
+def stopped(augmenter, rows, journal):
+    """A journal of a run that was stopped before its third batch."""
     with pytest.raises(KeyboardInterrupt):
-        found_by(counting, rows, tmp_path / "journal", 2)
-    kept = (tmp_path / "journal").read_bytes()
+        found_by(Counting(augmenter, stop_before=2), rows, journal, 2)
+    kept = journal.read_bytes()
     assert kept.count(b"\n") > 3
+    return kept
+
+
+def test_stopped_run_goes_on_and_asks_nothing_twice(rows, augmenter, tmp_path):
+    whole = found_by(augmenter, rows, tmp_path / "whole", 2)
+    kept = stopped(augmenter, rows, tmp_path / "journal")
     (tmp_path / "journal").write_bytes(kept + b'{"row": 7, "id": "r7", "cl')  # cut in the middle of a line
-    del counting.ask
-    counting.asked.clear()
+    counting = Counting(augmenter)
     assert found_by(counting, rows, tmp_path / "journal", 2) == whole
     assert len(counting.asked) == 2
     lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
     assert sorted(line["row"] for line in lines[1:]) == list(range(10))  # nothing lost, nothing doubled
+
+
+def test_rows_that_were_changed_in_between_are_asked_again(rows, augmenter, tmp_path):
+    stopped(augmenter, rows, tmp_path / "journal")
+    lines = rows.read_text().splitlines()
+    rows.write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    picture(77, 40, 30).save(tmp_path / "pictures" / "2.png")
+    found = found_by(augmenter, rows, tmp_path / "journal", 2)
+    assert found == found_by(augmenter, rows, tmp_path / "anew", 2)
 
 
 def test_unreadable_picture_costs_its_row_alone_and_is_asked_again(rows, augmenter, tmp_path):
@@ -142,9 +149,44 @@ def test_unreadable_picture_costs_its_row_alone_and_is_asked_again(rows, augment
 
 
 def test_journal_of_other_settings_is_refused(tmp_path):
-    Journal(tmp_path / "journal", {"base": "one"}).close()
+    Journal(tmp_path / "journal", {"base": "one", "num_frames": 4}).close()
     with pytest.raises(DataError, match="begun with another base \\('one', now 'two'\\)"):
-        Journal(tmp_path / "journal", {"base": "two"})
+        Journal(tmp_path / "journal", {"base": "two", "num_frames": 4})
+    with pytest.raises(DataError, match="begun with another num_frames \\(4, now None\\)"):
+        Journal(tmp_path / "journal", {"base": "one"})
+
+
+@pytest.mark.parametrize("mine", ["notes of mine", "notes of mine\n", "[1]\n"])
+def test_file_that_is_no_journal_is_left_alone(tmp_path, mine):
+    (tmp_path / "journal").write_text(mine)
+    with pytest.raises(DataError, match="is no file of clues"):
+        Journal(tmp_path / "journal", SETTINGS)
+    assert (tmp_path / "journal").read_text() == mine
+
+
+def test_two_runs_do_not_write_one_journal(tmp_path):
+    first = Journal(tmp_path / "journal", SETTINGS)
+    with pytest.raises(DataError, match="another run is writing it"):
+        Journal(tmp_path / "journal", SETTINGS)
+    first.close()
+    Journal(tmp_path / "journal", SETTINGS).close()
+
+
+def test_same_pictures_in_another_arrangement_are_another_question(augmenter, tmp_path):
+    """One turn with a picture and a clip, and a turn for each."""
+    for seed in range(4):
+        picture(seed, 40, 30).save(tmp_path / f"{seed}.png")
+    shown = [{"type": "image", "image": "0.png"}, {"type": "video", "video": ["1.png", "2.png", "3.png"]}]
+    words = {"type": "text", "text": "?"}
+    answer = {"role": "assistant", "content": "x"}
+    one = [{"role": "user", "content": [*shown, words]}, answer]
+    two = [message for item in shown for message in ({"role": "user", "content": [item, words]}, answer)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in (one, two)))
+    data = OwnData(tmp_path / "rows.jsonl")
+    alone = [augmenter.clues([data.row(place)["messages"]])[0].text for place in range(2)]
+    assert alone[0] != alone[1]
+    found = found_by(augmenter, None, tmp_path / "journal", 2, data)
+    assert [found[place].clue for place in range(2)] == alone
 
 
 # -- where clues go --------------------------------------------------------------------------------------------------
@@ -198,6 +240,12 @@ def test_every_form_of_rows_keeps_its_form(unirs, rows, folder, tmp_path, form):
     assert (code, err) == (0, "")
     assert [[Path(one).resolve() for one in row] for row in sources(output)] == before
     assert len(set(clues_of(output))) == 3
+    if form == "parquet":
+        with_pictures = Dataset.from_list(records).cast_column("images", List(Image()))
+        with_pictures.to_parquet(str(given))
+        output.unlink()
+        assert unirs("data", "clues", given, "--base", folder, "--output", output, "--max-new-tokens", 16)[0] == 0
+        assert Dataset.from_parquet(str(output)).features["images"] == List(Image())  # TRL gets pictures
     if form == "folder":
         assert load_from_disk(str(output))["clue"][:] == clues_of(output)
 
@@ -238,6 +286,44 @@ def test_command_tells_rows_that_gave_no_clue(unirs, rows, folder, tmp_path):
     assert "1.png" in err
     assert "2 of 10 rows of" in err
     assert len(Path("out.jsonl").read_text().splitlines()) == 10
+    picture(1, 40, 30).save(tmp_path / "pictures" / "1.png")  # mended
+    code, out, err = unirs("data", "clues", rows, "--base", folder, "--output", "out.jsonl", "--max-new-tokens", 16)
+    assert (code, out) == (0, "9 of 10 rows have a clue: out.jsonl\n")
+    assert "Going on: 7 rows of 10 have their clues already." in err
+    assert not Path("out.jsonl.clues").exists()
+
+
+def test_broken_line_is_told_before_anything_is_asked(unirs, rows, folder):
+    rows.write_text(rows.read_text() + '{"prompt": \n')
+    code, _, err = unirs("data", "clues", rows, "--base", folder, "--output", "out.jsonl")
+    assert code == 2
+    assert "row 11: is no JSON" in err
+    assert not Path("out.jsonl.clues").exists()
+
+
+def test_clue_of_a_row_without_pictures_stays(unirs, folder, tmp_path):
+    row = {"prompt": "?", "completion": "x", "clue": "mine"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert unirs("data", "clues", "rows.jsonl", "--base", folder, "--output", "out.jsonl")[0] == 0
+    assert json.loads(Path("out.jsonl").read_text()) == row
+
+
+def test_output_below_a_link_finds_its_pictures(unirs, rows, folder, tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    words = ("--base", folder, "--max-new-tokens", 16, "--output", "link/out.jsonl")
+    assert unirs("data", "clues", rows, *words)[0] == 0
+    assert all(Path(one).exists() for row in sources("link/out.jsonl") for one in row)
+
+
+def test_ids_of_a_table_must_tell_rows_apart(unirs, folder, tmp_path):
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "x"}]
+    records = [{"id": "same", "image": f"{n}.png", "conversations": turns} for n in range(2)]
+    (tmp_path / "rows.json").write_text(json.dumps(records))
+    words = ("--source", "llava_json", "--base", folder, "--output", "table.jsonl")
+    code, _, err = unirs("data", "clues", "rows.json", *words)
+    assert code == 2
+    assert "two rows have the id same and other pictures" in err
 
 
 @pytest.mark.parametrize(

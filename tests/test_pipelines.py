@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import pipeline
 
-from tests.tiny import encode, picture, tiny_model, user
+from tests.tiny import encode, other_words, picture, tiny_model, user
 from unirs import PromptAugmenter
 
 INPUTS = {
@@ -106,8 +106,6 @@ def both_by_hand(pipe, base, inputs):
 
 @pytest.fixture(scope="module")
 def base(processor):
-    from tests.test_prompt_augmentation import other_words
-
     return other_words(tiny_model(processor))
 
 
@@ -139,9 +137,25 @@ def test_clue_is_set_for_the_pipeline_or_for_a_call(pipes, base, processor):
     assert with_clues(inputs, max_new_tokens=8) == expected
     assert with_clues(inputs, max_new_tokens=8, clue=False).keys() == {"answer"}
     assert with_clues({**inputs, "clue": "a lake"}, max_new_tokens=8)["clue"] == "a lake"  # what is there, stays
+    chat = {"messages": user(*content(inputs))}
+    by_words = with_clues({**inputs, "clue": "a lake"}, max_new_tokens=8)
+    assert with_clues({**chat, "clue": "a lake"}, max_new_tokens=8) == by_words
+    assert with_clues(chat, clue="a lake", max_new_tokens=8) == {"answer": by_words["answer"]}
     short = PromptAugmenter(base, processor, max_new_tokens=20, prompts={"pair": "Is it the same place?"})
     clue = pipes["change-captioning"](inputs, clue=short, max_new_tokens=8)["clue"]
     assert clue == short.clues([user(*content(inputs)[:2])])[0].text != expected["clue"]
+
+
+def test_several_answers_of_an_input_have_its_clue_and_its_map(pipes, base):
+    pipe, inputs = pipes["change-captioning"], INPUTS["change-captioning"]
+    several = {"num_return_sequences": 2, "num_beams": 2}
+    found = pipe(
+        inputs, clue=True, base=base, change_map=True, max_new_tokens=4, batch_size=3, generate_kwargs=several
+    )
+    one_by_one = [pipe(one, clue=True, base=base, change_map=True, max_new_tokens=4) for one in inputs]
+    assert [one["clue"] for one in found] == [one["clue"] for one in one_by_one for _ in range(2)]
+    for both, one in zip(found[::2], one_by_one, strict=True):
+        np.testing.assert_allclose(both["change_map"], one["change_map"], atol=1e-5)
 
 
 def test_missing_clue_is_told_beside_the_plain_answer(pipes, base, monkeypatch):

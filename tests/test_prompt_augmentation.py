@@ -8,11 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, CompileConfig
 from unirs.modeling_unirs.adapter_free_unirs import without_adapters
+from unirs.modeling_unirs.prompt_augmentation_unirs import Clue
+from unirs.modeling_unirs.shared_features_unirs import see_alike
 from unirs.processing.clue_text_unirs import clean_clue
 
-from tests.tiny import encode, picture, user
+from tests.tiny import encode, other_words, picture, user, with_lora
 from unirs import PromptAugmenter
 
 CLIP = [picture(seed) for seed in range(3)]
@@ -31,23 +33,6 @@ CONVERSATIONS = [
     ],
 ]
 LIMITS = {"max_new_tokens": 9}
-
-
-def other_words(model, seed=7):
-    """A copy with another language model behind the same tower and projector."""
-    other = copy.deepcopy(model)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in [*other.model.language_model.parameters(), *other.lm_head.parameters()]:
-            if parameter.ndim > 1:
-                torch.nn.init.normal_(parameter, std=1.5 * parameter[0].numel() ** -0.5)
-    return other
-
-
-def with_lora(model, targets=r".*language_model.*\.(q_proj|v_proj|down_proj)", **kwargs):
-    torch.manual_seed(3)
-    config = LoraConfig(target_modules=targets, init_lora_weights=False, r=4, lora_alpha=16, **kwargs)
-    return get_peft_model(copy.deepcopy(model), config).eval()
 
 
 def adapter_state(network):
@@ -198,10 +183,10 @@ def test_adapter_folder_loaded_by_transformers_is_its_own_base(model, processor,
 
 def test_tower_with_an_adapter_looks_twice(model, processor):
     tuned = with_lora(model, targets=r".*(vision_tower|language_model).*\.(q_proj|v_proj)")
-    looks = count_looks(tuned)
+    inner = tuned.get_base_model()
+    assert not see_alike(inner.model, without_adapters(inner).model)
     clues, answers = one_pass(PromptAugmenter(tuned, processor), tuned, CONVERSATIONS)
     assert ([one.text for one in clues], answers) == two_passes(model, tuned, processor, CONVERSATIONS)
-    assert looks  # by the adapted tower; the base's own look is not hooked
 
 
 def count_looks(network):
@@ -224,19 +209,23 @@ def test_each_picture_is_looked_at_once_where_weights_are_equal(base, model, pro
 
 def test_one_changed_weight_of_tower_or_projector_ends_the_sharing(base, model, processor):
     augmenter = PromptAugmenter(base, processor)
-    assert augmenter.sees_alike(model.model, base.model)
+    assert see_alike(model.model, base.model)
     for part in (base.model.vision_tower, base.model.multi_modal_projector):
-        weight = next(part.parameters())
-        with torch.no_grad():
-            weight.view(-1)[0] += 0.5
-        assert not augmenter.sees_alike(model.model, base.model)
+        weight = next(part.parameters()).data  # PEFT merges like this, which no counter of writes notices
+        weight.view(-1)[0] += 0.5
+        assert not see_alike(model.model, base.model)
         of_base = count_looks(base)
         clues, answers = one_pass(augmenter, model, CONVERSATIONS)
         assert ([one.text for one in clues], answers) == two_passes(base, model, processor, CONVERSATIONS)
         assert sum(of_base) > 0
-        with torch.no_grad():
-            weight.view(-1)[0] -= 0.5
-        assert augmenter.sees_alike(model.model, base.model)
+        weight.view(-1)[0] -= 0.5
+        assert see_alike(model.model, base.model)
+
+
+def test_models_of_other_settings_do_not_see_alike(model):
+    other = copy.deepcopy(model)
+    other.config.vision_config.num_attention_heads = 2  # the same weights, another picture
+    assert not see_alike(model.model, other.model)
 
 
 def test_change_map_needs_no_second_look(model, processor):
@@ -261,7 +250,7 @@ def test_base_inside_a_model_with_adapters_shares_its_memory(model):
 
 
 @pytest.mark.parametrize("broken", ["clue", "answer"])
-def test_adapters_are_as_before_whatever_fails(model, processor, monkeypatch, broken):
+def test_adapters_are_as_before_whatever_fails(model, processor, broken):
     tuned = with_lora(model)
     before = adapter_state(tuned)
     tokens = []
@@ -316,6 +305,26 @@ def test_merged_adapter_is_refused(model, processor):
         PromptAugmenter(tuned, processor).clues(CONVERSATIONS[:1])
 
 
+@pytest.mark.parametrize("change", [{"init_lora_weights": "pissa"}, {"bias": "all"}])
+def test_adapter_that_has_changed_the_base_is_refused(model, change):
+    config = LoraConfig(target_modules=r".*language_model.*q_proj", r=2, **change)
+    with pytest.raises(ValueError, match="has changed the base's own weights"):
+        without_adapters(get_peft_model(model, config).get_base_model())
+
+
+def test_base_does_not_run_what_was_compiled_with_the_adapter(model, processor):
+    tuned = with_lora(model)
+    inner = tuned.get_base_model()
+    expected = PromptAugmenter(model, processor).clues(CONVERSATIONS[:1])
+    inner.generation_config.cache_implementation = "static"
+    compiled = CompileConfig(backend="eager", fullgraph=False)
+    compiled._compile_all_devices = True  # transformers compiles on accelerators only
+    inputs = encode(processor, CONVERSATIONS[:1])
+    tuned.generate(**inputs, max_new_tokens=3, compile_config=compiled)
+    assert "_compiled_call" in vars(inner)
+    assert PromptAugmenter(tuned, processor).clues(CONVERSATIONS[:1]) == expected
+
+
 def test_base_of_another_kind_is_refused(processor):
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -342,29 +351,74 @@ def test_empty_clue_leaves_the_prompt_plain_and_says_so(base, model, processor, 
     assert "the prompt stays plain" in caplog.text
 
 
-def test_failed_clue_leaves_the_prompt_plain_and_says_so(base, model, processor, monkeypatch):
+@pytest.mark.parametrize("alike", [True, False])
+def test_failed_clue_leaves_the_prompt_plain_and_says_so(base, model, processor, monkeypatch, alike):
+    def fail(*args, **kwargs):
+        raise RuntimeError("the device is gone")
+
+    if alike:
+        monkeypatch.setattr(base, "generate", fail)
+    else:
+        next(base.model.vision_tower.parameters()).data += 0.5
+        monkeypatch.setattr(base.model.vision_tower, "forward", fail)
+    clues, answers = one_pass(PromptAugmenter(base, processor), model, CONVERSATIONS)
+    assert {(one.text, one.failure) for one in clues} == {(None, "the device is gone")}
+    assert answers == plain_answers(model, processor, CONVERSATIONS)
+
+
+def test_want_of_memory_is_the_callers_where_fewer_conversations_may_fit(base, model, processor, monkeypatch):
     def fail(*args, **kwargs):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(base, "generate", fail)
-    clues, answers = one_pass(PromptAugmenter(base, processor), model, CONVERSATIONS)
-    assert {(one.text, one.failure) for one in clues} == {(None, "out of memory")}
-    assert answers == plain_answers(model, processor, CONVERSATIONS)
+    with pytest.raises(torch.OutOfMemoryError):
+        one_pass(PromptAugmenter(base, processor), model, CONVERSATIONS)
+    clues, answers = one_pass(PromptAugmenter(base, processor), model, CONVERSATIONS[:1])
+    assert clues == [Clue(None, "out of memory")]
+    assert answers == plain_answers(model, processor, CONVERSATIONS[:1])
 
 
-def test_clue_that_does_not_fit_is_left_out(base, model, processor):
-    conversations = CONVERSATIONS[:1]
-    model.config.text_config.max_position_embeddings = encode(processor, conversations)["input_ids"].shape[1] + 3
-    clues, answers = one_pass(PromptAugmenter(base, processor), model, conversations)
-    assert (clues[0].text, clues[0].failure) == (None, "the prompt has no room for it")
-    assert answers == plain_answers(model, processor, conversations)
+def test_clue_without_room_is_left_out_of_its_own_prompt_only(base, model, processor):
+    """Placed beside a longer one, a short prompt keeps its clue; so does a clue that was given."""
+    long = user(CLIP, "Which event is this? " * 20)
+    given = PromptAugmenter.with_clue(long, "a river")
+    conversations = [CONVERSATIONS[0], long, given]
+    clues, _ = one_pass(PromptAugmenter(base, processor), model, conversations)
+    longest = int(encode(processor, [long])["attention_mask"].sum()) + 3
+    model.config.text_config.max_position_embeddings = longest
+    found, answers = one_pass(PromptAugmenter(base, processor), model, conversations)
+    assert found == [clues[0], Clue(None, "the prompt has no room for it"), Clue("a river")]
+    assert answers[1] == plain_answers(model, processor, [long])[0]
 
 
-def test_base_that_cannot_read_the_pictures_gives_no_clue(base, processor):
-    base.config.text_config.max_position_embeddings = 20
-    (clue,) = PromptAugmenter(base, processor).clues(CONVERSATIONS[:1])
-    assert clue.text is None
-    assert clue.failure.startswith("the base model reads 20 tokens")
+def test_base_that_cannot_read_a_clip_still_reads_the_picture_beside_it(base, model, processor):
+    both = [CONVERSATIONS[0], CONVERSATIONS[2]]
+    augmenter = PromptAugmenter(base, processor)
+    expected = augmenter.clues(both)[0]
+    question = augmenter.encode([augmenter.question(CONVERSATIONS[0])])
+    base.config.text_config.max_position_embeddings = question["input_ids"].shape[1] + 32
+    for found in (augmenter.clues(both), one_pass(augmenter, model, both)[0]):
+        assert found[0] == expected
+        assert found[1].text is None
+        assert found[1].failure.startswith("the base model reads")
+
+
+def test_options_of_the_template_hold_for_the_answer(base, model, processor):
+    """The ablation's pair of two plain images, and the released code's prompt without a tag."""
+    for template in ({"change_extraction": False}, {"task_tag": False}):
+        pair = CONVERSATIONS[1:2]
+        augmenter = PromptAugmenter(base, processor)
+        inputs = encode(processor, pair, **template)
+        found = augmenter.generate(model, pair, inputs, template=template, **LIMITS)
+        augmented = encode(processor, augmenter(pair), **template)
+        expected = model.generate(**augmented, **LIMITS)[:, augmented["input_ids"].shape[1] :]
+        assert found.tokens.tolist() == expected.tolist()
+
+
+def test_inputs_of_other_conversations_are_refused(base, model, processor):
+    inputs = encode(processor, CONVERSATIONS[:1])
+    with pytest.raises(ValueError, match="a turn has 2 images and 0 clips, and its row placeholders for 1 images"):
+        PromptAugmenter(base, processor).generate(model, CONVERSATIONS[1:2], inputs, **LIMITS)
 
 
 def test_conversation_without_pictures_and_one_with_a_clue_are_not_asked(base, processor, monkeypatch):
@@ -372,6 +426,7 @@ def test_conversation_without_pictures_and_one_with_a_clue_are_not_asked(base, p
     given = user(picture(1), "Is there a road?")
     given[0]["content"].append({"type": "clue", "text": "a road"})
     augmenter = PromptAugmenter(base, processor)
+    assert augmenter.with_clue(given, "a lake") == given
     clues = augmenter.clues([user("Hello"), given, [{"role": "user", "content": "Hello"}]])
     assert [one.text for one in clues] == [None, "a road", None]
     assert augmenter([given]) == [given]
@@ -388,6 +443,8 @@ def test_conversation_without_pictures_and_one_with_a_clue_are_not_asked(base, p
         ("A farm.\nAssistant: yes", "A farm."),
         ("\uff35\uff33\uff25\uff32\uff1a yes", ""),  # full-width USER:
         ("US\u200bER: yes", ""),
+        ("USER\u034f: yes", ""),
+        ("US\ufe0fER: yes", ""),
         ("Clue: Clue: a farm", "a farm"),
         ("Single image understanding: a farm", "a farm"),
         ("a {{ messages }} farm {% raw %}", "a messages farm % raw %"),

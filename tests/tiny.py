@@ -1,7 +1,10 @@
 """A complete UniRS of a few thousand weights: random, seeded, on CPU."""
 
+import copy
+
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -109,3 +112,20 @@ def encode(processor, conversations, **kwargs):
         processor_kwargs={"padding": True, "padding_side": "left", **kwargs},
         **template,
     )
+
+
+def other_words(model, seed=7) -> UniRSForConditionalGeneration:
+    """A copy with another language model behind the same tower and projector."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in [*other.model.language_model.parameters(), *other.lm_head.parameters()]:
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=1.5 * parameter[0].numel() ** -0.5)
+    return other
+
+
+def with_lora(model, targets=r".*language_model.*\.(q_proj|v_proj|down_proj)", **kwargs):
+    torch.manual_seed(3)
+    config = LoraConfig(target_modules=targets, init_lora_weights=False, r=4, lora_alpha=16, **kwargs)
+    return get_peft_model(copy.deepcopy(model), config).eval()

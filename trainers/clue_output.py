@@ -7,20 +7,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .clues import Found
 from .data_sets import DataError, DataSet, OwnData
+from .rows import visuals_of
 
-PICTURE_FIELDS = ("images", "image", "videos", "video")
+PICTURE_FIELDS = ("images", "image", "videos", "video", "video_id")
 ITEM_FIELDS = (*PICTURE_FIELDS, "path", "url")
 
 
 def check_output(data: OwnData, output: Path) -> None:
-    """The rows keep their kind of file.
+    """Looks, before anything is asked, whether the rows can be written again in their kind of file.
 
     Raises:
-        DataError: The output's name says another kind, or is the data itself.
+        DataError: The output's name says another kind, or is the data itself; or a line of the data is broken.
     """
     if output.exists() and output.samefile(data.path):
         raise DataError(f"{output}: is the data itself; give another name for the rows with clues")
@@ -28,6 +30,25 @@ def check_output(data: OwnData, output: Path) -> None:
         raise DataError(
             f"{output}: rows of {data.path.name} stay in their form; give a name ending in {data.path.suffix}"
         )
+
+    for place in range(len(data)):
+        data.records[place]  # raises
+
+
+def check_ids(data: DataSet) -> None:
+    """In a table of clues an id may stand for one clue only.
+
+    Raises:
+        DataError: Two rows with other pictures have the same id.
+    """
+    keys: dict[str, str] = {}
+    for place in range(len(data)):
+        row = data.row(place)
+        key = repr(visuals_of(row["messages"]))
+        if keys.setdefault(row["id"], key) != key:
+            raise DataError(
+                f"{data.name}: two rows have the id {row['id']} and other pictures; give them ids of their own"
+            )
 
 
 def write_rows(data: OwnData, found: dict[int, Found], output: Path) -> None:
@@ -62,29 +83,39 @@ def _rows(records: Any, found: dict[int, Found], base: Path, folder: Path) -> It
     for place in range(len(records)):
         record = records[place]
         if isinstance(record, dict):  # others are no rows, and stay as they are
-            record = {**moved(record, base, folder), "clue": found[place].clue}
+            record = {**moved(record, base, folder), "clue": found[place].clue or record.get("clue")}
         yield record
 
 
 def _write_table(table: Any, found: dict[int, Found], base: Path, folder: Path, target: Path, is_folder: bool) -> None:
-    from datasets import Features, Value
+    from datasets import Features, Image, List, Value, Video
 
     def with_clue(record: dict[str, Any], place: int) -> dict[str, Any]:
-        return {**moved(record, base, folder), "clue": found[place].clue}
+        return {**moved(record, base, folder), "clue": found[place].clue or record.get("clue")}
+
+    def decoded(feature: Any) -> Any:  # they were opened as paths and bytes
+        if isinstance(feature, List):
+            return List(decoded(feature.feature))
+        return type(feature)() if isinstance(feature, (Image, Video)) else feature
 
     features = Features({**table.features, "clue": Value("string")})
-    table = table.map(with_clue, with_indices=True, features=features, keep_in_memory=True)
-    if is_folder:
-        table.save_to_disk(str(target))
-    else:
-        table.to_parquet(str(target))
+    with TemporaryDirectory(dir=target.absolute().parent) as cache:  # a table may be larger than the memory
+        table = table.map(with_clue, with_indices=True, features=features, cache_file_name=f"{cache}/rows.arrow")
+        table = table.cast(Features({name: decoded(one) for name, one in features.items()}), batch_size=100)
+        if is_folder:
+            table.save_to_disk(str(target))
+        else:
+            table.to_parquet(
+                str(target), batch_size=100
+            )  # without a size datasets looks for the pictures to guess one
 
 
 def moved(
     record: dict[str, Any], base: Path, folder: Path, fields: tuple[str, ...] = PICTURE_FIELDS
 ) -> dict[str, Any]:
     """The record with the paths of its pictures told from another folder."""
-    if base.resolve() == folder.resolve():
+    base, folder = base.resolve(), folder.resolve()  # `..` leads out of where a link points to
+    if base == folder:
         return record
 
     def move(value: Any) -> Any:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ..modeling_unirs.prompt_augmentation_unirs import Clue, Conversation
+from ..modeling_unirs.prompt_augmentation_unirs import Clue, Conversation, PromptAugmenter
 from .data_sets import DataError, DataSet
 from .feature_cache import identity
 from .rows import Row, add_clue, items_of, visuals_of
 
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one file are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+Progress = Callable[[int, int], None]
 OFTEN = 1000  # rows without a question of their own that are written together
-
-
-class Augmenter(Protocol):
-    """The part of `PromptAugmenter` that is used here."""
-
-    def question(self, conversation: Conversation) -> Conversation | Clue: ...
-
-    def encode(self, questions: list[Conversation], **options: Any) -> Any: ...
-
-    def ask(self, inputs: Any) -> list[Clue]: ...
 
 
 @dataclass(frozen=True)
 class Found:
-    """The clue of a row: None where it has none, and `failure` says why; rows count from 0."""
+    """The clue of a row: None where it has none, and `failure` says why; rows count from 0.
+
+    `question` names what was asked (its words and pictures), so that a changed row is asked again.
+    """
 
     row: int
     id: str
     clue: str | None
     failure: str | None = None
+    question: str = ""
 
 
 class Journal:
@@ -45,70 +46,136 @@ class Journal:
     so are failures, whose cause may have been mended.
 
     Raises:
-        DataError: The file was made with other settings.
+        DataError: The file was made with other settings, is none of ours, or another run is writing it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
-        self.found: dict[int, Found] = {}
-        whole = 0
-        if path.exists():
-            with path.open("rb") as file:
-                lines = [line for line in file if line.endswith(b"\n")]
-            whole = sum(map(len, lines))
-            made_with, *rest = map(json.loads, lines) if lines else [settings]
-            differ = [name for name in settings if made_with.get(name) != settings[name]]
-            if differ:
-                raise DataError(
-                    f"{path}: was begun with another {differ[0]} ({made_with.get(differ[0])!r}, now "
-                    f"{settings[differ[0]]!r}); go on with that one, or remove the file to start anew"
-                )
-            for one in rest:
-                self.found[one["row"]] = Found(**one)
-        self.found = {row: one for row, one in self.found.items() if not one.failure}
-        self.file = path.open("ab")
-        self.file.truncate(whole)
-        if not whole:
-            self._write([settings])
+        self.file = path.open("a+b")
+        self._lock()
+        self.file.seek(0)
+        lines = [line for line in self.file if line.endswith(b"\n")]
+        if lines:
+            self._check(lines[0], settings)
+        elif path.stat().st_size and not _line(settings).startswith(path.read_bytes()):
+            raise DataError(f"{path}: is no file of clues, and clues are kept there; move it away")
+        rows = [Found(**json.loads(line)) for line in lines[1:]]
+        self.found = {one.row: one for one in rows if not one.failure}
+        self.file.truncate(sum(map(len, lines)))
+        if not lines:
+            self._write([_line(settings)])
 
     def add(self, found: list[Found]) -> None:
-        self._write([vars(one) for one in found])
+        self._write([_line(vars(one)) for one in found])
         self.found.update((one.row, one) for one in found)
-
-    def _write(self, values: list[dict[str, Any]]) -> None:
-        self.file.write(b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in values))
-        self.file.flush()
-        os.fsync(self.file.fileno())
 
     def close(self) -> None:
         self.file.close()
 
-    def remove(self) -> None:
-        self.close()
-        self.path.unlink()
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"{self.path}: another run is writing it; wait for that one") from error
+
+    def _check(self, first: bytes, settings: dict[str, Any]) -> None:
+        try:
+            made_with = json.loads(first)
+            differ = sorted(name for name in {*made_with, *settings} if made_with.get(name) != settings.get(name))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{self.path}: is no file of clues, and clues are kept there; move it away") from error
+        if differ:
+            before, now = (one.get(differ[0]) for one in (made_with, settings))
+            raise DataError(
+                f"{self.path}: was begun with another {differ[0]} ({before!r}, now {now!r}); go on with that one, or "
+                "remove the file to start anew"
+            )
+
+    def _write(self, lines: list[bytes]) -> None:
+        self.file.write(b"".join(lines))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A question that all rows with the same pictures share."""
 
-    key: tuple
+    key: str
     question: Conversation
+
+
+class Rows:
+    """The rows of a data set on their way to their clues: who must be asked, who waits for another's answer."""
+
+    def __init__(self, data: DataSet, augmenter: PromptAugmenter, journal: Journal, progress: Progress):
+        self.data, self.augmenter, self.journal, self.progress = data, augmenter, journal, progress
+        self.waiting: dict[str, list[tuple[int, str]]] = {}  # rows by their question
+        self.known: dict[str, Clue] = {}
+        self.settled: list[Found] = []  # not yet in the journal
+
+    def questions(self) -> Iterator[Asked]:
+        """Those that nobody has asked yet, in the order of the rows."""
+        for place in range(len(self.data)):
+            try:
+                row = self.data.row(place)
+            except DataError as error:
+                self.settle(place, "", Clue(None, str(error)))
+                continue
+            asked = self.augmenter.question(row["messages"])
+            key = "" if isinstance(asked, Clue) else question_key(asked)
+            before = self.journal.found.get(place)
+            if before is not None and (before.id, before.question) == (row["id"], key):  # of a run that was stopped
+                if key:
+                    self.known[key] = Clue(before.clue)
+                continue
+            self.journal.found.pop(place, None)
+            if isinstance(asked, Clue):
+                self.settle(place, row["id"], asked)
+            elif key in self.known:
+                self.settle(place, row["id"], self.known[key], key)
+            elif key in self.waiting:
+                self.waiting[key].append((place, row["id"]))
+            else:
+                self.waiting[key] = [(place, row["id"])]
+                yield Asked(key, asked)
+            if len(self.settled) >= OFTEN:
+                self.write()
+
+    def answered(self, one: Asked, clue: Clue) -> None:
+        self.known[one.key] = clue
+        for place, name in self.waiting.pop(one.key):
+            self.settle(place, name, clue, one.key)
+
+    def settle(self, place: int, name: str, clue: Clue, key: str = "") -> None:
+        self.settled.append(Found(place, name, clue.text, clue.failure, key))
+
+    def write(self) -> None:
+        self.journal.add(self.settled)
+        self.settled.clear()
+        self.progress(len(self.journal.found), len(self.data))
 
 
 def find_clues(
     data: DataSet,
-    augmenter: Augmenter,
+    augmenter: PromptAugmenter,
     journal: Journal,
     batch_size: int = 8,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
     **options: Any,
 ) -> dict[int, Found]:
     """Asks for the clue of every row that the journal has none for.
 
-    Rows with the same pictures are asked once. A batch holds questions of one kind and always `batch_size` of them
-    (the last one is filled up by repeating), so that a clue does not depend on what else is asked, or on where a run
-    was stopped, to the last bit of arithmetic. The next batch's pictures are read while the model works.
+    Rows with the same pictures are asked once. A batch holds questions with equally many pictures and always
+    `batch_size` of them (the last one is filled up by repeating), so that a clue does not depend on what else is
+    asked, or on where a run was stopped, to the last bit of arithmetic. The next batch's pictures are read while the
+    model works.
 
     Args:
         progress: Is told rows done and rows in all.
@@ -117,105 +184,73 @@ def find_clues(
     Returns:
         Every row by its number. Rows that have a clue keep it; rows without pictures, of a wrong form or with
         unreadable pictures have None and a failure.
+
+    Raises:
+        RuntimeError: The base model fails, for want of memory for instance; what was answered is in the journal.
     """
-    waiting: dict[tuple, list[tuple[int, str]]] = {}  # rows by their question
-    known: dict[tuple, Clue] = {}
-    settled: list[Found] = []  # not yet in the journal
-
-    def settle(place: int, name: str, clue: Clue) -> None:
-        settled.append(Found(place, name, clue.text, clue.failure))
-
-    def write() -> None:
-        journal.add(settled)
-        settled.clear()
-        progress(len(journal.found), len(data))
-
-    def questions() -> Iterator[_Asked]:
-        for place in range(len(data)):
-            try:
-                row = data.row(place)
-            except DataError as error:
-                settle(place, "", Clue(None, str(error)))
-                continue
-            asked = augmenter.question(row["messages"])
-            if place in journal.found:  # of a run that was stopped
-                if not isinstance(asked, Clue):
-                    known[_key(row)] = Clue(journal.found[place].clue)
-            elif isinstance(asked, Clue):
-                settle(place, row["id"], asked)
-            elif (key := _key(row)) in known:
-                settle(place, row["id"], known[key])
-            elif key in waiting:
-                waiting[key].append((place, row["id"]))
-            else:
-                waiting[key] = [(place, row["id"])]
-                yield _Asked(key, asked)
-            if len(settled) >= OFTEN:
-                write()
-
-    progress(len(journal.found), len(data))
-    with ThreadPoolExecutor(1) as reader:
-        for batch, encoded in _read_ahead(reader, _batches(questions(), batch_size), augmenter, batch_size, options):
-            for one, clue in zip(batch, _answers(batch, encoded, augmenter, batch_size, options), strict=True):
-                known[one.key] = clue
-                for place, name in waiting.pop(one.key):
-                    settle(place, name, clue)
-            write()
-    write()
+    rows = Rows(data, augmenter, journal, progress)
+    asker = _Asker(augmenter, batch_size, options)
+    rows.write()
+    for batch, encoded in asker.read_ahead(_batches(rows.questions(), batch_size)):
+        for one, clue in zip(batch, asker.clues(batch, encoded), strict=True):
+            rows.answered(one, clue)
+        rows.write()
+    rows.write()
     return journal.found
 
 
-def _key(row: Row) -> tuple:
-    """Equal for rows whose clue is the same: same pictures, in the same arrangement."""
-    visuals = visuals_of(row["messages"])
-    return tuple((one.kind, *map(identity, one.sources)) for one in visuals)
+def question_key(question: Conversation) -> str:
+    """Equal for questions that have the same answer: the same words about the same pictures."""
+    digest = hashlib.sha256(question[0]["content"][-1]["text"].encode())
+    for one in visuals_of(question):
+        digest.update(b"".join([one.kind.encode(), *(identity(source) + b"\0" for source in one.sources)]))
+    return digest.hexdigest()[:32]
 
 
-def _batches(questions: Iterable[_Asked], size: int) -> Iterator[list[_Asked]]:
-    """Of as many pictures each: their prompts have one length."""
-    started: dict[tuple, list[_Asked]] = {}
+def _batches(questions: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
+    """Of as many pictures each: their prompts have one length (of clips that have all frames that are taken)."""
+    started: dict[tuple, list[Asked]] = {}
     for one in questions:
-        kind = tuple(item["type"] for item in one.question[0]["content"])
+        kind = tuple((visual.kind, len(visual.sources)) for visual in visuals_of(one.question))
         started.setdefault(kind, []).append(one)
         if len(started[kind]) == size:
             yield started.pop(kind)
     yield from started.values()
 
 
-def _read_ahead(
-    reader: ThreadPoolExecutor, batches: Iterator[list[_Asked]], augmenter: Augmenter, size: int, options: dict
-) -> Iterator[tuple[list[_Asked], Any]]:
-    """Each batch with its tensors, or with the error that a picture of it gave; one batch is read ahead."""
+class _Asker:
+    def __init__(self, augmenter: PromptAugmenter, size: int, options: dict[str, Any]):
+        self.augmenter, self.size, self.options = augmenter, size, options
 
-    def read(batch: list[_Asked]) -> Any:
-        filled = [*batch, *batch[-1:] * (size - len(batch))]
+    def read_ahead(self, batches: Iterator[list[Asked]]) -> Iterator[tuple[list[Asked], Any]]:
+        """Each batch with its tensors, or with the error that a picture of it gave; one batch is read ahead."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for batch in batches:
+                job = (batch, reader.submit(self.read, batch))
+                if ahead is not None:
+                    yield ahead[0], ahead[1].result()
+                ahead = job
+            if ahead is not None:
+                yield ahead[0], ahead[1].result()
+
+    def read(self, batch: list[Asked]) -> Any:
+        filled = [*batch, *batch[-1:] * (self.size - len(batch))]
         try:
-            return augmenter.encode([one.question for one in filled], **options)
+            return self.augmenter.encode([one.question for one in filled], **self.options)
         except ValueError as error:
             return error
 
-    ahead = None
-    for batch in batches:
-        job = (batch, reader.submit(read, batch))
-        if ahead is not None:
-            yield ahead[0], ahead[1].result()
-        ahead = job
-    if ahead is not None:
-        yield ahead[0], ahead[1].result()
-
-
-def _answers(batch: list[_Asked], encoded: Any, augmenter: Augmenter, size: int, options: dict) -> list[Clue]:
-    if not isinstance(encoded, ValueError):
-        return augmenter.ask(encoded)[: len(batch)]
-    if len(batch) == 1:
-        return [Clue(None, str(encoded))]
-    found = []  # one picture is bad: the others are asked one by one
-    for one in batch:
+    def clues(self, batch: list[Asked], encoded: Any) -> list[Clue]:
+        """Where a picture is bad or a prompt too long, the questions of the batch are asked one by one."""
         try:
-            found += augmenter.ask(augmenter.encode([one.question] * size, **options))[:1]
+            if isinstance(encoded, ValueError):
+                raise encoded
+            return self.augmenter.ask(encoded)[: len(batch)]
         except ValueError as error:
-            found.append(Clue(None, str(error)))
-    return found
+            if len(batch) == 1:
+                return [Clue(None, str(error))]
+        return [clue for one in batch for clue in self.clues([one], self.read([one]))]
 
 
 # -- for training ----------------------------------------------------------------------------------------------------

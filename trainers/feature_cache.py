@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from .data_sets import DataError
 from .rows import Visual
@@ -85,6 +86,15 @@ class FeatureCache:
         if not self.computed:
             return None
         return 1 + self.seconds / self.computed * self.shown / epoch_seconds
+
+
+def weights_hash(modules: Iterable[nn.Module]) -> str:
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def identity(source: Any) -> bytes:

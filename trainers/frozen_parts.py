@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from ..modeling_unirs.weights_hash_unirs import weights_hash
 from ..processing import UniRSProcessor
-from .feature_cache import FeatureCache
+from .feature_cache import FeatureCache, weights_hash
 from .mixture import Mixture
 from .progress import duration
 from .recipe import JointTuning

@@ -7,8 +7,8 @@ import copy
 import torch
 
 from ..modeling_unirs.modeling_unirs import UniRSModel
-from ..modeling_unirs.weights_hash_unirs import weights_hash
 from ..processing import UniRSImageProcessor
+from .feature_cache import weights_hash
 from .rows import Visual
 
 

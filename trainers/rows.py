@@ -32,15 +32,13 @@ def video_item(video: Any) -> list[dict[str, Any]]:
     return [{"type": "video", "video": video}]
 
 
-def conversation(
-    visuals: list[dict[str, Any]], turns: Sequence[tuple[str, str]], clue: str | None = None
-) -> list[dict[str, Any]]:
-    """Messages of a conversation: pictures and clue in its first turn, then question and answer by turns."""
+def conversation(visuals: list[dict[str, Any]], turns: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Messages of a conversation: pictures in its first turn, then question and answer by turns."""
     messages: list[dict[str, Any]] = []
     for number, (question, answer) in enumerate(turns):
         content: list[dict[str, Any]] = [{"type": "text", "text": question}]
         if number == 0:
-            content = [*visuals, *content, *([{"type": "clue", "text": clue}] if clue else [])]
+            content = [*visuals, *content]
         messages += [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
     return messages
 

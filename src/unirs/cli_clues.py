@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,7 @@ def clues(
     try:
         from datasets import disable_progress_bars
 
-        from unirs.trainers.clue_output import check_output, write_rows, write_table
+        from unirs.trainers.clue_output import check_ids, check_output, write_rows, write_table
         from unirs.trainers.clues import Journal, find_clues
         from unirs.trainers.data_sets import DataError, OwnData
         from unirs.trainers.recipe_data import make_data_set
@@ -57,25 +58,35 @@ def clues(
     options = {} if num_frames is None else {"num_frames": num_frames}
     try:
         data = make_data_set("PATH", {name: value for name, value in given.items() if value is not None})
-        if isinstance(data, OwnData):
-            check_output(data, output)
+        check_output(data, output) if isinstance(data, OwnData) else check_ids(data)
         journal_path = output.with_name(f"{output.name}.clues")
         if output.exists() and not journal_path.exists():
             raise InputError(f"{output}: is there already; remove it, or give another name")
         augmenter, made_with = load_augmenter(base, prompts, max_new_tokens)
-        made_with |= {"rows": len(data), **given, **options}
-        journal = Journal(journal_path, made_with)
-        if journal.found and not as_json:
-            typer.echo(f"Going on: {len(journal.found):,} rows of {len(data):,} have their clues already.", err=True)
-        with counted("Asking for clues", unit="rows") as progress:
-            found = find_clues(data, augmenter, journal, batch_size, progress, **options)
+        made_with |= {**given, **options}
+        with closing(Journal(journal_path, made_with)) as journal:
+            if journal.found and not as_json:
+                ready = len(journal.found)
+                typer.echo(f"Going on: {ready:,} rows of {len(data):,} have their clues already.", err=True)
+            with counted("Asking for clues", unit="rows") as progress:
+                found = find_clues(data, augmenter, journal, batch_size, progress, **options)
         write_rows(data, found, output) if isinstance(data, OwnData) else write_table(data, found, output)
     except DataError as error:
         raise InputError(str(error)) from error
+    except RuntimeError as error:  # the accelerator's memory
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"the base model failed ({reason}); what was asked is kept: go on, with a smaller --batch-size"
+        ) from error
     except OSError as error:  # what was asked is in the journal
         raise InputError(f"{output}: cannot be written ({error.strerror or error}); run the command again") from error
-    journal.remove()
-    tell(list(found.values()), path, output, as_json)
+    unreadable = tell(list(found.values()), path, output, as_json)
+    if unreadable:  # the journal stays: once they are mended, only they are asked
+        raise InputError(
+            f"{unreadable:,} of {len(found):,} rows of {path} gave no clue and stay plain in {output}; mend them and "
+            "run the command again"
+        )
+    journal_path.unlink()
 
 
 def split_prompt(given: str) -> tuple[str, str]:
@@ -90,7 +101,7 @@ def load_augmenter(base: str, prompts: dict[str, str], max_new_tokens: int) -> t
     with busy("Loading the base model"):
         import torch
 
-        from unirs.modeling_unirs.weights_hash_unirs import weights_hash
+        from unirs.trainers.feature_cache import weights_hash
 
         network, processor = load_model(base, "--base")
         augmenter = network.eval().prompt_augmenter(processor, prompts=prompts, max_new_tokens=max_new_tokens)
@@ -100,12 +111,12 @@ def load_augmenter(base: str, prompts: dict[str, str], max_new_tokens: int) -> t
     return augmenter, {**made_with, "max_new_tokens": max_new_tokens}
 
 
-def tell(found: list[Found], path: Path, output: Path, as_json: bool) -> None:
-    """How many rows have a clue; rows that could not be read are the user's to mend, though the output is whole."""
+def tell(found: list[Found], path: Path, output: Path, as_json: bool) -> int:
+    """Says how many rows have a clue, and which could not be read; gives the number of these."""
     from unirs.modeling_unirs.prompt_augmentation_unirs import EMPTY, NO_PICTURE
 
     without = [one for one in found if one.clue is None]
-    unreadable = [one for one in without if one.failure not in (EMPTY, NO_PICTURE)]
+    unreadable = sorted((one for one in without if one.failure not in (EMPTY, NO_PICTURE)), key=lambda one: one.row)
     if as_json:
         counts = {"rows": len(found), "with_clue": len(found) - len(without), "failed": len(unreadable)}
         typer.echo(json.dumps({"task": "data clues", "path": str(path), "output": str(output), **counts}))
@@ -114,7 +125,4 @@ def tell(found: list[Found], path: Path, output: Path, as_json: bool) -> None:
     for one in unreadable[:SHOWN_FAILURES]:
         reason = str(one.failure).removeprefix(f"{path}, row {one.row + 1}: ")
         typer.echo(f"row {one.row + 1}: no clue: {reason}", err=True)
-    if unreadable:
-        raise InputError(
-            f"{len(unreadable):,} of {len(found):,} rows of {path} gave no clue and stay plain in {output}"
-        )
+    return len(unreadable)
