@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ..modeling_unirs import PromptAugmenter
 from ..processing.video_loading_unirs import sample_frame_indices
 from ..trainers.data_sets import DataError
 from .model_hash import adapter_base, model_hash
@@ -27,10 +28,20 @@ NOT_GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cu
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch before the model: its tensors on the CPU, left-padded, and each row's prompt in words."""
+    """A batch before the model: its tensors on the CPU, left-padded, each row's prompt in words, and what it came from."""
 
     inputs: Any
     prompts: list[str]
+    conversations: Sequence[Messages] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer; and where clues are asked for, the base model's clue, or None and why."""
+
+    text: str
+    clue: str | None = None
+    no_clue: str | None = None
 
 
 class Model(Protocol):
@@ -45,7 +56,7 @@ class Model(Protocol):
     def prepare(self, conversations: Sequence[Messages]) -> Prepared:
         """On the CPU, in any thread, while another batch generates. Raises `ValueError` if a row cannot be asked."""
 
-    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]: ...
+    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]: ...
 
     def description(self) -> dict[str, Any]:
         """Name, hash, type of numbers and device, by which a run can be repeated."""
@@ -110,20 +121,23 @@ class ImageTextModel:
         tokens = inputs["input_ids"].shape[1]
         if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
             raise ValueError(f"pictures and words make {tokens} tokens and the model reads {longest}")
-        return Prepared(inputs.to(dtype=self.network.dtype), prompts)  # here, where another batch generates meanwhile
+        # The type here, where another batch generates meanwhile.
+        return Prepared(inputs.to(dtype=self.network.dtype), prompts, chats)
 
     @torch.inference_mode()
-    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[str]:
+    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]:
         """One answer for each row, stripped, in order."""
         inputs = prepared.inputs.to(self.network.device)
         output = self.network.generate(**inputs, max_new_tokens=max_new_tokens)
-        new = output[:, inputs["input_ids"].shape[1] :]
+        return [Said(text) for text in self.decode(output[:, inputs["input_ids"].shape[1] :])]
+
+    def decode(self, new: torch.Tensor) -> list[str]:
         with self._tokenizing:
             return [one.strip() for one in self.processor.batch_decode(new, skip_special_tokens=True)]
 
     def answer(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[str]:
         """For those in no hurry: the runner prepares the next batch while one generates."""
-        return self.generate(self.prepare(conversations), max_new_tokens)
+        return [said.text for said in self.generate(self.prepare(conversations), max_new_tokens)]
 
     def description(self) -> dict[str, Any]:
         return {
@@ -131,11 +145,15 @@ class ImageTextModel:
             "model_sha256": model_hash(self.name),
             "dtype": str(self.network.dtype).removeprefix("torch."),
             "device": self.network.device.type,
+            "clue": None,
         }
 
 
 class UniRS(ImageTextModel):
     """UniRS: pairs are fused, clips are frames, tags and clues are written by its own chat template."""
+
+    augmenter: PromptAugmenter | None = None
+    base: str | None = None
 
     def __init__(self, name: str, network: Any, processor: Any):
         super().__init__(name, network, processor)
@@ -143,6 +161,45 @@ class UniRS(ImageTextModel):
 
     def chat(self, messages: Messages) -> Messages:
         return messages
+
+    def ask_for_clues(self, base: str | None = None) -> None:
+        """From now on the base model looks first, and its words enter each prompt that has no clue yet.
+
+        Args:
+            base: Folder or hub id of the base model; None is this model itself, its adapter left out.
+
+        Raises:
+            DataError: It cannot be loaded, or reads words or pictures otherwise than this model.
+        """
+        network, self.base = None, base
+        if base is not None:
+            other = load_model(base, self.network.device, self.network.dtype)
+            mine, its = self.processor, other.processor
+            alike = mine.tokenizer.get_vocab() == its.tokenizer.get_vocab()
+            if not alike or mine.image_processor.to_dict() != its.image_processor.to_dict():
+                raise DataError(
+                    f"{base}: reads {'pictures' if alike else 'words'} otherwise than {self.name}; give the base that it "
+                    "was tuned from"
+                )
+            network = other.network
+        self.augmenter = self.network.prompt_augmenter(self.processor, network)
+
+    def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]:
+        if self.augmenter is None:
+            return super().generate(prepared, max_new_tokens)
+        inputs = prepared.inputs.to(self.network.device)
+        found = self.augmenter.generate(self.network, prepared.conversations, inputs, max_new_tokens=max_new_tokens)
+        texts = self.decode(found.tokens)
+        return [Said(text, clue.text, clue.failure) for text, clue in zip(texts, found.clues, strict=True)]
+
+    def description(self) -> dict[str, Any]:
+        """With `clue`, all that clues depend on; None without."""
+        known = super().description()
+        if self.augmenter is not None:
+            base = self.base or self.name
+            asked = {"prompts": self.augmenter.prompts, "max_new_tokens": self.augmenter.max_new_tokens}
+            known["clue"] = {"base_sha256": model_hash(base), "is_the_model_itself": self.base is None, **asked}
+        return known
 
 
 def load_model(name: str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> ImageTextModel:

@@ -52,6 +52,8 @@ def write_report(
     pictures = _draw(output_dir, benchmark, answers, scores)
     title = f"{benchmark.name}, {benchmark.split}"
     lead = f"{HEAD_NAMES[benchmark.scoring]}: {head_figure(scores):.2f} on {scores['n']:,} samples"
+    if "clues" in settings:
+        lead += f"; clues: {settings['clues']}"
     shown, settings_text = tables(scores), json.dumps(repeat, indent=1, ensure_ascii=False)
     text_file.write_text(_markdown(title, lead, shown, pictures, settings_text), encoding="utf-8")
     worst, others = worst_and_random(benchmark, answers, CASES)

@@ -24,9 +24,10 @@ from ..trainers.data_sets import DataError
 from ..trainers.rows import Row, items_of, task_of
 from .captions import normalise
 from .model_hash import file_hash
-from .models import Model, Prepared
+from .models import Model, Prepared, Said
 from .predictions_file import PredictionsFile
-from .samples import Benchmark, Prediction, Sample
+from .questions import normalise_answer
+from .samples import Benchmark, Prediction, Sample, Scoring
 from .visuals import Messages, blank, named_files
 
 Progress = Callable[[int, int], None]
@@ -79,7 +80,7 @@ def run(
     done = {row["id"] for row in file.open(settings)}
     rest = sorted((one for one in benchmark.samples if one.id not in done), key=lambda one: _shape(one, model))
     mine = rest[state.process_index :: state.num_processes]
-    asker = _Asker(model, batch_size, max_new_tokens, blind)
+    asker = _Asker(model, batch_size, max_new_tokens, blind, benchmark.scoring)
     finished, total = 0, len(mine)
     progress(finished, total)
     for rows in asker.answers(mine):
@@ -147,7 +148,8 @@ class _Batch:
 
 
 class _Asker:
-    def __init__(self, model: Model, batch_size: int, max_new_tokens: int, blind: bool):
+    def __init__(self, model: Model, batch_size: int, max_new_tokens: int, blind: bool, scoring: Scoring):
+        self.normalise = normalise if scoring == "captions" else normalise_answer
         self.model, self.max_new_tokens, self.blind = model, max_new_tokens, blind
         self.batch_size = self.asked_for = batch_size
 
@@ -187,7 +189,7 @@ class _Asker:
         return _Batch(good, self.model.prepare([self._seen(one) for one in good]), errors)
 
     def ask(self, batch: _Batch) -> list[Prediction]:
-        rows = [self._row(sample, "", "", 0.0, error) for sample, error in batch.errors]
+        rows = [self._row(sample, Said(""), "", 0.0, error) for sample, error in batch.errors]
         if batch.prepared is None:
             return rows
         if len(batch.samples) <= self.batch_size:
@@ -198,7 +200,7 @@ class _Asker:
                 if len(batch.samples) == 1:
                     self.batch_size = self.asked_for  # this row says nothing about the others
                     reason = f"does not fit into memory even alone ({' '.join(str(error).split())[:200]})"
-                    return [*rows, self._row(batch.samples[0], "", batch.prepared.prompts[0], 0.0, reason)]
+                    return [*rows, self._row(batch.samples[0], Said(""), batch.prepared.prompts[0], 0.0, reason)]
                 self.batch_size = len(batch.samples) // 2
             else:
                 seconds = (time.perf_counter() - start) / len(answers)
@@ -216,18 +218,20 @@ class _Asker:
     def _seen(self, sample: Sample) -> Messages:
         return blank(sample.messages, self.model.num_frames) if self.blind else sample.messages
 
-    def _row(self, sample: Sample, said: str, prompt: str, seconds: float, error: str | None = None) -> Prediction:
+    def _row(self, sample: Sample, said: Said, prompt: str, seconds: float, error: str | None = None) -> Prediction:
         clues = [item["text"] for item in items_of(sample.messages, "clue")]
         row: Prediction = {
             "id": sample.id,
-            "prediction": said,
-            "normalised": normalise(said),
+            "prediction": said.text,
+            "normalised": self.normalise(said.text),
             "prompt": prompt or _words(sample.messages),
             "references": list(sample.references),
             "kind": sample.kind,
             "seconds": round(seconds, 4),
-            "clue": clues[-1] if clues else None,
+            "clue": said.clue or (clues[-1] if clues else None),
         }
+        if said.no_clue:
+            row["no_clue"] = said.no_clue
         return {**row, "error": error} if error else row
 
 

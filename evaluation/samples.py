@@ -72,4 +72,5 @@ class Prediction(TypedDict, total=False):
     kind: str
     seconds: float
     clue: str | None
+    no_clue: str
     error: str

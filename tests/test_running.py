@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from unirs.evaluation.benchmarks import load_benchmark
-from unirs.evaluation.models import Prepared, load_model
+from unirs.evaluation.models import Prepared, Said, load_model
 from unirs.evaluation.running import run
 from unirs.evaluation.visuals import blank
 from unirs.trainers.data_sets import DataError
@@ -188,7 +188,7 @@ class Forgetful:
         self.sizes.append(len(prepared.inputs))
         if len(prepared.inputs) > self.holds or f"Question {self.monster}" in prepared.inputs:
             raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
-        return [words.removeprefix("Question ") for words in prepared.inputs]
+        return [Said(words.removeprefix("Question ")) for words in prepared.inputs]
 
     def description(self):
         return {"model": "forgetful", "model_sha256": "0", "dtype": "float32", "device": "cuda"}

@@ -6,67 +6,144 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .terminal import InputError, Json, busy
+from .model_source import find_any_model, find_model
+from .terminal import InputError, Json, busy, counted, quieten
+
+if TYPE_CHECKING:
+    from unirs.evaluation.samples import Benchmark
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="For instance levir-cc.")],
-    data: Annotated[Path, typer.Option(help="Folder of the data set, as its authors give it.")],
-    from_predictions: Annotated[
-        Path, typer.Option(help="JSONL with `id` and `prediction` in each line; an id may be the picture's file name.")
-    ],
-    blind_predictions: Annotated[
-        Path | None, typer.Option(help="The same of blank pictures: what the questions alone give away.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for predictions.jsonl, scores.json, report and PNGs.")
+    benchmark: Annotated[str, typer.Argument(help="levir-cc, rsvqa-lr, era, ..., or own; a wrong name lists them.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set, as its authors give it; of own rows the file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub id: UniRS, or any image-text-to-text model. [default: the embedded unirs-tiny]"
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="[default: the one that is reported]")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score so many samples only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many samples only, evenly spread.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Of own rows: vqa, captions or classes.")] = None,
+    all_types: Annotated[bool, typer.Option(help="RSVQA's questions for numbers and areas too.")] = False,
+    clue: Annotated[bool, typer.Option("--clue/--no-clue", help="Let the base model look first.")] = False,
+    base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
+    blind: Annotated[
+        bool, typer.Option(help="Ask once more with blank pictures, and show what words alone give.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples asked at a time.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
+    from_predictions: Annotated[
+        Path | None, typer.Option(help="Score these answers (JSONL, `id` and `prediction`) instead of asking a model.")
+    ] = None,
+    blind_predictions: Annotated[Path | None, typer.Option(help="The same of blank pictures.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for predictions.jsonl, scores.json, report and PNGs. [default: unirs-BENCHMARK]"),
+    ] = None,
     meteor: Annotated[bool, typer.Option(help="METEOR takes Java and ten seconds more.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Score predictions, beside majority answers, blind answers and published figures."""
-    settings = {
-        "command": sys.argv[1:],
-        "predictions": str(from_predictions),
-        "blind_predictions": str(blind_predictions) if blind_predictions else None,
-        "limit": limit,
-    }
+    """Ask a model the questions of a benchmark and score it, beside majority, blind and published figures."""
+    if base is not None and not clue:
+        raise InputError("--base is the model that is asked for clues; add --clue")
+    if blind_predictions is not None and from_predictions is None:
+        raise InputError("--blind-predictions goes with --from-predictions; add --blind to ask the model")
+    if from_predictions is not None and (model is not None or clue or blind):
+        raise InputError("--from-predictions asks no model; leave --model, --clue and --blind away")
     try:
         from unirs.evaluation.benchmarks import load_benchmark
-        from unirs.evaluation.predictions import read_predictions
         from unirs.evaluation.report import write_report
         from unirs.evaluation.scoring import score
         from unirs.trainers.data_sets import DataError
-
-        with busy("Scoring"):
-            try:
-                known = load_benchmark(benchmark, data, split, limit)
-                predictions, problems = read_predictions(from_predictions)
-                blind = None
-                if blind_predictions is not None:
-                    blind, more = read_predictions(blind_predictions)
-                    problems |= {f"blind: {kind}": lines for kind, lines in more.items()}
-                if output is not None:
-                    keep(from_predictions, output)
-                scores = score(known, predictions, blind=blind, problems=problems, meteor=meteor)
-            except DataError as error:
-                raise InputError(str(error)) from error
-            if output is not None:
-                write_report(output, known, predictions, scores, settings)
     except ImportError as error:
         raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
+
+    settings: dict[str, Any] = {"command": sys.argv[1:], "limit": limit}
+    try:
+        known = load_benchmark(benchmark, data, split, limit, metric, all_types)  # type: ignore[arg-type]
+        if from_predictions is not None:
+            predictions, blinds, problems = read(from_predictions, blind_predictions)
+            settings |= {
+                "predictions": str(from_predictions),
+                "blind_predictions": str(blind_predictions or "") or None,
+            }
+            if output is not None:
+                keep(from_predictions, output)
+        else:
+            output = output or Path(f"unirs-{benchmark}")
+            asked = ask(known, model, output, blind, clue, base, batch_size, max_new_tokens)
+            if asked is None:  # not the first of several processes
+                return
+            predictions, blinds, run_settings = asked
+            settings, problems = {**settings, **run_settings}, {}
+        with busy("Scoring"):
+            scores = score(known, predictions, blind=blinds, problems=problems, meteor=meteor)
+            if output is not None:
+                write_report(output, known, predictions, scores, settings)
+    except DataError as error:
+        raise InputError(str(error)) from error
     if as_json:
         typer.echo(json.dumps({"task": "evaluate", **scores}, ensure_ascii=False))
         return
     show(scores)
     if output is not None:
         typer.echo(f"Report: {output / 'report.html'}")
+
+
+def read(file: Path, blind_file: Path | None) -> tuple[list[Any], list[Any] | None, dict[str, list[str]]]:
+    """Others' predictions, and what was wrong with their files."""
+    from unirs.evaluation.predictions import read_predictions
+
+    predictions, problems = read_predictions(file)
+    if blind_file is None:
+        return predictions, None, problems
+    blind, more = read_predictions(blind_file)
+    return predictions, blind, problems | {f"blind: {kind}": lines for kind, lines in more.items()}
+
+
+def ask(
+    known: Benchmark,
+    model: str | None,
+    output: Path,
+    blind: bool,
+    clue: bool,
+    base: str | None,
+    batch_size: int,
+    max_new_tokens: int,
+) -> tuple[list[Any], list[Any] | None, dict[str, Any]] | None:
+    """The model's answers, those to blank pictures, and all that is needed to repeat the run.
+
+    None in every process but the first, of several.
+    """
+    from unirs.evaluation.ablation import arm_of
+    from unirs.evaluation.models import UniRS, load_model
+    from unirs.evaluation.running import evaluation_process, run
+
+    name = find_any_model(model)
+    quieten()
+    state = evaluation_process()
+    with busy("Loading the model"):
+        network = load_model(name, state.device)
+        if clue and not isinstance(network, UniRS):
+            raise InputError(f"--clue: {name} is no UniRS model; clues of yours can stand in the rows of `own` data")
+        if clue and isinstance(network, UniRS):
+            network.ask_for_clues(None if base is None else find_model(base, "--base"))
+    answers = {}
+    for what, is_blind in (("predictions", False), *((("blind", True),) if blind else ())):
+        with counted("Asking" + " with blank pictures" * is_blind, unit="rows") as progress:
+            answers[what] = run(
+                known, network, output / f"{what}.jsonl", batch_size, max_new_tokens, is_blind, progress=progress
+            )
+    if not state.is_main_process:
+        return None
+    settings = json.loads((output / "predictions.settings.json").read_text(encoding="utf-8"))
+    settings["clues"] = arm_of(name, clue)
+    return answers["predictions"], answers.get("blind"), settings
 
 
 def keep(predictions: Path, output: Path) -> None:

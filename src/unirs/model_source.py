@@ -36,6 +36,19 @@ def find_model(model: str | None, option: str = "--model") -> str:
     return name
 
 
+def find_any_model(model: str | None) -> str:
+    """As `find_model`, for commands that also take models of other kinds."""
+    name = os.path.expanduser(model or EMBEDDED)
+    config = Path(name) / "config.json"
+    if not config.is_file() or (Path(name) / "adapter_config.json").is_file():
+        return find_model(model)
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        kind = "unirs"  # damaged: told by the usual check
+    return find_model(model) if kind == "unirs" else name
+
+
 def check_model_folder(folder: Path, option: str = "--model") -> None:
     """A folder of another model would load half-way and fail with a riddle."""
     if (folder / "adapter_config.json").is_file():  # LoRA: transformers finds its base model
