@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import GenerationConfig, Pipeline
 
+LONGEST_CLUE = 4000  # in characters, of one that is given: roles and markers are taken out, little is cut
+
 
 class UniRSPipeline(Pipeline):
     """Turns inputs into chat messages, asks the model, and returns `{"answer": text}` for each input.
@@ -41,6 +43,8 @@ class UniRSPipeline(Pipeline):
         num_beams: int | None = None,
         generate_kwargs: dict | None = None,
     ) -> tuple[dict, dict, dict]:
+        if clue is not None and not isinstance(clue, (bool, str)) and not hasattr(clue, "clues"):
+            raise ValueError(f"clue is {clue!r}; give True, words, or a PromptAugmenter")
         preprocess = {} if clue is None else {"clue": clue}
         forward = {} if base is None else {"base": base}
         generate = dict(generate_kwargs or {})
@@ -53,7 +57,7 @@ class UniRSPipeline(Pipeline):
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
         if isinstance(inputs, dict) and inputs.get("messages"):
-            given = inputs.get("clue") or clue
+            given = self.processor.clean_clue(inputs.get("clue") or clue or "", LONGEST_CLUE)
             return self.model.prompt_augmenter(self.processor).with_clue(inputs["messages"], given)
         needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
         missing = [name for name in needed if not isinstance(inputs, dict) or _is_nothing(inputs.get(name))]
@@ -65,7 +69,7 @@ class UniRSPipeline(Pipeline):
             )
         content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
         content.append({"type": "text", "text": inputs.get(self.words_field) or ""})
-        clue = inputs.get("clue") or clue
+        clue = self.processor.clean_clue(inputs.get("clue") or clue or "", LONGEST_CLUE)
         if clue:
             content.append({"type": "clue", "text": clue})
         return [{"role": "user", "content": content}]

@@ -81,11 +81,20 @@ class PromptAugmenter:
         max_characters: int = 300,
     ):
         self.base, self.processor = unwrapped(base), processor
-        if getattr(self.base.config, "model_type", None) != "unirs":
-            raise ValueError("the base must be a UniRS model; `unirs convert` makes one of VILA-1.5")
-        unknown = sorted(set(prompts or {}) - set(processor.clue_prompts))
-        if unknown:
-            raise ValueError(f"clue prompts are for {', '.join(processor.clue_prompts)}, not for {unknown[0]}")
+        if getattr(getattr(self.base, "config", None), "model_type", None) != "unirs":
+            raise ValueError(
+                f"the base must be a UniRS model that is loaded, not {type(base).__name__}; `unirs convert` makes one "
+                "of VILA-1.5"
+            )
+        for kind, words in (prompts or {}).items():
+            if kind not in processor.clue_prompts or not words.strip():
+                raise ValueError(
+                    f"clue prompts are words for {', '.join(processor.clue_prompts)}, not {kind}={words!r}"
+                )
+        if max_new_tokens < 1 or max_characters < 1:
+            raise ValueError(
+                f"a clue of {max_new_tokens} tokens and {max_characters} characters is none; give 1 or more"
+            )
         self.prompts = {**processor.clue_prompts, **(prompts or {})}
         self.max_new_tokens, self.max_characters = max_new_tokens, max_characters
         names = ("image_token_id", "change_token_id", "frame_token_ids", "image_seq_length")
@@ -296,7 +305,8 @@ def _turn_with_pictures(conversation: Conversation) -> int | None:
 
 
 def _clue_of(message: dict[str, Any]) -> str | None:
-    return next((item["text"] for item in message["content"] if item["type"] == "clue" and item.get("text")), None)
+    clues = [(item.get("text") or "").strip() for item in message["content"] if item["type"] == "clue"]
+    return next(filter(None, clues), None)
 
 
 def _is_picture(item: dict[str, Any]) -> bool:

@@ -150,9 +150,9 @@ def test_unreadable_picture_costs_its_row_alone_and_is_asked_again(rows, augment
 
 def test_journal_of_other_settings_is_refused(tmp_path):
     Journal(tmp_path / "journal", {"base": "one", "num_frames": 4}).close()
-    with pytest.raises(DataError, match="begun with another base \\('one', now 'two'\\)"):
+    with pytest.raises(DataError, match="begun with base="):
         Journal(tmp_path / "journal", {"base": "two", "num_frames": 4})
-    with pytest.raises(DataError, match="begun with another num_frames \\(4, now None\\)"):
+    with pytest.raises(DataError, match="begun with num_frames=4, and now it is None"):
         Journal(tmp_path / "journal", {"base": "one"})
 
 

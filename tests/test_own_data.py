@@ -138,8 +138,8 @@ def test_llavas_records_and_ours_are_told_apart_whatever_the_file(name, folder):
 def test_a_clue_stands_behind_the_question(folder, processor):
     row = lines(folder, {"messages": [QUESTION, ANSWER], "images": ["0.png"], "clue": "a farm <image>"}).row(0)
     words = processor.tokenizer.decode(Collator(processor).encode(row).input_ids)
-    assert "How many? Clue: a farm <image> ASSISTANT" in words
-    assert words.count("<image>") == processor.image_seq_length + 1  # typed in the clue, it is text
+    assert "How many? Clue: a farm ASSISTANT" in words
+    assert words.count("<image>") == processor.image_seq_length  # a marker in the clue is taken out
 
 
 def parquet(folder, bytes_too):

@@ -112,7 +112,7 @@ def test_prompts_can_be_changed_by_kind(model, processor):
     augmenter = PromptAugmenter(model, processor, prompts={"pair": "Same place?"})
     texts = [augmenter.question(one)[0]["content"][-1]["text"] for one in CONVERSATIONS[:2]]
     assert texts == ["Describe this remote sensing image in detail.", "Same place?"]
-    with pytest.raises(ValueError, match="clue prompts are for single, pair, video, not for radar"):
+    with pytest.raises(ValueError, match=r"clue prompts are words for single, pair, video, not radar='\?'"):
         PromptAugmenter(model, processor, prompts={"radar": "?"})
 
 

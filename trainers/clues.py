@@ -87,9 +87,9 @@ class Journal:
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{self.path}: is no file of clues, and clues are kept there; move it away") from error
         if differ:
-            before, now = (one.get(differ[0]) for one in (made_with, settings))
+            before, now = (repr(one.get(differ[0]))[:80] for one in (made_with, settings))
             raise DataError(
-                f"{self.path}: was begun with another {differ[0]} ({before!r}, now {now!r}); go on with that one, or "
+                f"{self.path}: was begun with {differ[0]}={before}, and now it is {now}; go on with the first, or "
                 "remove the file to start anew"
             )
 
@@ -266,11 +266,15 @@ class WithClues:
         try:
             with path.open(encoding="utf-8") as file:
                 rows = [json.loads(line) for line in file if line.strip()]
-            self.clues = {str(one["id"]): one["clue"] for one in rows if one["clue"]}
+            self.clues = {str(one["id"]): str(one["clue"]) for one in rows if one["clue"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: is no table of clues ({error}); make one with `unirs data clues` and --source"
             ) from error
+
+        self.known = sum(self.data.row(index)["id"] in self.clues for index in range(len(self.data)))
+        if not self.known:
+            raise DataError(f"{path}: knows none of the {len(self.data):,} rows of {self.name}; was it made of these?")
 
     def __len__(self) -> int:
         return len(self.data)

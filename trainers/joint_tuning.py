@@ -28,6 +28,7 @@ from .packing import padding_share
 from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
 from .recipe_data import PlacesCollator, Say, make_mixture, places
+from .rows import items_of
 from .run_folder import LogFile, RunFolder, process_state
 from .trainer import UniRSTrainer
 
@@ -254,9 +255,16 @@ def save(trainer: UniRSTrainer, recipe: JointTuning, folder: RunFolder, processo
     shares = make_mixture(recipe.data).describe()
     data = ", ".join(f"{name} ({count:,} samples, x{repeat})" for name, count, repeat in shares)
     note = f"Tuned by `unirs train` from {recipe.model} on {data}."
-    record = {"note": note, "clues": recipe.clues, "log": history}  # evaluation says which arm of the ablation it is
+    # Evaluation says by it which arm of the ablation a model is.
+    record = {"note": note, "clues": recipe.clues and carries_clues(make_mixture(recipe.data)), "log": history}
     (folder.path / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     draw_curve(history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
+
+
+def carries_clues(mixture: Mixture) -> bool:
+    """Whether any of some rows, evenly spread, has a clue."""
+    step = max(1, len(mixture) // SAMPLED_ROWS)
+    return any(items_of(mixture.row(place)["messages"], "clue") for place in range(0, len(mixture), step))
 
 
 def save_whole(network: Any, state: dict[str, torch.Tensor], dtype: torch.dtype, folder: Path) -> None:

@@ -56,6 +56,8 @@ class JointTuning:
         unknown = [part for part in self.trainable if part not in PARTS]
         if unknown:
             raise DataError(f"trainable names {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+        if self.validation is None and self.training.get("eval_strategy", "no") not in ("no", None):
+            raise DataError("validation is null; set training.eval_strategy=no too, or name validation data")
         if self.feature_cache and set(self.trainable) != {"language_model"}:
             raise DataError("feature_cache keeps what frozen parts see; use it with trainable=[language_model]")
 

@@ -29,6 +29,8 @@ def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: Non
         if type(repeat) is not int or repeat < 1:
             raise DataError(f"data.{name}: repeat is {repeat!r}; give 1 or more, or leave the data set out")
         parts.append((data, repeat))
+        if isinstance(data, WithClues):
+            say(f"{kind}clues: {data.known:,} of {len(data):,} samples of {data.name}")
     mixture = Mixture(parts)
     for name, count, repeat in mixture.describe():
         say(f"{kind}data: {name}, {count:,} samples x{repeat}")
@@ -56,7 +58,7 @@ def make_data_set(name: str, entry: dict[str, Any]) -> Any:
         raise DataError(f"data.{name}: {source} needs {', '.join(missing)}")
     try:
         data = DATA_SETS[source](**arguments)
-        return WithClues(data, entry["clues"]) if entry.get("clues") else data
+        return data if entry.get("clues") is None else WithClues(data, entry["clues"])
     except TypeError as error:  # a word where a number belongs
         raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from ..processing.clue_text_unirs import clean_clue
+
+LONGEST_CLUE = 4000  # characters
 Task = Literal["text", "single", "pair", "video"]
 TASKS: tuple[Task, ...] = ("text", "single", "pair", "video")
 
@@ -44,7 +47,13 @@ def conversation(visuals: list[dict[str, Any]], turns: Sequence[tuple[str, str]]
 
 
 def add_clue(messages: list[dict[str, Any]], clue: str) -> None:
-    """Puts a clue, in place, into the last user turn that has pictures, as `PromptAugmenter` does; else the first."""
+    """Puts a clue, in place, into the last user turn that has pictures, as `PromptAugmenter` does; else the first.
+
+    Others' words: roles and markers in it are taken out; nothing is put in if no word is left.
+    """
+    clue = clean_clue(clue, longest=LONGEST_CLUE)
+    if not clue:
+        return
     turns = [message for message in messages if message["role"] == "user"]
     shown = [one for one in turns if items_of([one], "image") or items_of([one], "video")]
     turn = (shown or turns[:1])[-1]

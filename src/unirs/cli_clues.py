@@ -58,6 +58,8 @@ def clues(
     options = {} if num_frames is None else {"num_frames": num_frames}
     try:
         data = make_data_set("PATH", {name: value for name, value in given.items() if value is not None})
+        if not len(data):
+            raise InputError(f"{path}: holds no rows; check the path and --split")
         check_output(data, output) if isinstance(data, OwnData) else check_ids(data)
         journal_path = output.with_name(f"{output.name}.clues")
         if output.exists() and not journal_path.exists():
