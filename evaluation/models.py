@@ -28,7 +28,7 @@ NOT_GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cu
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch before the model: its tensors on the CPU, left-padded, each row's prompt in words, and what it came from."""
+    """A batch before the model: its tensors on the CPU, left-padded, and each row's prompt in words."""
 
     inputs: Any
     prompts: list[str]
@@ -178,8 +178,8 @@ class UniRS(ImageTextModel):
             alike = mine.tokenizer.get_vocab() == its.tokenizer.get_vocab()
             if not alike or mine.image_processor.to_dict() != its.image_processor.to_dict():
                 raise DataError(
-                    f"{base}: reads {'pictures' if alike else 'words'} otherwise than {self.name}; give the base that it "
-                    "was tuned from"
+                    f"{base}: reads {'pictures' if alike else 'words'} otherwise than {self.name}; give the base that "
+                    "it was tuned from"
                 )
             network = other.network
         self.augmenter = self.network.prompt_augmenter(self.processor, network)
