@@ -55,16 +55,16 @@ def evaluate(
         raise InputError("--blind-predictions goes with --from-predictions; add --blind to ask the model")
     if from_predictions is not None and (model is not None or clue or blind):
         raise InputError("--from-predictions asks no model; leave --model, --clue and --blind away")
+    quieten()  # before other libraries tell of themselves
+    settings: dict[str, Any] = {"command": sys.argv[1:], "limit": limit}
     try:
+        if from_predictions is None:
+            import unirs.evaluation.running  # noqa: F401
         from unirs.evaluation.benchmarks import load_benchmark
         from unirs.evaluation.report import write_report
         from unirs.evaluation.scoring import score
         from unirs.trainers.data_sets import DataError
-    except ImportError as error:
-        raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
 
-    settings: dict[str, Any] = {"command": sys.argv[1:], "limit": limit}
-    try:
         known = load_benchmark(benchmark, data, split, limit, metric, all_types)  # type: ignore[arg-type]
         if from_predictions is not None:
             predictions, blinds, problems = read(from_predictions, blind_predictions)
@@ -85,6 +85,8 @@ def evaluate(
             scores = score(known, predictions, blind=blinds, problems=problems, meteor=meteor)
             if output is not None:
                 write_report(output, known, predictions, scores, settings)
+    except ImportError as error:
+        raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
     except DataError as error:
         raise InputError(str(error)) from error
     if as_json:
@@ -125,7 +127,6 @@ def ask(
     from unirs.evaluation.running import evaluation_process, run
 
     name = find_any_model(model)
-    quieten()
     state = evaluation_process()
     with busy("Loading the model"):
         network = load_model(name, state.device)
