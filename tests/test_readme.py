@@ -44,15 +44,8 @@ def test_python_blocks_run_in_order(workplace, capsys):
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == [
-        "ask",
-        "change",
-        "video",
-        "ask",
-        "publish",
-        "data",
-        "train",
-    ]
+    names = "ask change video ask publish data train evaluate"
+    assert [command.split()[1] for command in commands] == names.split()
     for command in commands:
         run_unirs(command, workplace)
     assert (workplace / "change.png").stat().st_size > 0
