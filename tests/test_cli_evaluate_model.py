@@ -82,6 +82,23 @@ def test_clue_of_the_base_model_enters_every_prompt(unirs, words, folder, base, 
     assert "was made with another clue" in err
 
 
+def test_clues_of_rows_are_used_with_clue_and_only_then(unirs, words, folder, base, llava_folder, tmp_path):  # noqa: F811
+    rows = tmp_path / "rows.jsonl"
+    with_pictures = [line for line in map(json.loads, rows.read_text().splitlines()) if "images" in line]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in with_pictures))
+    assert unirs(*words, "--output", "plain")[0] == 0
+    rows.write_text("".join(json.dumps({**line, "clue": "a big lake"}) + "\n" for line in with_pictures))
+    assert unirs(*words, "--output", "no-clue")[0] == 0
+    assert rows_of("no-clue/predictions.jsonl").keys() == rows_of("plain/predictions.jsonl").keys()
+    for name, row in rows_of("no-clue/predictions.jsonl").items():
+        assert (row["clue"], row["prediction"]) == (None, rows_of("plain/predictions.jsonl")[name]["prediction"])
+    assert unirs(*words, "--clue", "--base", base, "--output", "clue")[0] == 0
+    assert {row["clue"] for row in rows_of("clue/predictions.jsonl").values()} == {"a big lake"}
+    words[words.index("--model") + 1] = str(llava_folder)  # clues that are there serve any model
+    assert unirs(*words, "--clue", "--output", "llava")[0] == 0
+    assert all("Clue: a big lake" in row["prompt"] for row in rows_of("llava/predictions.jsonl").values())
+
+
 def test_adapter_is_its_own_base(unirs, words, folder, tmp_path):
     tuned = with_lora(AutoModelForImageTextToText.from_pretrained(folder))
     tuned.peft_config["default"].base_model_name_or_path = str(folder)

@@ -30,7 +30,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="So many samples only, evenly spread.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of own rows: vqa, captions or classes.")] = None,
     all_types: Annotated[bool, typer.Option(help="RSVQA's questions for numbers and areas too.")] = False,
-    clue: Annotated[bool, typer.Option("--clue/--no-clue", help="Let the base model look first.")] = False,
+    clue: Annotated[
+        bool, typer.Option("--clue/--no-clue", help="Use rows' clues; the base model makes those that lack.")
+    ] = False,
     base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
     blind: Annotated[
         bool, typer.Option(help="Ask once more with blank pictures, and show what words alone give.")
@@ -60,6 +62,7 @@ def evaluate(
     try:
         if from_predictions is None:
             import unirs.evaluation.running  # noqa: F401
+        from unirs.evaluation.ablation import without_clues
         from unirs.evaluation.benchmarks import load_benchmark
         from unirs.evaluation.report import write_report
         from unirs.evaluation.scoring import score
@@ -76,6 +79,7 @@ def evaluate(
                 keep(from_predictions, output)
         else:
             output = output or Path(f"unirs-{benchmark}")
+            known = known if clue else without_clues(known)
             asked = ask(known, model, output, blind, clue, base, batch_size, max_new_tokens)
             if asked is None:  # not the first of several processes
                 return
@@ -122,7 +126,7 @@ def ask(
 
     None in every process but the first, of several.
     """
-    from unirs.evaluation.ablation import arm_of
+    from unirs.evaluation.ablation import all_have_clues, arm_of
     from unirs.evaluation.models import UniRS, load_model
     from unirs.evaluation.running import evaluation_process, run
 
@@ -130,10 +134,10 @@ def ask(
     state = evaluation_process()
     with busy("Loading the model"):
         network = load_model(name, state.device)
-        if clue and not isinstance(network, UniRS):
-            raise InputError(f"--clue: {name} is no UniRS model; clues of yours can stand in the rows of `own` data")
         if clue and isinstance(network, UniRS):
             network.ask_for_clues(None if base is None else find_model(base, "--base"))
+        elif clue and not all_have_clues(known):
+            raise InputError(f"--clue: {name} is no UniRS model, and not every row has a clue (see unirs data clues)")
     answers = {}
     for what, is_blind in (("predictions", False), *((("blind", True),) if blind else ())):
         with counted("Asking" + " with blank pictures" * is_blind, unit="rows") as progress:
