@@ -8,7 +8,7 @@ from datasets import Dataset
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from unirs.trainers.collator import TRAINER_KEYS, Collator, estimate_length
 from unirs.trainers.data_sets import DataError
-from unirs.trainers.rows import TASKS, conversation, image_items, items_of, task_of, video_item, visuals_of
+from unirs.trainers.rows import TASKS, add_clue, conversation, image_items, items_of, task_of, video_item, visuals_of
 
 from tests.conftest import REFERENCE
 from tests.released import load_released
@@ -30,14 +30,12 @@ def rows(tmp_path):
         "text": ([], [("Say hello.", "hello")]),
         "single2": (image_items(files[7:8]), [("Is it rural?", "yes")]),
     }
-    return [
-        {
-            "id": name,
-            "task": name.rstrip("2"),
-            "messages": conversation(visuals, turns, "a clue" if name == "pair" else None),
-        }
+    found = [
+        {"id": name, "task": name.rstrip("2"), "messages": conversation(visuals, turns)}
         for name, (visuals, turns) in kinds.items()
     ]
+    add_clue(found[1]["messages"], "a clue")
+    return found
 
 
 def inputs(batch):
