@@ -18,8 +18,8 @@ class InputError(Exception):
 
 
 def quieten() -> None:
-    """Silences other libraries' notes on their own insides, which no user can act upon; ours the commands tell."""
-    for name in ("bitsandbytes", "unirs"):
+    """Silences other libraries' notes on their own insides, which no user can act upon."""
+    for name in ("bitsandbytes", "unirs.modeling_unirs.prompt_augmentation_unirs"):  # commands tell of missing clues
         logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
     from huggingface_hub.utils import disable_progress_bars
