@@ -99,6 +99,8 @@ def _levir_cc(path: Path, split: str) -> Benchmark:
 
 
 def _era(path: Path, split: str) -> Benchmark:
+    if path.is_file():
+        raise DataError(f"{path}: is a file; give the folder that holds Test/")
     data = ERA(path, split)
     samples = [
         Sample(Path(file).stem, asked(video_item(file), DEFAULT_INSTRUCTIONS["video"]), (label,), label)

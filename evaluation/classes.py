@@ -28,7 +28,7 @@ def named_class(answer: str, classes: Sequence[str]) -> tuple[str | None, How]:
     residential" is not also "residential"). "Not a fire" still counts as fire: denials are not understood.
     """
     names = {letters(name): name for name in classes}
-    if (whole := letters(answer)) in names:
+    if (whole := letters(answer)) and whole in names:
         return names[whole], "exact"
     words = re.findall(r"[^\W_]+", answer.lower())
     longest = max((len(name) for name in names), default=0)

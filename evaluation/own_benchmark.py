@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..trainers.data_sets import DataError, OwnData
+from .classes import letters
 from .samples import Benchmark, Sample, Scoring
 
 
@@ -33,9 +34,25 @@ def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benc
             problems.append(f"left out, it cannot be asked: {error}")
     if problems and not samples:
         raise DataError(f"{path}: none of its {len(problems)} rows can be asked; {problems[0].partition(': ')[2]}")
-    classes = tuple(sorted({sample.references[0] for sample in samples})) if metric == "classes" else ()
+    classes = _classes(samples, path) if metric == "classes" else ()
+    several = [sample.id for sample in samples if len(sample.references) > 1] if metric == "classes" else []
+    if several:
+        problems.append(
+            f"further references of {len(several)} rows are not used, {several[0]} first: a class has one name"
+        )
     files = tuple(sorted(one for one in path.rglob("*") if one.is_file())) if path.is_dir() else (path,)
     return Benchmark("own", split or "all", metric, samples, classes, files, problems)
+
+
+def _classes(samples: list[Sample], path: Path) -> tuple[str, ...]:
+    """The answers that occur; spellings that differ in case and punctuation are one class, by its first spelling."""
+    names: dict[str, str] = {}
+    for sample in sorted(samples, key=lambda one: one.references[0]):
+        name = sample.references[0]
+        if not letters(name):
+            raise DataError(f"{path}: row {sample.id} has the class {name!r}, without a letter or digit to compare")
+        names.setdefault(letters(name), name)
+    return tuple(names.values())
 
 
 def _sample(data: OwnData, index: int) -> Sample:
@@ -45,4 +62,9 @@ def _sample(data: OwnData, index: int) -> Sample:
     if not isinstance(more, list) or not all(isinstance(one, str) and one.strip() for one in more):
         raise DataError(f"{data.path}, row {index + 1}: references must be a list of answers in words")
     kind: Any = record.get("kind") or row["task"]
+    known = [row["id"], str(kind), *more]
+    if any("\ud800" <= character <= "\udfff" for words in known for character in words):
+        raise DataError(
+            f"{data.path}, row {index + 1}: id, kind or references hold half characters; write it as UTF-8 again"
+        )
     return Sample(row["id"], messages, tuple(dict.fromkeys([answer["content"], *more])), str(kind))

@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from ..trainers.collator import text_and_blocks
+from ..trainers.collator import text_and_blocks, without_clues
 from ..trainers.data_sets import DataError
 from ..trainers.rows import Row, items_of, task_of
 from .captions import normalise
@@ -216,7 +216,9 @@ class _Asker:
         return rows
 
     def _seen(self, sample: Sample) -> Messages:
-        return blank(sample.messages, self.model.num_frames) if self.blind else sample.messages
+        if not self.blind:
+            return sample.messages
+        return blank(without_clues(sample.messages), self.model.num_frames)  # a row's clue was made of its pictures
 
     def _row(self, sample: Sample, said: Said, prompt: str, seconds: float, error: str | None = None) -> Prediction:
         clues = [item["text"] for item in items_of(sample.messages, "clue")]

@@ -281,3 +281,47 @@ def test_every_benchmark_of_the_paper_is_there():
     assert set(BENCHMARKS) == {
         "rsvqa-lr", "rsvqa-hr", "crsvqa", "levir-cc", "era", "lrben", "hrben", "aid", "ucmerced", "own",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"changeflag": "0"}, "the changeflag '0', not 0 or 1"),
+        ({"changeflag": None}, "the changeflag None"),
+        ({"sentences": []}, "no sentences"),
+        ({"sentences": [{"raw": 3}]}, "no sentences, or an empty one"),
+        ({"sentences": [{"raw": " "}]}, "no sentences, or an empty one"),
+        ({"filename": 5}, "no filename"),
+    ],
+)
+def test_damaged_pair_of_levir_cc_is_named(tmp_path, change, message):
+    """A flag in quotes once counted as a change, whatever it said."""
+    pair = {"filename": "a.png", "split": "test", "changeflag": 0, "sentences": [{"raw": "a road"}], **change}
+    (tmp_path / "LevirCCcaptions.json").write_text(json.dumps({"images": [pair]}))
+    with pytest.raises(DataError, match=message):
+        load_benchmark("levir-cc", tmp_path)
+
+
+def own_rows(folder, *rows):
+    said = [{"prompt": "?", "completion": answer, "images": ["a.png"], **more} for answer, more in rows]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in said))
+    return folder / "rows.jsonl"
+
+
+def test_spellings_of_a_class_are_one_class(tmp_path):
+    rows = own_rows(tmp_path, ("Forest", {}), ("forest", {}), ("field", {}))
+    assert load_benchmark("own", rows, metric="classes").classes == ("Forest", "field")
+
+
+def test_class_without_a_letter_is_refused_and_unused_references_are_told(tmp_path):
+    with pytest.raises(DataError, match="without a letter or digit"):
+        load_benchmark("own", own_rows(tmp_path, ("field", {}), ("+", {})), metric="classes")
+    rows = own_rows(tmp_path, ("field", {}), ("forest", {"references": ["woods"]}))
+    assert "further references of 1 rows are not used" in load_benchmark("own", rows, metric="classes").problems[0]
+
+
+def test_half_characters_in_an_id_leave_the_row_out(tmp_path):
+    rows = own_rows(tmp_path, ("yes", {"id": "a\ud800"}), ("no", {"id": "b"}))
+    benchmark = load_benchmark("own", rows, metric="vqa")
+    assert [sample.id for sample in benchmark.samples] == ["b"]
+    assert "half characters" in benchmark.problems[0]

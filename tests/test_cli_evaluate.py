@@ -119,3 +119,17 @@ def test_always_no_change_scores_as_known_on_all_of_levir_cc(unirs, tmp_path):
     assert found["cider_d"] == pytest.approx(110.44, abs=0.005)
     assert found["change_flag_accuracy"] == pytest.approx(965 / 1929)
     assert found["problems"] == {}
+
+
+def test_predictions_that_cannot_be_scored_leave_no_trace(unirs, data):
+    wrong = predictions(data / "wrong.jsonl", {"nobody": "a road"})
+    words = ("evaluate", "levir-cc", "--data", data, "--no-meteor", "--output", data / "out", "--from-predictions")
+    assert unirs(*words, wrong)[0] == 2
+    mended = predictions(data / "mended.jsonl", {"test_1": "a road is built"})
+    assert unirs(*words, mended)[0] == 0
+
+
+def test_empty_answer_names_no_class():
+    from unirs.evaluation.classes import named_class
+
+    assert named_class("", ["+", "field"]) == (None, "none")

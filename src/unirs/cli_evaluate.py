@@ -45,7 +45,9 @@ def evaluate(
     blind_predictions: Annotated[Path | None, typer.Option(help="The same of blank pictures.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for predictions.jsonl, scores.json, report and PNGs. [default: unirs-BENCHMARK]"),
+        typer.Option(
+            help="Folder for predictions, scores.json, report, PNGs. [default, if a model is asked: unirs-BENCHMARK]"
+        ),
     ] = None,
     meteor: Annotated[bool, typer.Option(help="METEOR takes Java and ten seconds more.")] = True,
     as_json: Json = False,
@@ -58,6 +60,8 @@ def evaluate(
     if from_predictions is not None and (model is not None or clue or blind):
         raise InputError("--from-predictions asks no model; leave --model, --clue and --blind away")
     quieten()  # before other libraries tell of themselves
+    if output is not None and output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is a file; give a folder")
     settings: dict[str, Any] = {"command": sys.argv[1:], "limit": limit}
     try:
         if from_predictions is None:
@@ -76,7 +80,7 @@ def evaluate(
                 "blind_predictions": str(blind_predictions or "") or None,
             }
             if output is not None:
-                keep(from_predictions, output)
+                check_kept(from_predictions, output)
         else:
             output = output or Path(f"unirs-{benchmark}")
             known = known if clue else without_clues(known)
@@ -88,6 +92,8 @@ def evaluate(
         with busy("Scoring"):
             scores = score(known, predictions, blind=blinds, problems=problems, meteor=meteor)
             if output is not None:
+                if from_predictions is not None:
+                    keep(from_predictions, output)
                 write_report(output, known, predictions, scores, settings)
     except ImportError as error:
         raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
@@ -151,11 +157,16 @@ def ask(
     return answers["predictions"], answers.get("blind"), settings
 
 
-def keep(predictions: Path, output: Path) -> None:
-    """The predictions stand beside their scores as `predictions.jsonl`; others that are there are not overwritten."""
+def check_kept(predictions: Path, output: Path) -> None:
+    """Other predictions that are there are not overwritten."""
     kept = output / "predictions.jsonl"
     if kept.exists() and kept.read_bytes() != predictions.read_bytes():
         raise InputError(f"{kept}: holds other predictions; give another --output")
+
+
+def keep(predictions: Path, output: Path) -> None:
+    """The predictions stand beside their scores as `predictions.jsonl`."""
+    kept = output / "predictions.jsonl"
     if not kept.exists():
         output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(predictions, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from ..rows import Row, conversation, image_items
@@ -35,9 +36,13 @@ class LevirCC:
         self.files = (file,)
         found = read_json(self.name, file, ORIGIN)
         try:
-            self.pairs = Records([one for one in found["images"] if one["split"] == split])
+            pairs = [one for one in found["images"] if one["split"] == split]
         except (KeyError, TypeError) as error:
-            raise DataError(f"{file}: is not in the Karpathy form ({error} is missing); download it again") from error
+            raise DataError(f"{file}: is not in the Karpathy form (images with split); download it again") from error
+        for one in pairs:
+            if wrong := _wrong(one):
+                raise DataError(f"{file}: {one.get('filename')!r} has {wrong}; download the file again")
+        self.pairs = Records(pairs)
         self.folder = self.path / "images" / split
 
     def __len__(self) -> int:
@@ -62,3 +67,18 @@ class LevirCC:
         turns = [(DEFAULT_INSTRUCTIONS["pair"], captions[repetition % len(captions)])]
         messages = conversation(image_items([str(before), str(after)]), turns)
         return {"id": f"{self.name}-{before.stem}-{repetition}", "task": "pair", "messages": messages}
+
+
+def _wrong(pair: dict[str, Any]) -> str | None:
+    """What of a pair is not in the Karpathy form."""
+    if not isinstance(pair.get("filename"), str) or not pair["filename"].strip():
+        return "no filename"
+    if pair.get("changeflag") not in (0, 1):  # "0" in quotes would count as changed
+        return f"the changeflag {pair.get('changeflag')!r}, not 0 or 1"
+    sentences = pair.get("sentences")
+    said = (
+        [one.get("raw") if isinstance(one, dict) else None for one in sentences] if isinstance(sentences, list) else []
+    )
+    if not said or not all(isinstance(one, str) and one.strip() for one in said):
+        return "no sentences, or an empty one"
+    return None
