@@ -101,12 +101,14 @@ def _levir_cc(path: Path, split: str) -> Benchmark:
 def _era(path: Path, split: str) -> Benchmark:
     if path.is_file():
         raise DataError(f"{path}: is a file; give the folder that holds Test/")
-    data = ERA(path, split)
+    strangers: list[Path] = []
+    data = ERA(path, split, strangers)
     samples = [
         Sample(Path(file).stem, asked(video_item(file), DEFAULT_INSTRUCTIONS["video"]), (label,), label)
         for file, label in data.clips
     ]
-    return Benchmark("era", split, "classes", samples, classes=ERA_CLASSES)
+    problems = [f"{folder}: is none of ERA's 25 classes; its clips are not asked" for folder in strangers]
+    return Benchmark("era", split, "classes", samples, classes=ERA_CLASSES, problems=problems)
 
 
 # Reader and default split of each; a reader takes the path and the split.

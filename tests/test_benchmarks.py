@@ -325,3 +325,14 @@ def test_half_characters_in_an_id_leave_the_row_out(tmp_path):
     benchmark = load_benchmark("own", rows, metric="vqa")
     assert [sample.id for sample in benchmark.samples] == ["b"]
     assert "half characters" in benchmark.problems[0]
+
+
+def test_class_that_era_does_not_have_is_named_and_the_others_are_asked(tmp_path):
+    for folder in ("Fire", "Volcano"):
+        (tmp_path / "Test" / folder).mkdir(parents=True)
+        (tmp_path / "Test" / folder / f"{folder}_001.mp4").write_bytes(b"")
+    benchmark = load_benchmark("era", tmp_path)
+    assert [sample.id for sample in benchmark.samples] == ["Fire_001"]
+    assert benchmark.problems == [
+        f"{tmp_path / 'Test' / 'Volcano'}: is none of ERA's 25 classes; its clips are not asked"
+    ]

@@ -26,11 +26,12 @@ class ERA:
     Args:
         path: Folder with the folders of both splits.
         split: "train" or "test".
+        strangers: Takes folders that are none of the 25 classes, which are left out; without it they are an error.
     """
 
     name = "era"
 
-    def __init__(self, path: str | Path, split: str = "train"):
+    def __init__(self, path: str | Path, split: str = "train", strangers: list[Path] | None = None):
         check_split(self.name, split, ("train", "test"))
         root = find(self.name, Path(path).expanduser(), ORIGIN)
         folders = [one for one in root.iterdir() if one.is_dir() and letters(one.name) == split]
@@ -38,7 +39,13 @@ class ERA:
             raise DataMissingError(self.name, root / split.capitalize(), ORIGIN)
         self.clips: list[tuple[str, str]] = []
         for folder in sorted(one for one in folders[0].iterdir() if one.is_dir()):
-            label = era_class(folder)
+            try:
+                label = era_class(folder)
+            except DataError:
+                if strangers is None:
+                    raise
+                strangers.append(folder)
+                continue
             self.clips += [(str(file), label) for file in sorted(folder.iterdir()) if file.suffix.lower() in CLIPS]
         if not self.clips:
             raise DataMissingError(self.name, folders[0] / "Baseball" / "*.mp4", ORIGIN)
