@@ -10,16 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from .scene_layout import DoesNotFitError, LayoutBuilder
 from .scene_shapes import Array, Layout, blob
 
-NO_CHANGE_SENTENCES = (
-    "there is no difference",
-    "the two scenes seem identical",
-    "the scene is the same as before",
-    "no change has occurred",
-    "almost nothing has changed",
-)
 CHANGE_KINDS = ("few houses", "many houses", "houses removed", "vegetation cleared", "road", "flood", "parking lot")
 REFERENCES = 5
 MIN_TREES_CLEARED = 14
