@@ -14,7 +14,11 @@ from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from .scene_layout import DoesNotFitError, LayoutBuilder
 from .scene_shapes import Array, Layout, blob
 
-CHANGE_KINDS = ("few houses", "many houses", "houses removed", "vegetation cleared", "road", "flood", "parking lot")
+CHANGE_KINDS = (
+    "few houses", "many houses", "houses removed", "vegetation cleared", "road", "flood", "parking lot", "pond",
+    "trees planted", "sports field", "solar farm", "storage tanks",
+)  # fmt: skip
+BLOCKS = ("parking lot", "sports field", "solar farm", "storage tanks")  # built on open ground, trees give way
 REFERENCES = 5
 MIN_TREES_CLEARED = 14
 
@@ -50,6 +54,26 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a parking lot is built{w}", "a parking lot appears on the {g}{w}", "a parking lot has been constructed{w}",
         "the {g} is replaced by a parking lot{w}", "a new parking lot shows up{w}", "a paved parking area is built{w}",
     ),
+    "pond": (
+        "a pond appears{w}", "a pond is dug on the {g}{w}", "a small lake has been made{w}",
+        "the {g} becomes a pond{w}", "a new pond shows up{w}", "water now fills a part of the {g}{w}",
+    ),
+    "trees planted": (
+        "trees are planted{w}", "a wood grows on the {g}{w}", "the {g} is now covered with trees{w}",
+        "many trees appear{w}", "a new wood shows up{w}", "the {g} has been turned into a wood{w}",
+    ),
+    "sports field": (
+        "a sports field is built{w}", "a sports field appears on the {g}{w}", "a playground has been constructed{w}",
+        "the {g} is replaced by a sports field{w}", "a new sports field shows up{w}", "a football field is built{w}",
+    ),
+    "solar farm": (
+        "solar panels are installed{w}", "a solar farm appears on the {g}{w}", "a solar farm has been built{w}",
+        "the {g} is replaced by solar panels{w}", "rows of solar panels show up{w}", "a new solar farm is built{w}",
+    ),
+    "storage tanks": (
+        "storage tanks are built{w}", "storage tanks appear on the {g}{w}", "round tanks have been constructed{w}",
+        "the {g} is replaced by storage tanks{w}", "some storage tanks show up{w}", "new storage tanks are built{w}",
+    ),
 }  # fmt: skip
 HOUSE_WORDS = {1: "a house", 2: "two houses", 3: "three houses"}
 
@@ -62,29 +86,30 @@ class Change:
     captions: tuple[str, ...]  # five; the no-change sentences when both dates are the same
 
 
-def draw_change(rng: np.random.Generator, changed: bool) -> Change:
-    """A place at two dates, with one or two real changes if `changed`."""
+def draw_change(rng: np.random.Generator, changed: bool, unseen: bool = False) -> Change:
+    """A place at two dates, with one or two real changes if `changed`; `unseen` lays it out as in TEST_LAYOUTS."""
     for _ in range(2000):
         try:
-            return _draw_once(rng, changed)
+            return _draw_once(rng, changed, unseen)
         except DoesNotFitError:
             continue
     raise RuntimeError("no change fitted in 2000 draws")
 
 
-def _draw_once(rng: np.random.Generator, changed: bool) -> Change:
+def _draw_once(rng: np.random.Generator, changed: bool, unseen: bool) -> Change:
     kind = CHANGE_KINDS[int(rng.integers(len(CHANGE_KINDS)))]
     # 1. the first date: ground, pond, road, houses, and trees wherever there is room
-    builder = _old_place(rng, kind)
-    wooded = kind == "vegetation cleared" or bool(rng.random() < 0.35)
+    builder = _old_place(rng, kind, unseen)
+    wooded = kind == "vegetation cleared" or (kind != "trees planted" and bool(rng.random() < 0.35))
     _add_plants(builder, wooded)
     before = builder.layout
     # 2. the new things ignore the trees, which then give way
     captions = _captions(rng, kind, wooded, before, *_apply(builder, kind))
-    if kind in ("vegetation cleared", "road", "parking lot") and rng.random() < 0.3:
+    if kind in ("vegetation cleared", "road", *BLOCKS) and rng.random() < 0.3:
         captions = _and(captions, _captions(rng, "few houses", wooded, before, *_apply(builder, "few houses")))
     standing = [t for t in before.trees if builder.is_free(t[0], t[1], t[2] * 0.8, inside=False)]
-    after = replace(builder.layout, trees=np.array(standing).reshape(-1, 4))
+    grown = builder.layout.trees[len(before.trees) :]
+    after = replace(builder.layout, trees=np.concatenate([np.array(standing).reshape(-1, 4), grown]))
     if kind == "houses removed":
         before, after = after, replace(before, trees=after.trees)
     if changed:
@@ -94,12 +119,12 @@ def _draw_once(rng: np.random.Generator, changed: bool) -> Change:
     return Change(_with_traffic(rng, still), _with_traffic(rng, still), "no change", NO_CHANGE_SENTENCES)
 
 
-def _old_place(rng: np.random.Generator, kind: str) -> LayoutBuilder:
+def _old_place(rng: np.random.Generator, kind: str, unseen: bool) -> LayoutBuilder:
     """Open land, at times with a pond, a road and a few houses."""
-    builder = LayoutBuilder(rng, "grass" if rng.random() < 0.6 else "soil")
+    builder = LayoutBuilder(rng, "grass" if rng.random() < 0.6 else "soil", unseen)
     if rng.random() < 0.2:
         builder.add_lake(0.09, 0.13)
-    if rng.random() < (0.65 if kind in ("few houses", "houses removed", "parking lot") else 0.3):
+    if rng.random() < (0.65 if kind in ("few houses", "houses removed", *BLOCKS) else 0.3):
         line = builder.add_crossing_road()
         if rng.random() < 0.6:
             builder.add_houses_along(line, int(rng.integers(2, 6)), 0.115, spacing=0.15)
@@ -134,6 +159,20 @@ def _apply(builder: LayoutBuilder, kind: str) -> tuple[int, Array]:
     if kind == "parking lot":
         builder.add_lot(rng.uniform(0.3, 0.38), rng.uniform(0.2, 0.24))
         return 0, builder.layout.lots[-1].outline
+    if kind == "sports field":
+        builder.add_pitch()
+        return 0, builder.layout.pitches[-1]
+    if kind == "solar farm":
+        builder.add_panels()
+        return 0, builder.layout.panels[-1]
+    if kind == "storage tanks":
+        builder.add_tanks(int(rng.integers(2, 5)))
+        return 0, builder.layout.tanks[len(old.tanks) :, :2]
+    if kind == "pond":
+        builder.add_lake(0.12, 0.17)
+        return 0, builder.layout.water[-1]
+    if kind == "trees planted":
+        return 0, _plant(builder)
     x, y = rng.uniform(0.2, 0.8, 2)
     outline = blob(rng, x, y, rng.uniform(0.2, 0.3))
     if kind == "flood":
@@ -145,6 +184,17 @@ def _apply(builder: LayoutBuilder, kind: str) -> tuple[int, Array]:
             raise DoesNotFitError
     builder.take(outline)
     return 0, np.array([[x, y]])
+
+
+def _plant(builder: LayoutBuilder) -> Array:
+    """A wood on open ground; returns its middle."""
+    x, y = builder.rng.uniform(0.25, 0.75, 2)
+    before = len(builder.layout.trees)
+    builder.add_trees(blob(builder.rng, x, y, builder.rng.uniform(0.2, 0.27)), 0.045)
+    new = builder.layout.trees[before:]
+    if len(new) < MIN_TREES_CLEARED or (np.hypot(*(builder.layout.trees[:before, :2] - [x, y]).T) < 0.2).sum() > 4:
+        raise DoesNotFitError
+    return np.array([[x, y]])
 
 
 def _cluster_houses(builder: LayoutBuilder, count: int) -> None:

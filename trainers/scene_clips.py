@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .scene_layout import DoesNotFitError, LayoutBuilder
-from .scene_shapes import Array, Mover, along_line, blob, crossing_line, rectangle
+from .scene_shapes import Array, Mover, along_line, blob, cornered_line, crossing_line, meander, rectangle
 from .scenes import Look, draw_boat, draw_vehicle, expose, random_look, render, texture_under
 
 CLIP_CLASSES: tuple[str, ...] = (
@@ -33,14 +33,19 @@ class Scene:
     clue: str
 
 
-def film(rng: np.random.Generator, name: str, size: int, frames: int) -> tuple[tuple[Image.Image, ...], str]:
-    """`frames` pictures of size x size of one class, and a sentence on what is visible."""
+def film(
+    rng: np.random.Generator, name: str, size: int, frames: int, unseen: bool = False
+) -> tuple[tuple[Image.Image, ...], str]:
+    """`frames` pictures of size x size of one class, and a sentence on what is visible.
+
+    `unseen` takes lakes, rivers, roads and tracks of TEST_LAYOUTS.
+    """
     look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)))
     pixels = round(size / VIEW)
     stage = rng.choice([n for n in STAGES if n != "non-event"]) if name == "non-event" else name
     for _ in range(100):
         try:
-            scene = STAGES[str(stage)](rng, look, pixels, name != "non-event")
+            scene = STAGES[str(stage)](rng, look, pixels, name != "non-event", unseen)
             break
         except DoesNotFitError:
             continue
@@ -70,14 +75,14 @@ def _shoot(land: Image.Image, middle: Array, angle: float, zoom: float, size: in
     return land.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
 
 
-def _builder(rng: np.random.Generator) -> LayoutBuilder:
-    return LayoutBuilder(rng, "grass" if rng.random() < 0.65 else "soil")
+def _builder(rng: np.random.Generator, unseen: bool) -> LayoutBuilder:
+    return LayoutBuilder(rng, "grass" if rng.random() < 0.65 else "soil", unseen)
 
 
-def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = _builder(rng)
+def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = _builder(rng, unseen)
     x, y = rng.uniform(0.45, 0.55, 2)
-    builder.add_water(blob(rng, x, y, rng.uniform(0.4, 0.48)))
+    builder.add_water(blob(rng, x, y, rng.uniform(0.4, 0.48), 1.4 if unseen else 1.0))
     builder.add_lone_trees(12)
     builder.add_boats(9)
     boats = [b for b in builder.layout.boats if 0.2 < b.x < 0.8 and 0.2 < b.y < 0.8][: rng.integers(2, 6)]
@@ -99,9 +104,9 @@ def _boating(rng: np.random.Generator, look: Look, pixels: int, active: bool) ->
     return Scene(land, paint, f"An aerial view of a lake with {len(boats)} boats on the water.")
 
 
-def _traffic(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = _builder(rng)
-    line = crossing_line(rng, 0.15)
+def _traffic(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = _builder(rng, unseen)
+    line = cornered_line(rng) if unseen else crossing_line(rng, 0.15)
     if np.hypot(*(line - 0.5).T).min() > 0.18:  # the camera must see most of the road
         raise DoesNotFitError
     builder.add_road(line, 0.115)
@@ -125,9 +130,9 @@ def _traffic(rng: np.random.Generator, look: Look, pixels: int, active: bool) ->
     return Scene(land, paint, f"An aerial view of a wide road {many}.")
 
 
-def _racing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = _builder(rng)
-    track = blob(rng, 0.5, 0.5, rng.uniform(0.23, 0.27), 1.25)
+def _racing(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = _builder(rng, unseen)
+    track = _long_track(rng) if unseen else blob(rng, 0.5, 0.5, rng.uniform(0.23, 0.27), 1.25)
     loop = np.concatenate([track, track[:2]])
     builder.add_road(loop, 0.07)
     builder.add_lone_trees(14)
@@ -146,8 +151,16 @@ def _racing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> 
     return Scene(land, paint, f"An aerial view of a closed curved track with {len(cars)} cars.")
 
 
-def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = _builder(rng)
+def _long_track(rng: np.random.Generator) -> Array:
+    """Outline (48, 2) of two straights joined by two bends."""
+    turn, angle = np.linspace(0, 2 * np.pi, 48, endpoint=False), rng.uniform(0, np.pi)
+    radius = rng.uniform(0.12, 0.15)
+    x, y = radius * np.cos(turn) + np.sign(np.cos(turn)) * rng.uniform(0.12, 0.16), radius * np.sin(turn)
+    return np.stack([0.5 + x * np.cos(angle) - y * np.sin(angle), 0.5 + x * np.sin(angle) + y * np.cos(angle)], axis=1)
+
+
+def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = _builder(rng, unseen)
     x, y = rng.uniform(*CENTRE, 2)
     if rng.random() < 0.5:
         builder.add_building(x, y, 0.15, 0.11, rng.uniform(0, np.pi))
@@ -202,9 +215,9 @@ def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, scale: f
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)  # type: ignore[arg-type]
 
 
-def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = _builder(rng)
-    line = crossing_line(rng, 0.2)
+def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = _builder(rng, unseen)
+    line = meander(rng) if unseen else crossing_line(rng, 0.2)
     builder.add_houses(int(rng.integers(4, 8)))
     builder.add_lone_trees(14)
     layout = builder.layout
@@ -224,8 +237,10 @@ def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> S
     return Scene(dry, paint, f"An aerial view of {seen}.")
 
 
-def _field_work(rng: np.random.Generator, look: Look, pixels: int, active: bool, ploughing: bool) -> Scene:
-    builder = _builder(rng)
+def _field_work(
+    rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool, ploughing: bool
+) -> Scene:
+    builder = _builder(rng, unseen)
     angle = rng.uniform(0, np.pi)
     outline = rectangle(0.5, 0.5, 0.62, 0.5, angle)
     builder.add_field(outline, crop=int(rng.choice([0, 5, 1])) if ploughing else 2)
@@ -265,16 +280,16 @@ def _field_work(rng: np.random.Generator, look: Look, pixels: int, active: bool,
     return Scene(land, paint, f"An aerial view of {machine_name} on a crop field.")
 
 
-def _ploughing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    return _field_work(rng, look, pixels, active, ploughing=True)
+def _ploughing(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    return _field_work(rng, look, pixels, active, unseen, ploughing=True)
 
 
-def _harvesting(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    return _field_work(rng, look, pixels, active, ploughing=False)
+def _harvesting(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    return _field_work(rng, look, pixels, active, unseen, ploughing=False)
 
 
-def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = LayoutBuilder(rng, "soil")
+def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = LayoutBuilder(rng, "soil", unseen)
     angle, (x, y) = rng.uniform(0, np.pi), rng.uniform(*CENTRE, 2)
     site = rectangle(x, y, 0.5, 0.42, angle)
     builder.add_bare(site)
@@ -308,8 +323,8 @@ def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: boo
     return Scene(land, paint, "An aerial view of a building site with a crane.")
 
 
-def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool) -> Scene:
-    builder = LayoutBuilder(rng, "grass")
+def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    builder = LayoutBuilder(rng, "grass", unseen)
     angle = rng.uniform(0, np.pi)
     builder.take(rectangle(0.5, 0.5, 0.66, 0.46, angle), pad=3)
     builder.add_lone_trees(14)
@@ -362,7 +377,7 @@ def _draw_pitch(land: Image.Image, turn: Array) -> None:
     )
 
 
-STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool], Scene]] = {
+STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool, bool], Scene]] = {
     "boating": _boating, "car racing": _racing, "constructing": _constructing, "fire": _fire, "flood": _flood,
     "harvesting": _harvesting, "ploughing": _ploughing, "soccer": _soccer, "traffic congestion": _traffic,
 }  # fmt: skip

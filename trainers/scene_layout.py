@@ -24,7 +24,10 @@ from .scene_shapes import (
     Road,
     along_line,
     blob,
+    cornered_line,
+    crescent,
     crossing_line,
+    meander,
     rectangle,
     ribbon,
 )
@@ -42,8 +45,9 @@ class DoesNotFitError(Exception):
 class LayoutBuilder:
     """Places objects one after the other so that none hides another."""
 
-    def __init__(self, rng: np.random.Generator, ground: Literal["grass", "soil"]) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, ground: Literal["grass", "soil"], unseen: bool = False) -> None:
+        """`unseen` builds from TEST_LAYOUTS instead of TRAINING_LAYOUTS."""
+        self.rng, self.unseen = rng, unseen
         self.layout = Layout(ground, (int(rng.integers(512)), int(rng.integers(512))))
         self._taken = Image.new("L", (GRID, GRID))
         self._wet = Image.new("L", (GRID, GRID))
@@ -66,6 +70,11 @@ class LayoutBuilder:
         if not any(place() for _ in range(tries)):
             raise DoesNotFitError
 
+    def _mark(self, familiar: str, unseen: str) -> bool:
+        """Notes which of two kinds of layout is built; true for the unseen one."""
+        self.layout = replace(self.layout, kinds=self.layout.kinds | {unseen if self.unseen else familiar})
+        return self.unseen
+
     # -- land cover --------------------------------------------------------------------------------------------
     def add_water(self, outline: Array) -> None:
         self.layout = replace(self.layout, water=(*self.layout.water, outline))
@@ -78,13 +87,25 @@ class LayoutBuilder:
             x, y = self.rng.uniform(radius + 0.02, 0.98 - radius, 2)
             if not self.is_free(x, y, radius * 1.15, inside=False):
                 return False
-            self.add_water(blob(self.rng, x, y, radius, self.rng.uniform(1.0, 1.2)))
+            if self._mark("round lake", "crescent lake"):
+                self.add_water(crescent(self.rng, x, y, radius * 1.15))
+            else:
+                self.add_water(blob(self.rng, x, y, radius, self.rng.uniform(1.0, 1.2)))
             return True
 
         self._try(place)
 
+    def add_wide_lake(self) -> None:
+        """Water over about half of the picture."""
+        if self._mark("round lake", "crescent lake"):
+            x, y = self.rng.uniform(0.46, 0.54, 2)
+            self.add_water(crescent(self.rng, x, y, self.rng.uniform(0.6, 0.66)))
+            return
+        x, y = self.rng.uniform(0.42, 0.58, 2)
+        self.add_water(blob(self.rng, x, y, self.rng.uniform(0.43, 0.5), self.rng.uniform(1.0, 1.15)))
+
     def add_river(self, width: float) -> None:
-        line = crossing_line(self.rng, 0.3)
+        line = meander(self.rng) if self._mark("gentle river", "meandering river") else crossing_line(self.rng, 0.3)
         waver = 1 + 0.15 * np.sin(np.linspace(0, 9, len(line)) + self.rng.uniform(0, 6))
         self.add_water(ribbon(line, width * waver))
 
@@ -111,7 +132,10 @@ class LayoutBuilder:
         self._try(place)
 
     def cover_with_fields(self) -> None:
-        """Quilt of parcels over the whole picture, turned by one angle."""
+        """Parcels over the whole picture, turned by one angle: a quilt, or the circles of pivot irrigation."""
+        if self._mark("parcel quilt", "round fields"):
+            self._cover_with_circles()
+            return
         rows, columns = int(self.rng.integers(2, 5)), int(self.rng.integers(2, 4))
         angle = self.rng.uniform(0, np.pi)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -125,6 +149,16 @@ class LayoutBuilder:
                 corners += [[right - gap, bottom - gap], [left + gap, bottom - gap]]
                 self.add_field(np.array(corners) @ turn.T + 0.5)
 
+    def _cover_with_circles(self) -> None:
+        radius, angle = self.rng.uniform(0.2, 0.26), self.rng.uniform(0, np.pi)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        circle = np.stack([np.cos(np.linspace(0, 6.28, 40)), np.sin(np.linspace(0, 6.28, 40))], axis=1) * radius * 0.97
+        for row in range(-2, 3):
+            for column in range(-2, 3):
+                centre = np.array([(2 * column + row % 2) * radius, row * radius * 1.75]) @ turn.T + 0.5
+                if ((centre > -radius) & (centre < 1 + radius)).all():
+                    self.add_field(centre + circle)
+
     def add_trees(self, outline: Array | None, spacing: float, limit: int = 2000) -> None:
         """Crowns on a jittered lattice, inside `outline` or wherever there is room."""
         inside = Image.new("L", (GRID, GRID), 0 if outline is not None else 255)
@@ -133,8 +167,9 @@ class LayoutBuilder:
         wanted = np.asarray(inside) > 0
         steps = np.arange(-spacing / 2, 1 + spacing, spacing)
         x, y = (a.ravel() for a in np.meshgrid(steps, steps))
-        x, y = (a + self.rng.uniform(-0.45, 0.45, a.shape) * spacing for a in (x, y))
-        radius = self.rng.uniform(0.5, 0.9, x.shape) * spacing
+        jitter, large = (0.1, 0.72) if self._mark("rounded wood", "planted rows") else (0.45, 0.9)
+        x, y = (a + self.rng.uniform(-jitter, jitter, a.shape) * spacing for a in (x, y))
+        radius = self.rng.uniform(0.5, large, x.shape) * spacing
         tint = np.clip(self.rng.normal(0.5, 0.22, x.shape), 0, 1)
         column, row = (np.clip((a * GRID).astype(int), 0, GRID - 1) for a in (x, y))
         candidates = self.rng.permutation(np.flatnonzero(wanted[row, column]))
@@ -167,7 +202,9 @@ class LayoutBuilder:
             seen = cells[((cells >= 6) & (cells < GRID - 6)).all(axis=1)]
             return 9.0 if len(seen) < 13 else float((taken[seen[:, 1], seen[:, 0]] > 0).mean())
 
-        line = min((crossing_line(self.rng, 0.22) for _ in range(tries)), key=cost)
+        cornered = self._mark("bent road", "cornered road")
+        lines = (cornered_line(self.rng) if cornered else crossing_line(self.rng, 0.22) for _ in range(tries))
+        line = min(lines, key=cost)
         self.add_road(line, self.rng.uniform(*ROAD_WIDTHS))
         return line
 
@@ -216,11 +253,10 @@ class LayoutBuilder:
         """Parking lot with two rows of painted places."""
 
         def place() -> bool:
-            x, y = self.rng.uniform(0.2, 0.8, 2)
-            if not self.is_free(x, y, 0.15):
+            found = self._find_block(length, width)
+            if found is None:
                 return False
-            angle = self.rng.uniform(0, np.pi)
-            outline = rectangle(x, y, length, width, angle)
+            x, y, angle, outline = found
             along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
             offsets = np.arange(-length / 2 + 0.03, length / 2 - 0.015, 0.032)
             stalls = [(*(np.array([x, y]) + along * a + across * b), angle + np.pi / 2)
@@ -230,6 +266,55 @@ class LayoutBuilder:
             return True
 
         self._try(place, tries=150)
+
+    def _find_block(self, length: float, width: float) -> tuple[float, float, float, Array] | None:
+        """Free place for a rectangle: x, y, angle and outline."""
+        x, y = self.rng.uniform(0.2, 0.8, 2)
+        if not self.is_free(x, y, length / 2):
+            return None
+        angle = self.rng.uniform(0, np.pi)
+        return x, y, angle, rectangle(x, y, length, width, angle)
+
+    def _add_block(self, name: Literal["panels", "pitches"], length: float, width: float) -> None:
+        def place() -> bool:
+            found = self._find_block(length, width)
+            if found is None:
+                return False
+            self.layout = replace(self.layout, **{name: (*getattr(self.layout, name), found[3])})
+            self.take(found[3], pad=1)
+            return True
+
+        self._try(place, tries=150)
+
+    def add_panels(self, shrink: float = 1.0) -> None:
+        """A solar farm: one block of panel rows."""
+        self._add_block("panels", shrink * self.rng.uniform(0.26, 0.34), shrink * self.rng.uniform(0.18, 0.24))
+
+    def add_pitch(self, shrink: float = 1.0) -> None:
+        """A sports field with its white lines."""
+        self._add_block("pitches", shrink * self.rng.uniform(0.3, 0.34), shrink * self.rng.uniform(0.2, 0.22))
+
+    def add_tanks(self, count: int) -> None:
+        """Storage tanks of one size, in a row or two."""
+
+        def place() -> bool:
+            radius = self.rng.uniform(0.038, 0.052)
+            (x, y), angle = self.rng.uniform(0.12, 0.88, 2), self.rng.uniform(0, np.pi)
+            along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+            columns = (count + 1) // 2 if count > 2 else count
+            spots = [
+                np.array([x, y]) + 2.5 * radius * (along * (k % columns) + across * (k // columns))
+                for k in range(count)
+            ]
+            if not all(self.is_free(*spot, radius * 1.1) for spot in spots):
+                return False
+            new = np.array([(*spot, radius) for spot in spots])
+            self.layout = replace(self.layout, tanks=np.concatenate([self.layout.tanks, new]))
+            for spot in spots:
+                self.take(rectangle(*spot, 2 * radius, 2 * radius, 0.0), pad=1)
+            return True
+
+        self._try(place, tries=200)
 
     def add_vehicles(self, count: int, roads_only: bool = False) -> None:
         roads, lots, rng = self.layout.roads, self.layout.lots, self.rng
@@ -272,36 +357,36 @@ class LayoutBuilder:
             self._try(place, tries=400)
 
 
-def build_layout(rng: np.random.Generator, plan: Plan) -> Layout:
-    """A layout that holds exactly what the plan says.
+def build_layout(rng: np.random.Generator, plan: Plan, unseen: bool = False) -> Layout:
+    """A layout that holds exactly what the plan says; `unseen` takes the kinds of TEST_LAYOUTS.
 
     Raises:
         DoesNotFitError: none of LAYOUT_DRAWS attempts found room for everything.
     """
     for _ in range(LAYOUT_DRAWS):
         try:
-            return _build_once(rng, plan).layout
+            return _build_once(rng, plan, unseen).layout
         except DoesNotFitError:
             continue
     raise DoesNotFitError(str(plan))
 
 
-def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
+def _build_once(rng: np.random.Generator, plan: Plan, unseen: bool) -> LayoutBuilder:
     ground: Literal["grass", "soil"] = "grass" if plan.cover != "bare land" else "soil"
     if plan.urban and rng.random() < 0.35:
         ground = "soil"
-    builder = LayoutBuilder(rng, ground)
+    builder = LayoutBuilder(rng, ground, unseen)
     # 1. the wide things first: streets, parcels, water
     if plan.urban:
         lines = _add_streets(builder, plan)
-        if plan.lot:
-            builder.add_lot()
+        _add_yards(builder, plan, shrink=0.8)
     if plan.cover == "cropland":
         builder.cover_with_fields()
     if plan.cover == "water":
-        x, y = rng.uniform(0.42, 0.58, 2)
-        big = blob(rng, x, y, rng.uniform(0.43, 0.5), rng.uniform(1.0, 1.15))
-        builder.add_water(big) if not plan.river else builder.add_river(rng.uniform(0.48, 0.56))
+        if plan.river:
+            builder.add_river(rng.uniform(0.48, 0.56))
+        else:
+            builder.add_wide_lake()
     elif plan.river:
         builder.add_river(rng.uniform(0.13, 0.17))
     else:
@@ -310,8 +395,7 @@ def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
     # 2. roads and what stands beside them
     if not plan.urban:
         lines = [builder.add_crossing_road() for _ in range(plan.roads)]
-        if plan.lot:
-            builder.add_lot()
+        _add_yards(builder, plan, shrink=1.0)
     if plan.urban:  # a field or wood first: houses find room between them, not the other way round
         _add_plots(builder, plan, shrink=0.78)
         _add_blocks(builder, plan, lines)
@@ -329,6 +413,18 @@ def _build_once(rng: np.random.Generator, plan: Plan) -> LayoutBuilder:
         builder.add_trees(None, rng.uniform(0.046, 0.056))
     builder.add_lone_trees(int(rng.integers(4, 20)) if plan.urban else int(rng.integers(0, 7)))
     return builder
+
+
+def _add_yards(builder: LayoutBuilder, plan: Plan, shrink: float) -> None:
+    """Built grounds of one purpose: car park, sports field, solar farm, tanks."""
+    if plan.lot:
+        builder.add_lot()
+    if plan.pitch:
+        builder.add_pitch(shrink)
+    if plan.solar:
+        builder.add_panels(shrink)
+    if plan.tanks:
+        builder.add_tanks(plan.tanks)
 
 
 def _add_plots(builder: LayoutBuilder, plan: Plan, shrink: float) -> None:
@@ -350,16 +446,44 @@ def _add_wood(builder: LayoutBuilder, shrink: float) -> None:
 
 
 def _add_streets(builder: LayoutBuilder, plan: Plan) -> list[Array]:
-    """Two parallel streets and, where nothing else needs the room, a cross street."""
+    """Two parallel streets and, where nothing else needs the room, a cross street; or spokes, or a ring."""
     rng = builder.rng
+    if builder.unseen:
+        return _add_round_streets(builder)
     angle, width = rng.uniform(0, np.pi), rng.uniform(0.05, 0.06)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     reach, bend = np.linspace(-0.9, 0.9, 32)[:, None], rng.uniform(-0.08, 0.08)
-    roomy = plan.lot or plan.forest or plan.crops or plan.water > 0  # then one side stays free for these
+    # one side stays free for what is asked
+    roomy = plan.lot or plan.forest or plan.crops or plan.pitch or plan.solar or plan.tanks > 0 or plan.water > 0
+    builder.layout = replace(
+        builder.layout, kinds=builder.layout.kinds | {"parallel streets" if roomy else "street grid"}
+    )
     offsets = rng.uniform(-0.04, 0.04) + (np.array([-0.36, -0.03]) if roomy else np.array([-0.22, 0.22]))
     lines = [0.5 + along * reach + across * (offset + bend * reach**2) for offset in offsets]
     cross = 0.5 + across * reach + along * rng.uniform(-0.3, 0.3)
     for line in lines if roomy else [*lines, cross]:
+        builder.add_road(line, width)
+    return lines
+
+
+def _add_round_streets(builder: LayoutBuilder) -> list[Array]:
+    """Three streets from a square in one part of the town, or a ring with a street out of it."""
+    rng, width = builder.rng, builder.rng.uniform(0.05, 0.06)
+    corner, first = rng.uniform(0.25, 0.4, 2), rng.uniform(0, 2 * np.pi)
+    if rng.random() < 0.5:
+        corner = np.where(rng.random(2) < 0.5, corner, 1 - corner)
+        reach = np.linspace(0, 1.3, 32)[:, None]
+        angles = first + np.array([0, 1, 2]) * 2 * np.pi / 3 + rng.uniform(-0.2, 0.2, 3)
+        lines = [corner + reach * np.array([np.cos(a), np.sin(a)]) for a in angles]
+        kind = "radial streets"
+    else:
+        turn, radius = np.linspace(0, 2 * np.pi, 40), rng.uniform(0.22, 0.27)
+        middle = np.where(rng.random(2) < 0.5, corner, 1 - corner)
+        ring = middle + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        out = middle + np.linspace(radius, 1.3, 32)[:, None] * np.array([np.cos(first), np.sin(first)])
+        lines, kind = [ring, out], "ring street"
+    builder.layout = replace(builder.layout, kinds=builder.layout.kinds | {kind})
+    for line in lines:
         builder.add_road(line, width)
     return lines
 

@@ -13,7 +13,18 @@ import numpy as np
 
 VEHICLE_LENGTH, VEHICLE_WIDTH = 0.036, 0.019  # 5 x 2.7 px when the picture is seen at 144 px
 BOAT_LENGTH, BOAT_WIDTH = 0.055, 0.023
-LAND_CLASSES = ("ground", "bare", "field", "tree", "water", "road", "parking lot", "building", "flood")
+LAND_CLASSES = (
+    "ground", "bare", "field", "tree", "water", "road", "parking lot", "building", "flood", "storage tank",
+    "solar panels", "sports field",
+)  # fmt: skip
+# How roads, parcels, water and woods may lie. A test scene is built from the second row alone.
+TRAINING_LAYOUTS = (
+    "parallel streets", "street grid", "bent road", "parcel quilt", "round lake", "gentle river", "rounded wood",
+)  # fmt: skip
+TEST_LAYOUTS = (
+    "radial streets", "ring street", "cornered road", "round fields", "crescent lake", "meandering river",
+    "planted rows",
+)  # fmt: skip
 
 Array = np.ndarray
 Cover = Literal["built-up area", "forest", "cropland", "grassland", "bare land", "water"]
@@ -72,6 +83,10 @@ class Layout:
     vehicles: tuple[Mover, ...] = ()
     boats: tuple[Mover, ...] = ()
     flood: tuple[Array, ...] = ()
+    tanks: Array = field(default_factory=lambda: np.zeros((0, 3)))  # (tanks, 3) x, y, radius
+    panels: tuple[Array, ...] = ()  # blocks of solar panels (4, 2), edge 0-1 runs along the rows
+    pitches: tuple[Array, ...] = ()  # sports fields (4, 2), edge 0-1 is the long side
+    kinds: frozenset[str] = frozenset()  # of TRAINING_LAYOUTS or TEST_LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,9 @@ class Plan:
     lot: bool = False
     forest: bool = False
     crops: bool = False
+    tanks: int = 0
+    solar: bool = False
+    pitch: bool = False
 
     @property
     def urban(self) -> bool:
@@ -122,6 +140,31 @@ def crossing_line(rng: np.random.Generator, bend: float) -> Array:
     t = np.linspace(-0.95, 0.95, 32)[:, None]
     wave = rng.uniform(-bend, bend) * (t**2 - 0.3) + rng.uniform(-bend, bend) * np.sin(t * 3.3) * 0.5
     return 0.5 + along * t + across * (rng.uniform(-0.3, 0.3) + wave)
+
+
+def cornered_line(rng: np.random.Generator) -> Array:
+    """Curve (32, 2) through the picture that turns once, by about a right angle."""
+    angle, turn = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1]) * rng.uniform(1.2, 1.8)
+    corner, t = rng.uniform(0.36, 0.64, 2), np.linspace(-1, 1, 32)[:, None]
+    directions = [np.array([np.cos(a), np.sin(a)]) for a in (angle, angle + np.pi - turn)]
+    # a soft absolute value rounds the corner
+    away = np.sqrt(t**2 + 0.006)
+    return corner + directions[0] * (away - t) / 2 + directions[1] * (away + t) / 2
+
+
+def meander(rng: np.random.Generator) -> Array:
+    """Curve (64, 2) through the picture with two or three wide bends."""
+    angle, bends = rng.uniform(0, np.pi), rng.uniform(2.2, 3.4)
+    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    t = np.linspace(-0.95, 0.95, 64)[:, None]
+    return 0.5 + along * t + across * rng.uniform(0.15, 0.2) * np.sin(bends * np.pi * t + rng.uniform(0, 6.28))
+
+
+def crescent(rng: np.random.Generator, x: float, y: float, radius: float) -> Array:
+    """Outline (48, 2) of a bent strip of water about `radius` from its middle, as a cut-off river bend leaves it."""
+    turn = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(2.8, 3.7), 24)
+    line = np.stack([x + radius * 0.72 * np.cos(turn), y + radius * 0.72 * np.sin(turn)], axis=1)
+    return ribbon(line, radius * (0.3 + 0.6 * np.sin(np.linspace(0.25, np.pi - 0.25, 24))))
 
 
 def ribbon(line: Array, width: float | Array) -> Array:

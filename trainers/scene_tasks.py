@@ -2,12 +2,13 @@
 
 A sample is drawn from its seed alone: the answers are decided first, by fair coin for each asked object, and the scene
 is then built to make them true. So a model that does not look gets half of the yes/no questions right, not more.
-Train on seeds below HELD_OUT_SEED, report on seeds from HELD_OUT_SEED upwards; nothing else separates the two sets.
+Seeds tell the splits apart: training below HELD_OUT_SEED; validation from there, drawn like training; test from
+TEST_SEED, where roads, parcels, water and woods lie as they never do in training (`scene_shapes.TEST_LAYOUTS`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,17 @@ from PIL import Image
 from .scene_changes import Change, draw_change
 from .scene_clips import CLIP_CLASSES, film
 from .scene_layout import DoesNotFitError, build_layout
-from .scene_shapes import Array, Cover, Plan
+from .scene_shapes import LAND_CLASSES, Array, Cover, Layout, Plan
 from .scenes import land_map, random_look, render
 
-HELD_OUT_SEED = 1_000_000
+HELD_OUT_SEED = 1_000_000  # validation
+TEST_SEED = 2_000_000
 MISREGISTRATION = 2  # pixels by which the second date may lie beside the first
+TURN = 0.8  # degrees by which it may be turned
+BORDER = 6  # pixels painted beyond the picture, so that a moved date has no empty edge
+DATES = 4  # of a sequence
 CHANGE_INSTRUCTION = "Please identify whether there are obvious remote sensing image changes."
+SEQUENCE_INSTRUCTION = "Please describe what changes over these dates."
 CLIP_INSTRUCTION = (
     "Classify the given video in one of the following classes. Classes: " + ", ".join(CLIP_CLASSES) + "."
 )
@@ -29,13 +35,20 @@ CLIP_INSTRUCTION = (
 PRESENCE_TEMPLATES = ("Is there {a} in the image?", "Is {a} present in the image?", "Does the image show {a}?")
 PRESENCE_OBJECTS = {
     "road": "a road", "water": "a water area", "building": "a building", "forest": "a forest", "vehicle": "a vehicle",
-    "boat": "a boat", "parking lot": "a parking lot", "crop field": "a crop field",
+    "boat": "a boat", "parking lot": "a parking lot", "crop field": "a crop field", "sports field": "a sports field",
+    "solar farm": "a solar farm", "storage tank": "a storage tank",
 }  # fmt: skip
 # Objects of one group depend on each other (a boat needs water), those of different groups do not.
 GROUPS = {"water": "wet", "boat": "wet", "road": "traffic", "vehicle": "traffic", "parking lot": "traffic"}
 COUNTABLE = {"building": "buildings", "vehicle": "vehicles", "boat": "boats", "water": "water areas"}
+OBJECTS = ("building", "vehicle", "boat", "storage tank")
 COVERS: tuple[Cover, ...] = ("forest", "cropland", "grassland", "bare land", "water")
-MAX_COUNT_ASKED = 10
+MAX_COUNT_ASKED = 6
+AREAS = ("none", "less than 10%", "10% to 30%", "more than 30%")
+AREA_BOUNDS = (0.1, 0.3)
+AREA_KINDS = {"water": "water", "tree": "trees", "field": "crop fields", "building": "buildings"}
+ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+CLEAR = 0.04  # of the side: a middle nearer to a third's border is not asked for its place
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -53,28 +66,31 @@ class QuestionAnswer:
 class SceneSample:
     """Pictures (1, 2 or `frames` RGB images of size x size) with all questions that they answer."""
 
-    task: Literal["single", "pair", "video"]
+    task: Literal["single", "pair", "video", "sequence"]
     images: tuple[Image.Image, ...]
     questions: tuple[QuestionAnswer, ...]
     clue: str
     label: str
     change_mask: Array | None  # pairs only: bool (size, size) on the first date, True where the land changed
+    # singles: where objects of OBJECTS lie, (objects, 3) of kind, x, y in 0..1
+    centres: Array = field(default_factory=lambda: np.zeros((0, 3)))
     land: tuple[Array, ...] = ()  # singles and pairs: LAND_CLASSES numbers (size, size) of each date, before any shift
 
 
 def single_sample(seed: int, size: int = 256) -> SceneSample:
-    """One picture with three to six questions."""
+    """One picture with four to eight questions."""
     rng = _generator(seed, "single")
     while True:
         plan, questions = _plan_scene(rng)
         try:
-            layout = build_layout(rng, plan)
+            layout = build_layout(rng, plan, seed >= TEST_SEED)
             break
         except DoesNotFitError:  # about one crowded plan in a thousand: the same seed goes on to its next plan
             continue
-    image = render(layout, random_look(rng), size)
+    image, land = render(layout, random_look(rng), size), land_map(layout, size)
+    questions += (*_ask_area(rng, land), *_ask_position(rng, layout))
     return SceneSample(
-        "single", (image,), questions, _describe(plan, rng), plan.cover, None, (land_map(layout, size),)
+        "single", (image,), questions, _describe(plan, rng), plan.cover, None, _centres(layout), (land,)
     )
 
 
@@ -84,16 +100,14 @@ def single_questions(seed: int) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
 
 
 def pair_sample(seed: int, size: int = 256) -> SceneSample:
-    """Two dates of one place. Half of all pairs differ only in season, light, noise and a small shift."""
+    """Two dates of one place. Half of all pairs differ only in what is no change: season, light and shadows, haze,
+    sensor noise and blur, traffic, a small shift and turn."""
     rng = _generator(seed, "pair")
-    changed, change = _draw_pair(rng)
-    shift = rng.integers(-MISREGISTRATION, MISREGISTRATION + 1, 2)
-    border = 2 * MISREGISTRATION
-    looks = random_look(rng), random_look(rng)
-    before = _cut(render(change.before, looks[0], size + 2 * border), border, border, size)
-    after = _cut(render(change.after, looks[1], size + 2 * border), border + shift[0], border + shift[1], size)
+    changed, change = _draw_pair(rng, seed >= TEST_SEED)
+    before = _photograph(rng, change.before, size, moved=False)
+    after = _photograph(rng, change.after, size, moved=True)
     maps = tuple(
-        land_map(layout, size + 2 * border)[border:-border, border:-border] for layout in (change.before, change.after)
+        land_map(layout, size + 2 * BORDER)[BORDER:-BORDER, BORDER:-BORDER] for layout in (change.before, change.after)
     )
     mask = maps[0] != maps[1] if changed else np.zeros((size, size), bool)
     captions = change.captions
@@ -102,12 +116,12 @@ def pair_sample(seed: int, size: int = 256) -> SceneSample:
         QuestionAnswer(CHANGE_INSTRUCTION, str(rng.choice(captions)), "change_caption", captions),
         QuestionAnswer("Has anything changed between the two images?", flag, "change_flag", (flag,)),
     )
-    return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask, maps)
+    return SceneSample("pair", (before, after), questions, _pair_clue(change), change.kind, mask, land=maps)
 
 
 def pair_captions(seed: int) -> tuple[bool, tuple[str, ...]]:
     """Whether `pair_sample(seed)` changes, and its five captions, without painting it."""
-    changed, change = _draw_pair(_generator(seed, "pair"))
+    changed, change = _draw_pair(_generator(seed, "pair"), seed >= TEST_SEED)
     return changed, change.captions
 
 
@@ -115,22 +129,59 @@ def clip_sample(seed: int, size: int = 256, frames: int = 8) -> SceneSample:
     """Short clip from a slowly moving camera; the class is drawn evenly."""
     rng = _generator(seed, "video")
     name = CLIP_CLASSES[int(rng.integers(len(CLIP_CLASSES)))]
-    images, clue = film(rng, name, size, frames)
+    images, clue = film(rng, name, size, frames, seed >= TEST_SEED)
     question = QuestionAnswer(CLIP_INSTRUCTION, name, "clip_class", (name,))
     return SceneSample("video", images, (question,), clue, name, None)
 
 
+def sequence_sample(seed: int, size: int = 256, dates: int = DATES) -> SceneSample:
+    """Dated pictures of one place, oldest first; two of three change once, between two dates that follow."""
+    rng = _generator(seed, "sequence")
+    changed = bool(rng.random() < 2 / 3)
+    change = draw_change(rng, changed, seed >= TEST_SEED)
+    first = int(rng.integers(1, dates)) if changed else dates  # the last date that still shows the old state
+    images = tuple(
+        _photograph(rng, change.before if date <= first else change.after, size, moved=date > 1)
+        for date in range(1, dates + 1)
+    )
+    when = f"between date {first} and date {first + 1}" if changed else "nothing has changed"
+    captions = tuple(f"{when} {one}" for one in change.captions) if changed else change.captions
+    questions = (
+        QuestionAnswer(SEQUENCE_INSTRUCTION, str(rng.choice(captions)), "sequence_caption", captions),
+        QuestionAnswer("When did something change?", when, "when", (when,)),
+    )
+    return SceneSample("sequence", images, questions, _pair_clue(change), change.kind, None)
+
+
 def _generator(seed: int, task: str) -> np.random.Generator:
-    return np.random.default_rng((seed, ("single", "pair", "video").index(task)))
+    return np.random.default_rng((seed, ("single", "pair", "video", "sequence").index(task)))
 
 
-def _draw_pair(rng: np.random.Generator) -> tuple[bool, Change]:
+def _draw_pair(rng: np.random.Generator, unseen: bool) -> tuple[bool, Change]:
     changed = bool(rng.random() < 0.5)
-    return changed, draw_change(rng, changed)
+    return changed, draw_change(rng, changed, unseen)
 
 
-def _cut(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
-    return image.crop((int(left), int(top), int(left) + size, int(top) + size))
+def _centres(layout: Layout) -> Array:
+    groups = (
+        [part.parts[0].mean(axis=0) for part in layout.buildings],
+        [(one.x, one.y) for one in layout.vehicles],
+        [(one.x, one.y) for one in layout.boats],
+        list(layout.tanks[:, :2]),
+    )
+    return np.array([(kind, *at) for kind, group in enumerate(groups) for at in group]).reshape(-1, 3)
+
+
+def _photograph(rng: np.random.Generator, layout: Layout, size: int, moved: bool) -> Image.Image:
+    """The place on one date, in a light of its own; `moved` lays it a little beside the first date."""
+    wide = render(layout, random_look(rng), size + 2 * BORDER)
+    if not moved:
+        return wide.crop((BORDER, BORDER, BORDER + size, BORDER + size))
+    (x, y), angle = rng.uniform(-MISREGISTRATION, MISREGISTRATION, 2), np.deg2rad(rng.uniform(-TURN, TURN))
+    cos, sin, middle = np.cos(angle), np.sin(angle), size / 2
+    matrix = (cos, -sin, BORDER + middle - cos * middle + sin * middle + x)
+    matrix += (sin, cos, BORDER + middle - sin * middle - cos * middle + y)
+    return wide.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
 
 
 # -- single pictures -------------------------------------------------------------------------------------------------
@@ -187,21 +238,23 @@ def _resolve(
         counts, roads = _apply_comparison(rng, counts, roads, urban, lot, comparison)
     compares_water = comparison is not None and "water" in comparison[:2]
     forest, crops = exists("forest", crowded * 0.7), exists("crop field", crowded * 0.6)
+    pitch, solar = exists("sports field", crowded * 0.35), exists("solar farm", crowded * 0.35)
+    tanks = int(rng.integers(2, 5)) * int(exists("storage tank", crowded * 0.35))
     possible = [
         cover for cover in COVERS if asked.get({"forest": "forest", "cropland": "crop field"}.get(cover, ""), True)
     ]
     dry = not asked.get("water", True) or asked.get("boat") is False or compares_water
-    full = lot or counts["building"] > 3 or asked.get("forest") or asked.get("crop field")
+    full = lot or counts["building"] > 3 or asked.get("forest") or asked.get("crop field") or pitch or solar or tanks
     if dry or full:  # a large lake leaves little land
         possible.remove("water")
     cover: Cover = "built-up area" if urban else possible[int(rng.integers(len(possible)))]
-    if not urban and "water" in possible and rng.random() < 0.3:  # so often ruled out that it would be rare
+    if not urban and "water" in possible and rng.random() < 0.7:  # so often ruled out that it would be rare
         cover = "water"
     if cover == "water":
         counts["water"], forest, crops = 1, False, False
     river = counts["water"] == 1 and not compares_water and not urban and bool(rng.random() < 0.4)
     return Plan(cover, counts["water"], river, roads, counts["building"], counts["vehicle"], counts["boat"], lot,
-                forest or cover == "forest", crops or cover == "cropland")  # fmt: skip
+                forest or cover == "forest", crops or cover == "cropland", tanks, solar, pitch)  # fmt: skip
 
 
 def _apply_comparison(
@@ -261,6 +314,39 @@ def _ask(
     return tuple(questions)
 
 
+def _ask_area(rng: np.random.Generator, land: Array) -> tuple[QuestionAnswer, ...]:
+    """How much of the picture a kind of land covers, in four classes; not asked near a class's border."""
+    for place in rng.permutation(len(AREA_KINDS)):
+        name, words = list(AREA_KINDS.items())[place]
+        share = float((land == LAND_CLASSES.index(name)).mean())
+        if 0 < share < 0.02 or any(abs(share - bound) < 0.025 for bound in AREA_BOUNDS):
+            continue
+        answer = AREAS[0] if not share else AREAS[1 + sum(share > bound for bound in AREA_BOUNDS)]
+        return (QuestionAnswer(f"How much of the image is covered by {words}?", answer, "area", (answer,)),)
+    return ()
+
+
+def _ask_position(rng: np.random.Generator, layout: Layout) -> tuple[QuestionAnswer, ...]:
+    """In which ninth of the picture the only thing of its kind lies."""
+    single = {
+        "parking lot": [lot.outline for lot in layout.lots],
+        "sports field": list(layout.pitches),
+        "solar farm": list(layout.panels),
+        "building": [np.concatenate(one.parts) for one in layout.buildings],
+    }
+    for place in rng.permutation(len(single)):
+        name, outlines = list(single.items())[place]
+        if len(outlines) != 1:
+            continue
+        x, y = outlines[0].mean(axis=0)
+        if any(abs(v - third) < CLEAR for v in (x, y) for third in (1 / 3, 2 / 3)):
+            continue
+        row, column = ROWS[min(int(y * 3), 2)], COLUMNS[min(int(x * 3), 2)]
+        answer = " ".join(word for word in (row, column) if word) or "middle"
+        return (QuestionAnswer(f"Where in the image is the {name}?", answer, "position", (answer,)),)
+    return ()
+
+
 def _describe(plan: Plan, rng: np.random.Generator) -> str:
     """A sentence such as a general captioner would give: the cover and up to three further things."""
     things = []
@@ -274,6 +360,7 @@ def _describe(plan: Plan, rng: np.random.Generator) -> str:
         if there:
             things.append("some " + name + "s" if there > 2 else _some(there, name))
     things += ["a parking lot"] * plan.lot + ["trees"] * (plan.forest and plan.cover != "forest")
+    things += ["a sports field"] * plan.pitch + ["a solar farm"] * plan.solar + ["storage tanks"] * (plan.tanks > 0)
     things += ["a crop field"] * (plan.crops and plan.cover != "cropland")
     chosen = [things[k] for k in sorted(rng.permutation(len(things))[:3])]
     opening = "An aerial view of " + ("a " if plan.cover in ("built-up area", "forest") else "") + plan.cover
@@ -290,11 +377,13 @@ def _join(names: list[str]) -> str:
 
 def _pair_clue(change: Change) -> str:
     """What the second date shows, without naming the change: a captioner looks at pictures one by one."""
-    layout = replace(change.after)
+    layout = change.after
     things = [_some(len(layout.buildings), "building") if len(layout.buildings) < 7 else "many buildings"]
     things = things if layout.buildings else []
     things += ["a road" if len(layout.roads) == 1 else "roads"] if layout.roads else []
     things += ["trees"] if len(layout.trees) > 12 else []
     things += ["water"] if layout.water or layout.flood else []
+    things += ["a parking lot"] * bool(layout.lots) + ["a sports field"] * bool(layout.pitches)
+    things += ["a solar farm"] * bool(layout.panels) + ["storage tanks"] * (len(layout.tanks) > 0)
     ground = "grassland" if layout.ground == "grass" else "bare land"
     return f"An aerial view of {ground}" + (" with " + _join(things) if things else "") + "."

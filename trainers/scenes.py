@@ -55,6 +55,7 @@ class Look:
     cast: tuple[float, float, float]  # factor for red, green, blue
     haze: float  # 0 clear .. 0.3 milky
     noise: float  # standard deviation, grey levels of 255
+    blur: float  # of the optics, standard deviation in pixels
     water: float  # 0 blue-black .. 1 green-brown
     seed: int  # of the sensor noise
 
@@ -69,6 +70,7 @@ def random_look(rng: np.random.Generator) -> Look:
         cast=(float(rng.normal(1.0, 0.025)), 1.0, float(rng.normal(1.0, 0.035))),
         haze=float(max(0.0, rng.uniform(-0.12, 0.2))),
         noise=float(rng.uniform(1.5, 5.0)),
+        blur=float(rng.uniform(0.25, 0.75)),
         water=float(rng.random()),
         seed=int(rng.integers(2**31)),
     )
@@ -115,7 +117,7 @@ def _mix(a: Colour | Array, b: Colour | Array, share: float) -> Array:
 
 
 def _ints(colour: Array) -> Colour:
-    red, green, blue = (int(np.clip(c, 0, 255)) for c in colour)
+    red, green, blue = (min(max(int(c), 0), 255) for c in colour.tolist())
     return red, green, blue
 
 
@@ -139,6 +141,7 @@ def render(layout: Layout, look: Look, size: int) -> Image.Image:
         draw_vehicle(draw, vehicle, scale)
     _cast_shadows(canvas, layout, look, scale)
     _draw_roofs(draw, layout, look, scale)
+    _draw_tanks(draw, layout, look, scale)
     picture = canvas.reduce(OVERSAMPLE)
     _paste_crowns(picture, layout, look, float(size))  # crown masks are soft already
     return expose(picture, look, grain)
@@ -146,6 +149,7 @@ def render(layout: Layout, look: Look, size: int) -> Image.Image:
 
 def expose(picture: Image.Image, look: Look, grain: Array) -> Image.Image:
     """Adds surface grain, light, haze and sensor noise; `grain` is (3, height, width)."""
+    picture = picture.filter(ImageFilter.GaussianBlur(look.blur)) if look.blur else picture
     pixels = np.asarray(picture, np.float32)  # (size, size, 3)
     pixels = pixels * (1 + 0.05 * grain[2] + 0.025 * grain[1])[..., None]
     pixels = (pixels - 110) * look.contrast + 110
@@ -221,6 +225,46 @@ def _draw_paved(draw: ImageDraw.ImageDraw, layout: Layout, scale: float) -> None
             for a, b in ((0, 1), (3, 2)):
                 draw.line(_points(place[[a, b]], scale), fill=(214, 214, 210), width=max(1, round(scale * 0.0045)))
 
+    for outline in layout.panels:
+        _draw_panels(draw, outline, scale)
+    for outline in layout.pitches:
+        _draw_pitch(draw, outline, scale)
+
+
+def _between(outline: Array, u: float, v: float) -> Array:
+    """Point of a rectangle at the shares `u` of its edge 0-1 and `v` of its edge 0-3."""
+    return outline[0] + (outline[1] - outline[0]) * u + (outline[3] - outline[0]) * v
+
+
+def _draw_panels(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
+    """Rows of dark blue panels on pale ground."""
+    draw.polygon(_points(outline, scale), fill=(150, 146, 122))
+    rows = max(4, round(float(np.linalg.norm(outline[3] - outline[0])) / 0.036))
+    for row in range(rows):
+        low, high = (row + 0.1) / rows, (row + 0.78) / rows
+        panel = [_between(outline, u, v) for u, v in ((0.03, low), (0.97, low), (0.97, high), (0.03, high))]
+        draw.polygon(_points(np.stack(panel), scale), fill=(38, 50, 88))
+        middle = np.stack([_between(outline, u, (low + high) / 2) for u in (0.03, 0.97)])
+        draw.line(_points(middle, scale), fill=(84, 100, 140), width=max(1, round(scale * 0.003)))
+
+
+def _draw_pitch(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
+    """Mown stripes, and the white lines of a soccer field."""
+    for k in range(8):
+        stripe = [_between(outline, u, v) for u, v in ((k / 8, 0), ((k + 1) / 8, 0), ((k + 1) / 8, 1), (k / 8, 1))]
+        draw.polygon(_points(np.stack(stripe), scale), fill=(64, 116, 60) if k % 2 else (78, 132, 68))
+    boxes = ((0.05, 0.06, 0.95, 0.94), (0.05, 0.06, 0.5, 0.94), (0.05, 0.28, 0.19, 0.72), (0.81, 0.28, 0.95, 0.72))
+    width = max(1, round(scale * 0.0045))
+    for left, low, right, high in boxes:
+        corners = ((left, low), (right, low), (right, high), (left, high), (left, low))
+        draw.line(
+            _points(np.stack([_between(outline, *c) for c in corners]), scale), fill=(228, 232, 224), width=width
+        )
+    turn = np.linspace(0, 2 * np.pi, 24)
+    radius = float(np.linalg.norm(outline[3] - outline[0])) * 0.15
+    circle = _between(outline, 0.5, 0.5) + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    draw.line(_points(circle, scale), fill=(228, 232, 224), width=width)
+
 
 def draw_vehicle(draw: ImageDraw.ImageDraw, vehicle: Mover, scale: float, length: float = VEHICLE_LENGTH) -> None:
     width = VEHICLE_WIDTH * length / VEHICLE_LENGTH
@@ -265,6 +309,11 @@ def _cast_shadows(canvas: Image.Image, layout: Layout, look: Look, scale: float)
             for k in range(4):
                 side = np.stack([part[k], part[(k + 1) % 4], moved[(k + 1) % 4], moved[k]])
                 draw.polygon(_points(side, scale), fill=strength)
+    for x, y, radius in layout.tanks:
+        for share in (0.35, 0.7, 1.0):  # a cylinder's shadow is a swept circle
+            cx, cy = (np.array([x, y]) + direction * radius * 0.75 * share) * scale
+            r = radius * scale
+            draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=strength)
     for x, y, radius, _ in layout.trees:
         cx, cy = np.array([x, y]) * scale + direction * radius * 0.75 * scale
         r = radius * 0.85 * scale
@@ -291,6 +340,18 @@ def _draw_roofs(draw: ImageDraw.ImageDraw, layout: Layout, look: Look, scale: fl
                 half = np.stack([edge[0], edge[1], ridge[1], ridge[0]])
                 draw.polygon(_points(half, scale), fill=_ints(base * (1.0 + 0.24 * sign * lit)))
             draw.line(_points(ridge, scale), fill=_ints(base * 1.12), width=max(1, round(scale * 0.003)))
+
+
+def _draw_tanks(draw: ImageDraw.ImageDraw, layout: Layout, look: Look, scale: float) -> None:
+    """White or rusty cylinders seen from above: a rim, a roof that is lit from one side, a hatch."""
+    to_sun = -np.array([np.cos(look.sun), np.sin(look.sun)])
+    roof = np.array((214, 214, 208) if layout.texture[0] % 4 else (164, 132, 108), np.float32)
+    for x, y, radius in layout.tanks:
+        centre = np.array([x, y])
+        for shift, share, light in ((0.0, 1.0, 0.72), (0.0, 0.93, 0.95), (0.16, 0.7, 1.06), (-0.3, 0.12, 0.6)):
+            cx, cy = (centre + to_sun * shift * radius) * scale
+            r = radius * share * scale
+            draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=_ints(roof * light))
 
 
 def _paste_crowns(canvas: Image.Image, layout: Layout, look: Look, scale: float) -> None:
@@ -326,6 +387,12 @@ def land_map(layout: Layout, size: int) -> Array:
         fill(lot.outline, "parking lot")
     for outline in layout.flood:
         fill(outline, "flood")
+    for outline in layout.panels:
+        fill(outline, "solar panels")
+    for outline in layout.pitches:
+        fill(outline, "sports field")
+    for x, y, radius in layout.tanks * size:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=LAND_CLASSES.index("storage tank"))
     for building in layout.buildings:
         for part in building.parts:
             fill(part, "building")

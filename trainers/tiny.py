@@ -1,10 +1,11 @@
-"""Trains `unirs-tiny`, the checkpoint inside the package: about an hour on two CPU cores.
+"""Trains `unirs-tiny`, the checkpoint inside the package: about two hours on two CPU cores.
 
     python -m unirs.trainers.tiny --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
 The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
-so the vision tower first learns to name the land cover of every patch, and Change Extraction to mark the patches that
-changed (heads thrown away); then TRL's `SFTTrainer` tunes projector and language model on all three input types.
+so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
+Change Extraction to mark the patches that changed (heads thrown away). In stage 2 TRL's `SFTTrainer` tunes projector
+and language model on all input types, with clues.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
@@ -26,26 +26,19 @@ from trl import SFTConfig, SFTTrainer
 
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
-from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
 from ..processing.tokenizer import MARKERS
-from .tiny_data import FRAMES, GRID, REAL_CLASSES, SIZE, load_scenes, make_scenes
-from .tiny_patches import pixels, pretrain_patches
+from .packing import IGNORED, Encoded, pad
+from .real_scenes import load_real
+from .tiny_data import FRAMES, GRID, SIZE, make_scenes
+from .tiny_mixture import Mixture, Talk
+from .tiny_patches import pretrain_patches
+from .tiny_real import RealBatches, pixels, pretrain_real
 
-COUNTS = {"single": 9000, "pair": 6000, "video": 2500}
+BLANK = Image.new("RGB", (1, 1))
+
+COUNTS = {"single": 11000, "pair": 7000, "video": 3000, "sequence": 2000}
 PATCH = SIZE // GRID
 VOCABULARY = 1472
-REAL_QUESTION = f"Which scene is this? Classes: {', '.join(REAL_CLASSES)}."
-ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
-CLIP_QUESTIONS = (
-    DEFAULT_INSTRUCTIONS["video"],
-    "What is happening in this video?",
-    "Classify the scene of this clip.",
-)
-PAIR_QUESTIONS = (
-    DEFAULT_INSTRUCTIONS["pair"],
-    "Please describe the change.",
-    "What has changed between the two dates?",
-)
 
 
 # -- model -----------------------------------------------------------------------------------------------------------
@@ -79,7 +72,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcessor]:
-    """A UniRS of 7 million weights: the paper's parts in small, with a 9x9 grid and 25 tokens for a picture."""
+    """A UniRS of 7 million weights: the paper's parts in small, with a 12x12 grid and 36 tokens for a picture."""
     tokenizer = train_tokenizer(texts)
     image_processor = UniRSImageProcessor(size={"height": SIZE, "width": SIZE})
     processor = UniRSProcessor(image_processor, tokenizer, patch_size=PATCH, num_frames=FRAMES)
@@ -125,95 +118,6 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
     return model, processor
 
 
-# -- data ------------------------------------------------------------------------------------------------------------
-def load_real(folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of one split of RSSCN7 `(n, SIZE, SIZE, 3)` and their class numbers; none without a folder.
-
-    RSSCN7 (Zou et al., 2015): 2,800 scenes of 400x400 pixels from Google Earth at four scales, seven classes. A split
-    is a folder of JPEG files for each class: grass, field, industry, river-lake, forest, residential, parking.
-    """
-    if folder is None:
-        return np.zeros((0, SIZE, SIZE, 3), np.uint8), np.zeros(0, np.int64)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; give --real the folder of RSSCN7 that holds train/")
-    pictures, labels = [], []
-    for name in sorted(one.name for one in folder.iterdir() if one.is_dir()):
-        for path in sorted((folder / name).glob("*.jpg")):
-            pictures.append(np.asarray(Image.open(path).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
-            labels.append(real_class(name))
-    return np.stack(pictures), np.array(labels)
-
-
-def real_class(folder: str) -> int:
-    """RSSCN7's folder names to places in `REAL_CLASSES`."""
-    return ("grass", "field", "industry", "river-lake", "forest", "residential", "parking").index(folder)
-
-
-def clip_answer(name: str) -> str:
-    return ERA_NAME.get(name, name)
-
-
-class Mixture:
-    """All training pictures in memory, and the conversation of each row."""
-
-    def __init__(self, scenes: Path, real: Path | None, seed: int):
-        self.scenes = {task: load_scenes(scenes, task) for task in ("single", "pair", "video")}
-        self.real_pictures, self.real_labels = load_real(real)
-        self.rng = np.random.default_rng(seed)
-
-    def rows(self) -> list[dict]:
-        rows = [{"task": task, "row": row} for task, (_, words) in self.scenes.items() for row in range(len(words))]
-        return rows + [{"task": "real", "row": row} for row in range(len(self.real_labels))]
-
-    def texts(self) -> list[str]:
-        """What the tokenizer is trained on."""
-        texts = [SYSTEM_PROMPT, "USER: ASSISTANT: Clue:", REAL_QUESTION, *CLIP_QUESTIONS, *PAIR_QUESTIONS]
-        texts += [*TASK_TAGS.values(), *DEFAULT_INSTRUCTIONS.values(), *REAL_CLASSES] * 50
-        for _, words in self.scenes.values():
-            for word in words:
-                texts += [word["clue"]]
-                texts += [text for q in word["questions"] for text in (q["question"], q["answer"])]
-        return texts
-
-    def conversation(self, task: str, row: int) -> list[dict]:
-        """Messages of one row, with pictures as arrays; drawn anew each time it is asked for."""
-        rng = self.rng
-        if task == "real":
-            picture = self.real_pictures[row]
-            name = REAL_CLASSES[self.real_labels[row]]
-            return turns([{"type": "image", "image": picture}], [(REAL_QUESTION, name)])
-        arrays, words = self.scenes[task]
-        pictures, word = arrays["pictures"][row], words[row]
-        clue = word["clue"] if rng.random() < 0.25 else ""
-        if task == "video":
-            question = CLIP_QUESTIONS[rng.integers(len(CLIP_QUESTIONS))]
-            return turns([{"type": "video", "video": pictures}], [(question, clip_answer(word["label"]))], clue)
-        if task == "pair":
-            caption, flag = word["questions"]
-            question = PAIR_QUESTIONS[rng.integers(len(PAIR_QUESTIONS))]
-            pairs = [(question, str(rng.choice(caption["references"]))), (flag["question"], flag["answer"])]
-            if rng.random() < 0.3:
-                pairs.reverse()
-            return turns([{"type": "image", "image": picture} for picture in pictures], pairs, clue)
-        pairs = [(q["question"], q["answer"]) for q in word["questions"]]
-        rng.shuffle(pairs)
-        if rng.random() < 0.4:
-            pairs.insert(0, (DEFAULT_INSTRUCTIONS["single"], word["clue"]))
-            clue = ""
-        return turns([{"type": "image", "image": pictures[0]}], pairs, clue)
-
-
-def turns(visuals: list[dict], pairs: list[tuple[str, str]], clue: str = "") -> list[dict]:
-    """A conversation: pictures and clue in its first turn, then question and answer by turns."""
-    messages: list[dict] = []
-    for number, (question, answer) in enumerate(pairs):
-        content: list[dict] = [{"type": "text", "text": str(question)}]
-        if number == 0:
-            content = [*visuals, *content, *([{"type": "clue", "text": clue}] if clue else [])]
-        messages += [{"role": "user", "content": content}, {"role": "assistant", "content": str(answer)}]
-    return messages
-
-
 # -- stage 2: words --------------------------------------------------------------------------------------------------
 class KeptFeatures(nn.Module):
     """Stands in for the frozen tower: its "pixels" `(n, 1, patches, dim)` are features that were computed before."""
@@ -224,23 +128,21 @@ class KeptFeatures(nn.Module):
 
 @torch.no_grad()
 def keep_features(model: UniRSForConditionalGeneration, mixture: Mixture) -> dict[str, torch.Tensor]:
-    """Vision features of every training picture: `(samples, pictures, 1, patches, dim)` by task, half precision."""
+    """Vision features of every training picture: `(samples, pictures, 1, patches, dim)` by kind, half precision."""
     model.eval()
-    stacks = {task: arrays["pictures"] for task, (arrays, _) in mixture.scenes.items()}
-    stacks["real"] = mixture.real_pictures[:, None]
     kept = {}
-    for task, stack in stacks.items():
-        chunks = [
-            model.model.encode_pixels(pixels(stack[start : start + 64]).flatten(0, 1)).half()
-            for start in range(0, len(stack), 64)
-        ]
-        if chunks:
-            kept[task] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
+    for kind, stack in mixture.pictures.items():
+        chunks = []
+        for start in range(0, len(stack), 32):
+            with torch.autocast("cpu", torch.bfloat16):
+                features = model.model.encode_pixels(pixels(stack[start : start + 32]).flatten(0, 1))
+            chunks.append(features.half())
+        kept[kind] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
     return kept
 
 
 class Collator:
-    """Rows `{"task", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers.
+    """Rows `{"kind", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers.
 
     Pixels are replaced by the kept features of the same pictures, in the same order.
     """
@@ -249,28 +151,38 @@ class Collator:
         self.mixture, self.processor, self.features = mixture, processor, features
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        conversations = [self.mixture.conversation(row["task"], row["row"]) for row in rows]
-        batch = dict(
-            self.processor.apply_chat_template(
-                conversations,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                return_assistant_tokens_mask=True,
-                processor_kwargs={"padding": True, "padding_side": "right"},
-            )
-        )
-        mask = torch.as_tensor(batch.pop("assistant_masks")).bool()
-        batch["labels"] = batch["input_ids"].masked_fill(~mask, -100)
-        for name, tasks in (
-            ("pixel_values", ("single", "real")),
-            ("pixel_values_pairs", ("pair",)),
-            ("pixel_values_videos", ("video",)),
-        ):
-            found = [self.features[row["task"]][row["row"]].float() for row in rows if row["task"] in tasks]
-            if found:  # (pairs, 2, 1, patches, dim), else (pictures, 1, patches, dim)
-                batch[name] = torch.stack(found) if tasks == ("pair",) else torch.cat(found)
+        samples, visuals = [], {}
+        for row in rows:
+            talk = self.mixture.talk(row["kind"], row["row"])
+            samples.append(self._encode(talk))
+            kept = self.features[row["kind"]][row["row"]].float()  # (pictures, 1, patches, dim)
+            visuals.setdefault(talk.pixels, []).append(kept)
+        batch = pad(samples, self.processor.tokenizer.pad_token_id)
+        del batch["token_tasks"]
+        for name, found in visuals.items():
+            batch[name] = torch.stack(found) if name == "pixel_values_pairs" else torch.cat(found)
         return batch
+
+    def _encode(self, talk: Talk) -> Encoded:
+        messages = [
+            {**turn, "content": [_blank(item) for item in turn["content"]]} if turn["role"] == "user" else turn
+            for turn in talk.messages
+        ]
+        encoded = self.processor.apply_chat_template(
+            [messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **talk.template
+        )
+        ids, mask = encoded["input_ids"][0], encoded["assistant_masks"][0]
+        labels = [token if answer else IGNORED for token, answer in zip(ids, mask, strict=True)]
+        return Encoded(ids, labels, "text")
+
+
+def _blank(item: dict) -> dict:
+    """The same item with cheap pictures: their features are known."""
+    if item["type"] == "image":
+        return {"type": "image", "image": BLANK}
+    if item["type"] == "video":
+        return {"type": "video", "video": [BLANK] * len(item["video"])}
+    return item
 
 
 def tune(
@@ -294,7 +206,7 @@ def tune(
             save_strategy="no",
             report_to="none",
             use_cpu=True,
-            bf16=False,
+            bf16=True,
             gradient_checkpointing=False,
             max_length=None,
             remove_unused_columns=False,
@@ -313,11 +225,12 @@ def tune(
 
 # What the model card says of the weights.
 PROVENANCE = {
-    "note": "Trained by `trainers/tiny.py` on generated scenes and, for scene classes, on RSSCN7's 2,240 training "
-    "pictures.",
+    "note": "Trained by `trainers/tiny.py` on RS-World's generated scenes (training seeds) and on the 2,240 pictures "
+    "of RSSCN7 that stand in `../shared/data/rsscn7/train`: their classes, and pairs of dates made from single pictures. "
+    "Not used: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture or caption of LEVIR-CC.",
     "license": "apache-2.0",
     "license_note": "The weights are Apache-2.0. They derive from generated scenes and from RSSCN7 (Zou et al. 2015), "
-    "whose pictures were published for research.",
+    "whose pictures were published for research with no terms stated.",
 }
 
 
@@ -326,8 +239,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenes", type=Path, default=Path("runs/scenes/train"))
     parser.add_argument("--real", type=Path, default=None, help="RSSCN7 with train/ and test/")
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
-    parser.add_argument("--steps-stage-1", type=int, default=670)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps-real", type=int, default=600, help="of stage 1 on real pictures alone")
+    parser.add_argument("--steps-stage-1", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--stage-1", type=Path, default=None, help="take the tower of this folder, without stage 1")
@@ -339,16 +253,25 @@ def main() -> None:
     args = parse()
     torch.manual_seed(args.seed)
     make_scenes(args.scenes, COUNTS, 0)
-    mixture = Mixture(args.scenes, args.real / "train" if args.real else None, args.seed)
+    real = args.real / "train" if args.real else None
+    mixture = Mixture(args.scenes, real, args.seed)
     started = time.time()
     model, processor = build(mixture.texts())
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
+    # plain attention: PyTorch's fused one has no fast backward pass on CPUs
+    model.set_attn_implementation("eager")
     if args.stage_1:
-        model = UniRSForConditionalGeneration.from_pretrained(args.stage_1, dtype=torch.float32)
+        seen = UniRSForConditionalGeneration.from_pretrained(args.stage_1, dtype=torch.float32).model
+        model.model.vision_tower.load_state_dict(seen.vision_tower.state_dict())
+        model.model.change_extraction.load_state_dict(seen.change_extraction.state_dict())
     else:
-        pretrain_patches(model, mixture, args.steps_stage_1, args.seed)
+        batches = RealBatches(*load_real(real), SIZE, GRID, args.seed) if real else None
+        if batches:
+            pretrain_real(model, batches, args.steps_real)
+        pretrain_patches(model, args.scenes, batches, args.steps_stage_1)
         model.save_pretrained(args.output / "stage-1")
     log = tune(model, processor, mixture, args)
+    model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
     record = {

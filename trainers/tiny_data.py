@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .scene_tasks import SceneSample, clip_sample, pair_sample, single_sample
+from .scene_tasks import OBJECTS, SceneSample, clip_sample, pair_sample, sequence_sample, single_sample
 from .scenes import LAND_CLASSES
 
 SIZE = 144  # pixels
-GRID = 9  # patches of 16 pixels
+GRID = 12  # patches of 12 pixels
 FRAMES = 4
-# RSSCN7's, in the order of `real_class` in tiny.py.
-REAL_CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
-SAMPLERS = {"single": single_sample, "pair": pair_sample, "video": clip_sample}
+SAMPLERS = {"single": single_sample, "pair": pair_sample, "sequence": sequence_sample}
 
 
 def patch_shares(values: np.ndarray) -> np.ndarray:
@@ -25,19 +23,29 @@ def patch_shares(values: np.ndarray) -> np.ndarray:
     return values.reshape(*values.shape[:-2], GRID, side, GRID, side).mean((-3, -1)).reshape(*values.shape[:-2], -1)
 
 
+def patch_centres(centres: np.ndarray) -> np.ndarray:
+    """Which patches hold the middle of an object, for each kind: `(objects, 3)` to `(kinds, GRID * GRID)`."""
+    marked = np.zeros((len(OBJECTS), GRID, GRID), bool)
+    kind, column, row = (centres * [1, GRID, GRID]).astype(int).clip(0, [len(OBJECTS) - 1, GRID - 1, GRID - 1]).T
+    marked[kind, row, column] = True
+    return marked.reshape(len(OBJECTS), -1)
+
+
 def make_shard(job: tuple[str, str, int, int]) -> str:
     """Writes `(folder, task, first seed, count)` as an npz of pictures and patch labels, and a JSON of words."""
     folder, task, first, count = job
     path = Path(folder) / f"{task}-{SIZE}-{FRAMES}-{first:08d}-{count}"
     if path.with_suffix(".json").exists():
         return str(path)
-    pictures, labels, changes, words = [], [], [], []
+    pictures, labels, changes, centres, words = [], [], [], [], []
     for seed in range(first, first + count):
         sample: SceneSample = clip_sample(seed, SIZE, FRAMES) if task == "video" else SAMPLERS[task](seed, SIZE)
         pictures.append(np.stack([np.asarray(image) for image in sample.images]))
         if sample.land:
             one_hot = np.stack(sample.land)[:, None] == np.arange(len(LAND_CLASSES))[:, None, None]
             labels.append(patch_shares(one_hot.astype(np.float32)).astype(np.float16))  # (dates, classes, patches)
+        if task == "single":
+            centres.append(patch_centres(sample.centres))
         if sample.change_mask is not None:
             changes.append(patch_shares(sample.change_mask.astype(np.float32)).astype(np.float16))
         words.append(
@@ -57,6 +65,8 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
         arrays["land"] = np.stack(labels)
     if changes:
         arrays["change"] = np.stack(changes)
+    if centres:
+        arrays["centres"] = np.stack(centres)  # (samples, kinds, patches)
     np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
     path.with_suffix(".json").write_text(json.dumps(words))
     return str(path)

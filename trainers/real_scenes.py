@@ -1,0 +1,286 @@
+"""Real pictures for the embedded checkpoint: RSSCN7's training scenes, and pairs of dates made from one of them.
+
+One date is enough to make two (the single-temporal trick of Changen and of STAR): another light, season, haze, sensor
+and a small shift give a pair in which nothing changed; a piece of a scene of another class, or painted houses and
+roads, give a change whose mask is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+
+from ..evaluation.change_flags import NO_CHANGE_SENTENCES
+from .scene_shapes import Array, blob, crossing_line, rectangle, ribbon
+
+# RSSCN7's folders (Zou et al., 2015), and what each class is called in questions and in captions.
+FOLDERS = ("grass", "field", "industry", "river-lake", "forest", "residential", "parking")
+CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
+NOUNS = ("grassland", "a field", "an industrial area", "water", "a forest", "a residential area", "a parking lot")
+SIDE = 192  # pixels, as the pictures are stored
+CHANGED_SHARE = (0.03, 0.55)  # of the picture
+HOUSES = ("a house", "houses", "houses and a road")  # what `real_pair` paints
+# What such a scene surely shows, and what it surely does not; URBAN is None where either may hold.
+SHOWN: tuple[tuple[str, ...], ...] = (
+    (),
+    ("a crop field",),
+    ("a building",),
+    ("a water area",),
+    ("a forest",),
+    ("a building", "a road"),
+    ("a parking lot", "a vehicle"),
+)
+HIDDEN = (
+    ("a parking lot", "a boat", "a storage tank"),
+    ("a parking lot", "a boat", "a sports field"),
+    ("a crop field", "a boat"),
+    ("a parking lot", "a sports field"),
+    ("a parking lot", "a storage tank", "a sports field"),
+    ("a crop field", "a boat", "a storage tank"),
+    ("a crop field", "a boat", "a solar farm"),
+)
+URBAN = (False, False, True, None, False, True, True)
+COVERS = ("grassland", "cropland", "built-up area", "water", "forest", "built-up area", None)
+
+
+@dataclass(frozen=True)
+class RealPair:
+    """Two dates `(2, size, size, 3)` uint8, the mask `(size, size)` of what changed, and the names of both sides.
+
+    `old` and `new` are nouns of the land before and after, both empty where nothing changed.
+    """
+
+    pictures: Array
+    mask: Array
+    old: str = ""
+    new: str = ""
+
+
+def load_real(folder: Path, side: int = SIDE) -> tuple[Array, Array]:
+    """Pictures of one split of RSSCN7 `(n, side, side, 3)` uint8 and their class numbers `(n,)`.
+
+    RSSCN7: 2,800 scenes of 400x400 pixels from Google Earth at four scales, seven classes. A split is a folder that
+    holds one folder of JPEG files for each class of `FOLDERS`.
+
+    Raises:
+        FileNotFoundError: the folder, or a class of it, is not there.
+    """
+    pictures, labels = [], []
+    for number, name in enumerate(FOLDERS):
+        paths = sorted((folder / name).glob("*.jpg"))
+        if not paths:
+            raise FileNotFoundError(f"{folder / name}: no .jpg files; give --real the folder of RSSCN7 with train/")
+        for path in paths:
+            picture = Image.open(path).convert("RGB")
+            if picture.size != (side, side):
+                picture = picture.resize((side, side), Image.Resampling.BICUBIC)
+            pictures.append(np.asarray(picture))
+            labels.append(number)
+    return np.stack(pictures), np.array(labels)
+
+
+def view(rng: np.random.Generator, picture: Array, size: int, smallest: float = 0.55) -> Image.Image:
+    """A random square of the picture, turned and mirrored: seen from above, all are as good."""
+    share = np.sqrt(rng.uniform(smallest**2, 1.0))
+    side = picture.shape[0] * share
+    left, top = rng.uniform(0, picture.shape[0] - side, 2)
+    image = Image.fromarray(picture).resize(
+        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
+    turns = (None, *list(Image.Transpose))
+    turn = turns[rng.integers(len(turns))]
+    return image if turn is None else image.transpose(turn)
+
+
+def relight(rng: np.random.Generator, image: Image.Image, strength: float = 1.0) -> Image.Image:
+    """Another light, season, haze and sensor over the same land. `strength` 1 is as far as two years may differ."""
+    pixels = np.asarray(image, np.float32) / 255  # (height, width, 3)
+    # 1. season: what is green turns brown or greener, more in some parts than in others
+    green = np.clip((pixels[..., 1] - pixels[..., [0, 2]].mean(-1)) * 6 + 0.25, 0, 1)
+    field = _soft_field(rng, image.size[0])
+    dry = np.clip(rng.normal(0, 0.5) + 0.5 * rng.random() * field, -0.6, 0.9) * strength * green
+    tone = pixels.mean(-1, keepdims=True) * np.array((1.16, 1.0, 0.74), np.float32)
+    pixels = pixels + dry[..., None] * (tone - pixels)
+    # 2. light: gamma, contrast, cast, and a slow change across the picture
+    pixels = np.clip(pixels, 1e-3, 1) ** np.exp(rng.normal(0, 0.28 * strength))
+    pixels = (pixels - 0.4) * np.exp(rng.normal(0, 0.2 * strength)) + 0.4
+    pixels *= np.exp(rng.normal(0, 0.16 * strength) + rng.normal(0, 0.07 * strength, 3)).astype(np.float32)
+    pixels *= (1 + 0.07 * strength * rng.random() * _soft_field(rng, image.size[0]))[..., None]
+    # 3. haze and grain
+    haze = max(0.0, rng.uniform(-0.3, 0.3)) * strength
+    pixels = pixels * (1 - haze) + np.array((0.72, 0.75, 0.8), np.float32) * haze
+    pixels += rng.normal(0, rng.uniform(0, 0.025) * strength, pixels.shape).astype(np.float32)
+    relit = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    relit = ImageEnhance.Color(relit).enhance(float(np.exp(rng.normal(0, 0.3 * strength))))
+    blur = max(0.0, rng.uniform(-0.6, 1.1)) * strength
+    return relit.filter(ImageFilter.GaussianBlur(blur)) if blur > 0.2 else relit
+
+
+def _soft_field(rng: np.random.Generator, size: int) -> Array:
+    """Smooth noise `(size, size)` between about -1 and 1."""
+    coarse = Image.fromarray(rng.normal(0, 1, (4, 4)).astype(np.float32))
+    return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0, turn: float = 1.0) -> Image.Image:
+    """Moved by up to `shift` pixels, turned by up to `turn` degrees, and scaled by up to one per cent."""
+    size = image.size[0]
+    angle, scale = np.deg2rad(rng.uniform(-turn, turn)), rng.uniform(0.99, 1.01)
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    middle, (x, y) = size / 2, rng.uniform(-shift, shift, 2)
+    matrix = (cos, -sin, middle - cos * middle + sin * middle + x, sin, cos, middle - sin * middle - cos * middle + y)
+    wide = np.pad(np.asarray(image), ((8, 8), (8, 8), (0, 0)), mode="reflect")  # no black edge enters
+    matrix = (*matrix[:2], matrix[2] + 8 - 8 * (cos - sin), *matrix[3:5], matrix[5] + 8 - 8 * (sin + cos))
+    moved = Image.fromarray(wide).transform(
+        (size + 16, size + 16), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+    )
+    return moved.crop((8, 8, size + 8, size + 8))
+
+
+def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
+    """Two dates made from one real scene; of those that change, half get a piece of another scene, half houses."""
+    number = int(rng.integers(len(pictures)))
+    before = after = view(rng, pictures[number], size)
+    mask, old, new = np.zeros((size, size), bool), "", ""
+    if changed and rng.random() < 0.5:
+        others = np.flatnonzero(labels != labels[number])
+        other = int(others[rng.integers(len(others))])
+        after, mask = _paste(rng, before, view(rng, pictures[other], size))
+        old, new = NOUNS[labels[number]], NOUNS[labels[other]]
+    elif changed:
+        after, mask, new = _build(rng, before)
+        old = NOUNS[labels[number]]
+    if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
+        before, after, old, new = after, before, new, old
+    dates = [relight(rng, before), misregister(rng, relight(rng, after))]
+    return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new)
+
+
+def captions(pair: RealPair) -> tuple[str, ...]:
+    """What may be said of a made pair, in LEVIR-CC's manner."""
+    if not pair.new:
+        return NO_CHANGE_SENTENCES
+    bare = {name: name.removeprefix("a ").removeprefix("an ") for name in (pair.old, pair.new)}
+    if pair.new in HOUSES:
+        one = pair.new == "a house"
+        be, have, s = ("is", "has", "s") if one else ("are", "have", "")
+        return (
+            f"{pair.new} {be} built on the {bare[pair.old]}",
+            f"{pair.new} appear{s}",
+            f"{pair.new} {have} been constructed",
+            f"{pair.new} show{s} up on the {bare[pair.old]}",
+            f"{pair.new} {be} added",
+        )
+    if pair.old in HOUSES:
+        be, s = ("is", "s") if pair.old == "a house" else ("are", "")
+        return (
+            f"{pair.old} {be} removed",
+            f"{pair.old} disappear{s}",
+            f"{pair.old} {be} demolished",
+            f"{pair.old} {be} replaced by {pair.new}",
+            f"{pair.old} {be} gone",
+        )
+    return (
+        f"the {bare[pair.old]} is replaced by {pair.new}",
+        f"a part of the {bare[pair.old]} has been turned into {pair.new}",
+        f"{pair.new} appears on the {bare[pair.old]}",
+        f"{pair.new} replaces the {bare[pair.old]}",
+        f"a part of the {bare[pair.old]} becomes {pair.new}",
+    )
+
+
+def _region(rng: np.random.Generator, size: int) -> Image.Image:
+    """Mask of one to three blobs, blocks or strips."""
+    while True:
+        region = Image.new("L", (size, size))
+        draw = ImageDraw.Draw(region)
+        for _ in range(int(rng.integers(1, 4))):
+            kind, (x, y) = rng.random(), rng.uniform(0.05, 0.95, 2)
+            if kind < 0.45:
+                outline = blob(rng, x, y, rng.uniform(0.09, 0.4), rng.uniform(1, 1.4))
+            elif kind < 0.85:
+                outline = rectangle(x, y, *rng.uniform(0.1, 0.7, 2), rng.uniform(0, np.pi))
+            else:
+                outline = ribbon(crossing_line(rng, 0.25), rng.uniform(0.06, 0.16))
+            draw.polygon([(a, b) for a, b in (outline * size).tolist()], fill=255)
+        if CHANGED_SHARE[0] <= np.asarray(region).mean() / 255 <= CHANGED_SHARE[1]:
+            return region
+
+
+def _paste(rng: np.random.Generator, before: Image.Image, other: Image.Image) -> tuple[Image.Image, Array]:
+    """A region of `other` laid into `before`, in the light of `before`."""
+    region = _region(rng, before.size[0])
+    means = [np.asarray(image, np.float32).mean((0, 1)) for image in (before, other)]
+    light = 1 + rng.uniform(0.2, 0.9) * (means[0].mean() / max(means[1].mean(), 1) - 1)
+    piece = Image.fromarray(np.clip(np.asarray(other, np.float32) * light, 0, 255).astype(np.uint8))
+    return Image.composite(piece, before, region.filter(ImageFilter.GaussianBlur(0.7))), np.asarray(region) > 0
+
+
+ROOFS = (
+    (168, 92, 72),
+    (188, 122, 96),
+    (128, 126, 126),
+    (96, 96, 102),
+    (206, 200, 190),
+    (124, 100, 84),
+    (88, 104, 130),
+)
+
+
+def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, Array, str]:
+    """Houses, with or without a road, painted over a real scene: rows of one kind, as in a new estate."""
+    size = before.size[0]
+    scale = 2 * size  # drawn twice as large, then reduced: soft edges
+    canvas = before.resize((scale, scale), Image.Resampling.BICUBIC)
+    land, shadow, roofs = Image.new("L", canvas.size), Image.new("L", canvas.size), Image.new("RGBA", canvas.size)
+    draw, shade, paint = ImageDraw.Draw(land), ImageDraw.Draw(shadow), ImageDraw.Draw(roofs)
+
+    def points(outline: Array) -> list[tuple[float, float]]:
+        return [(a, b) for a, b in (outline * scale).tolist()]
+
+    line, road = crossing_line(rng, 0.15), bool(rng.random() < 0.45)
+    if road:
+        outline = ribbon(line, rng.uniform(0.03, 0.08))
+        grey = int(rng.integers(95, 190))
+        draw.polygon(points(outline), fill=255)
+        paint.polygon(points(outline), fill=(grey, grey, grey - 4, 255))
+    long, wide = rng.uniform(0.05, 0.16), rng.uniform(0.04, 0.1)
+    if rng.random() < 0.2:
+        long, wide = long * 2, wide * 1.8  # halls
+    sun = rng.uniform(0, 2 * np.pi)
+    cast = np.array([np.cos(sun), np.sin(sun)]) * rng.uniform(0.01, 0.035)
+    base = np.array(ROOFS[rng.integers(len(ROOFS))], np.float32) * rng.uniform(0.75, 1.2)
+    angle, origin = rng.uniform(0, np.pi), rng.uniform(0.1, 0.9, 2)
+    count = 1 + int(rng.geometric(0.22))
+    step = np.array([np.cos(angle), np.sin(angle)])
+    for number in range(min(count, 16)):
+        row, place = divmod(number, max(2, int(np.sqrt(count) + 1)))
+        centre = origin + step * place * long * 1.35 + np.array([-step[1], step[0]]) * row * wide * 1.7
+        centre = centre + rng.normal(0, 0.006, 2)
+        if not (0 < centre[0] < 1 and 0 < centre[1] < 1):
+            centre = rng.uniform(0.08, 0.92, 2)
+        house = rectangle(*centre, long * rng.uniform(0.85, 1.1), wide * rng.uniform(0.85, 1.1), angle)
+        ridge = np.stack([(house[0] + house[3]) / 2, (house[1] + house[2]) / 2])
+        draw.polygon(points(house), fill=255)
+        for corner in range(4):
+            side = np.stack([house[corner], house[(corner + 1) % 4]])
+            shade.polygon(points(np.concatenate([side, side[::-1] + cast])), fill=150)
+        shade.polygon(points(house + cast), fill=150)
+        tone = base * rng.uniform(0.9, 1.1)
+        for edge, light in ((house[:2], 1.12), (house[3:1:-1], 0.84)):
+            half = np.concatenate([edge, ridge[::-1]])
+            red, green, blue = (int(v) for v in np.clip(tone * light, 0, 255))
+            paint.polygon(points(half), fill=(red, green, blue, 255))
+    canvas.paste((14, 18, 28), mask=shadow.filter(ImageFilter.GaussianBlur(1.2)))
+    if road:  # the road lies under the shadows' owners but over the ground
+        shadow.paste(0, mask=land)
+    canvas.paste(roofs.convert("RGB"), mask=roofs.getchannel("A"))
+    after = canvas.reduce(2)
+    grain = rng.normal(0, rng.uniform(1, 4), (size, size, 1))
+    mask = np.asarray(land.reduce(2)) > 127
+    pixels = np.asarray(after, np.float32)
+    after = Image.fromarray(np.clip(pixels + grain * mask[..., None], 0, 255).astype(np.uint8))
+    return after, mask, "houses and a road" if road else "a house" if count == 1 else "houses"

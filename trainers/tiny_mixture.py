@@ -1,0 +1,184 @@
+"""What the embedded checkpoint is tuned on: conversations about generated and real pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
+from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
+from .real_scenes import (
+    CLASSES,
+    COVERS,
+    HIDDEN,
+    NOUNS,
+    SHOWN,
+    URBAN,
+    RealPair,
+    captions,
+    load_real,
+    real_pair,
+    relight,
+    view,
+)
+from .rows import conversation, image_items, video_item
+from .scene_tasks import PRESENCE_TEMPLATES
+from .tiny_data import SIZE, load_scenes
+
+TASKS = ("single", "pair", "video", "sequence")
+REAL_PAIRS = 4000
+VIEWS = 3  # of each real picture: the whole, and parts in other lights
+GIVEN_CLUES = 0.3  # share of conversations with a clue
+CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
+TURNS = 5  # at most
+REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
+FLAG_QUESTION = "Has anything changed between the two images?"
+URBAN_QUESTION = "Is it a rural or an urban area?"
+COVER_QUESTION = "What is the main land cover of this image?"
+ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
+CLIP_QUESTIONS = (
+    DEFAULT_INSTRUCTIONS["video"],
+    "What is happening in this video?",
+    "Classify the scene of this clip.",
+)
+PAIR_QUESTIONS = (
+    DEFAULT_INSTRUCTIONS["pair"],
+    "Please describe the change.",
+    "What has changed between the two dates?",
+)
+
+Kind = Literal["single", "pair", "video", "sequence", "real", "real_pair"]
+
+
+@dataclass
+class Talk:
+    """One conversation, the options of its chat template, and its pictures by the model's names for them."""
+
+    messages: list[dict[str, Any]]
+    pixels: str  # "pixel_values", "pixel_values_pairs" or "pixel_values_videos"
+    template: dict[str, Any] = field(default_factory=dict)
+
+
+def clip_answer(name: str) -> str:
+    """ERA's spelling of a clip class."""
+    return ERA_NAME.get(name, name)
+
+
+class Mixture:
+    """All training pictures in memory, and the conversation of each row.
+
+    Args:
+        scenes: Folder of `make_scenes`.
+        real: RSSCN7's training folder, or none.
+    """
+
+    def __init__(self, scenes: Path, real: Path | None, seed: int, tasks: tuple[str, ...] = TASKS):
+        self.rng = np.random.default_rng(seed)
+        self.words: dict[str, list[Any]] = {}
+        self.pictures: dict[str, np.ndarray] = {}  # (samples, pictures, SIZE, SIZE, 3) by kind
+        for task in tasks:
+            arrays, self.words[task] = load_scenes(scenes, task)
+            self.pictures[task] = arrays["pictures"]
+        if real:
+            self._add_real(real)
+
+    def _add_real(self, folder: Path) -> None:
+        pictures, labels = load_real(folder)
+        views = [view(self.rng, picture, SIZE, smallest=1.0) for picture in pictures]
+        for _ in range(VIEWS - 1):
+            views += [relight(self.rng, view(self.rng, picture, SIZE), 0.5) for picture in pictures]
+        self.pictures["real"] = np.stack([np.asarray(one) for one in views])[:, None]
+        self.words["real"] = list(labels) * VIEWS
+        pairs = [real_pair(self.rng, pictures, labels, SIZE, self.rng.random() < 0.5) for _ in range(REAL_PAIRS)]
+        self.pictures["real_pair"] = np.stack([pair.pictures for pair in pairs])
+        self.words["real_pair"] = pairs
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"kind": kind, "row": row} for kind, words in self.words.items() for row in range(len(words))]
+
+    def texts(self) -> list[str]:
+        """What the tokenizer is trained on."""
+        texts = [SYSTEM_PROMPT, "USER: ASSISTANT: Clue:", *CLIP_QUESTIONS, *PAIR_QUESTIONS]
+        texts += [*TASK_TAGS.values(), *DEFAULT_INSTRUCTIONS.values(), *CLUE_PROMPTS.values(), *CLASSES] * 50
+        for kind, words in self.words.items():
+            for row in range(len(words)):
+                for turn in self.talk(kind, row).messages:
+                    content = turn["content"]
+                    texts += [content] if isinstance(content, str) else [i["text"] for i in content if "text" in i]
+        return texts
+
+    def talk(self, kind: str, row: int) -> Talk:
+        """The conversation of one row; drawn anew each time it is asked for."""
+        pictures, word = self.pictures[kind][row], self.words[kind][row]
+        if kind == "real":
+            return self._single(pictures, self._real_turns(word), f"An aerial view of {NOUNS[word]}.")
+        if kind == "real_pair":
+            return self._pair(pictures, captions(word), "" if self.rng.random() < 0.7 else _seen(word))
+        if kind == "pair":
+            return self._pair(pictures, word["questions"][0]["references"], word["clue"])
+        if kind == "single":
+            turns = [(one["question"], one["answer"]) for one in word["questions"]]
+            self.rng.shuffle(turns)
+            return self._single(pictures, turns[:TURNS], word["clue"])
+        if kind == "sequence":
+            turns = [(one["question"], self._one_of(one["references"])) for one in word["questions"]]
+            self.rng.shuffle(turns)
+            return Talk(conversation(image_items(list(pictures)), turns), "pixel_values_videos")
+        if self.rng.random() < CLUE_ROWS:
+            turns = [(CLUE_PROMPTS["video"], word["clue"])]
+            return Talk(conversation(video_item(list(pictures)), turns), "pixel_values_videos", BASE_TEMPLATE)
+        turns = [(self._one_of(CLIP_QUESTIONS), clip_answer(word["label"]))]
+        return Talk(self._with_clue(video_item(list(pictures)), turns, word["clue"]), "pixel_values_videos")
+
+    def _single(self, pictures: np.ndarray, turns: list[tuple[str, str]], clue: str) -> Talk:
+        visuals = image_items(list(pictures))
+        if self.rng.random() < CLUE_ROWS:
+            return Talk(conversation(visuals, [(CLUE_PROMPTS["single"], clue)]), "pixel_values", BASE_TEMPLATE)
+        if self.rng.random() < CLUE_ROWS:
+            return Talk(conversation(visuals, [(DEFAULT_INSTRUCTIONS["single"], clue), *turns]), "pixel_values")
+        return Talk(self._with_clue(visuals, turns, clue), "pixel_values")
+
+    def _pair(self, pictures: np.ndarray, references: tuple[str, ...], clue: str) -> Talk:
+        visuals = image_items(list(pictures))
+        if clue and self.rng.random() < CLUE_ROWS:  # the base model sees two plain pictures
+            return Talk(conversation(visuals, [(CLUE_PROMPTS["pair"], clue)]), "pixel_values", BASE_TEMPLATE)
+        flag = "no" if references[0] in captions(NOTHING) else "yes"
+        turns = [(self._one_of(PAIR_QUESTIONS), self._one_of(references)), (FLAG_QUESTION, flag)]
+        if self.rng.random() < 0.4:
+            turns.reverse()
+        return Talk(self._with_clue(visuals, turns, clue), "pixel_values_pairs")
+
+    def _real_turns(self, label: int) -> list[tuple[str, str]]:
+        turns = [(REAL_QUESTION, CLASSES[label])]
+        there = bool(SHOWN[label]) and self.rng.random() < 0.5
+        thing = self._one_of((SHOWN if there else HIDDEN)[label])
+        turns.append((self._one_of(PRESENCE_TEMPLATES).format(a=thing), "yes" if there else "no"))
+        urban = URBAN[label]
+        if urban is not None:
+            turns.append((URBAN_QUESTION, "urban" if urban else "rural"))
+        cover = COVERS[label]
+        if cover is not None:
+            turns.append((COVER_QUESTION, cover))
+        self.rng.shuffle(turns)
+        return turns
+
+    def _with_clue(self, visuals: list[dict], turns: list[tuple[str, str]], clue: str) -> list[dict[str, Any]]:
+        messages = conversation(visuals, turns)
+        if clue and self.rng.random() < GIVEN_CLUES:
+            messages[0]["content"].append({"type": "clue", "text": clue})
+        return messages
+
+    def _one_of(self, choices: tuple[str, ...] | list[str]) -> str:
+        return str(choices[int(self.rng.integers(len(choices)))])
+
+
+NOTHING = RealPair(np.zeros(0), np.zeros(0))
+
+
+def _seen(pair: RealPair) -> str:
+    """What the second date of a made pair shows."""
+    things = [name for name in (pair.new, pair.old) if name] if pair.new in NOUNS else [pair.new] * bool(pair.new)
+    return f"An aerial view of {' and '.join(things)}." if things else ""
