@@ -5,8 +5,14 @@ from pathlib import Path
 
 import unirs
 
+METRICS = {"accuracy": "accuracy", "cider_d": "CIDEr-D", "auc": "AUC"}
 scores = json.loads((Path(unirs.default_checkpoint()) / "evaluation.json").read_text())["scores"]
-print("| held-out | n | unirs-tiny | 95 % | blind |\n|---|---|---|---|---|")
+print("| held-out | n | metric | unirs-tiny | 95 % | blind |\n|---|---|---|---|---|---|")
 for row in scores.values():
-    interval = "{:.3f}-{:.3f}".format(*row["interval_95"]) if "interval_95" in row else ""
-    print(f"| {row['name']} | {row['count']} | {row['accuracy']:.3f} | {interval} | {row['blind']:.3f} |")
+    metric = next(name for name in METRICS if name in row)
+    places = 1 if metric == "cider_d" else 3
+    low, high = (f"{end:.{places}f}" for end in row["interval_95"])
+    print(
+        f"| {row['name']} | {row['count']} | {METRICS[metric]} | {row[metric]:.{places}f} | {low}-{high} | "
+        f"{row['blind']:.{places}f} |"
+    )

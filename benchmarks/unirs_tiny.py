@@ -1,8 +1,10 @@
-"""What the embedded checkpoint knows about generated scenes it has never seen, and what a blind one guesses.
+"""What the embedded checkpoint knows about scenes it has never seen, generated and real.
 
-    python benchmarks/unirs_tiny.py --real ../shared/data/rsscn7 [--count 400] [--output RESULT.json]
+    python benchmarks/unirs_tiny.py --data ../shared/data [--count 400] [--clue] [--output RESULT.json]
 
-"Blind" is the same model with the same questions on a blank picture: what it scores comes from the words alone.
+Generated scenes come from RS-World's test split, whose layouts do not occur in training, and (in sum only) from its
+validation split, whose layouts do. "Blind" is the same model with the same questions on a grey picture; of captions it
+is the best one sentence for all.
 """
 
 import argparse
@@ -12,24 +14,39 @@ import platform
 import sys
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from unirs.evaluation.statistics import wilson
-from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
-from unirs.trainers.scene_tasks import HELD_OUT_SEED, clip_sample, pair_sample, single_sample
-from unirs.trainers.tiny import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_CLASSES, REAL_QUESTION, clip_answer, real_class
-from unirs.trainers.tiny_data import SIZE
+from unirs.evaluation.change_captions import change_caption_scores
+from unirs.evaluation.change_flags import says_change
+from unirs.evaluation.cider import CiderD
+from unirs.evaluation.questions import normalise_answer
+from unirs.evaluation.statistics import bootstrap_mean, wilson
+from unirs.trainers.real_scenes import CLASSES, FOLDERS, misregister, relight
+from unirs.trainers.scene_tasks import (
+    HELD_OUT_SEED,
+    TEST_SEED,
+    clip_sample,
+    pair_sample,
+    sequence_sample,
+    single_sample,
+)
+from unirs.trainers.tiny_data import FRAMES, SIZE
+from unirs.trainers.tiny_mixture import CLIP_QUESTIONS, FLAG_QUESTION, PAIR_QUESTIONS, REAL_QUESTION, clip_answer
 
 import unirs
 
 NOTE = (
-    "On generated scenes that were never trained on, and on RSSCN7's test pictures (the last row). "
-    '"No picture" is the same model with the same question on a grey picture.'
+    "On RS-World's test split, whose layouts do not occur in training, on its validation split (layouts as in "
+    'training), and on real pictures. "No picture" is the same model with the same question on a grey picture; for '
+    "CIDEr-D it is the best one caption for all."
 )
+QUESTIONS = ("presence", "comparison", "rural_urban", "count", "scene", "area", "position")
 NAMES = {
     "vqa_micro": "questions on one image, all",
     "presence": "presence",
@@ -37,110 +54,216 @@ NAMES = {
     "rural_urban": "rural or urban",
     "count": "count",
     "scene": "land cover",
+    "area": "area, four classes",
+    "position": "position, nine places",
     "change_caption": "change caption is one of five references",
     "change_flag_of_caption": "caption says rightly whether anything changed",
     "change_flag": "has anything changed, yes or no",
+    "change_only_cider_d": "captions of changed pairs",
     "clip_class": "clip class, of 25 named",
+    "when": "when did it change, of four dates",
+    "familiar_vqa_micro": "questions on one image, familiar layouts",
+    "familiar_change_flag": "has anything changed, familiar layouts",
+    "familiar_clip_class": "clip class, familiar layouts",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
+    "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
+    "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
+    "real_change_map": "change map against the masks of 14 real pairs",
 }
+FAMILIAR = "familiar_"
+MOST_CAPTIONS = 200  # sentences that are tried as the one for all
 
 
-def cases(count: int, real: Path | None):
-    """`(kind, pictures, is it a clip, question, accepted answers)`"""
-    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
+@dataclass
+class Case:
+    """A question on pictures, with all accepted answers."""
+
+    kind: str
+    pictures: list[Image.Image]
+    question: str
+    references: tuple[str, ...]
+    clip: bool = False
+
+
+def generated(first: int, count: int, prefix: str = ""):
+    """Questions on seeds from `first` on; with a prefix those of the sums only."""
+    for seed in range(first, first + count):
         sample = single_sample(seed, SIZE)
-        for question in sample.questions:
-            yield question.kind, list(sample.images), False, question.question, question.references
+        for one in sample.questions:
+            yield Case(prefix + one.kind, list(sample.images), one.question, one.references)
         sample = pair_sample(seed, SIZE)
-        for question, words in zip(sample.questions, (PAIR_QUESTIONS[0], None), strict=True):
-            yield question.kind, list(sample.images), False, words or question.question, question.references
-        sample = clip_sample(seed, SIZE, 8)
-        yield "clip_class", list(sample.images), True, CLIP_QUESTIONS[0], (clip_answer(sample.label),)
-    if real:
-        for folder in sorted(one for one in real.iterdir() if one.is_dir()):
-            for path in sorted(folder.glob("*.jpg")):
-                name = REAL_CLASSES[real_class(folder.name)]
-                yield "real_scene", [Image.open(path).convert("RGB")], False, REAL_QUESTION, (name,)
+        caption, flag = sample.questions
+        if not prefix:
+            yield Case(caption.kind, list(sample.images), PAIR_QUESTIONS[0], caption.references)
+        yield Case(prefix + flag.kind, list(sample.images), FLAG_QUESTION, flag.references)
+        sample = clip_sample(seed, SIZE, FRAMES)
+        answer = (clip_answer(sample.label),)
+        yield Case(prefix + "clip_class", list(sample.images), CLIP_QUESTIONS[0], answer, clip=True)
+        if not prefix:
+            sample = sequence_sample(seed, SIZE)
+            when = sample.questions[1]
+            yield Case("when", list(sample.images), when.question, when.references)
 
 
-def answer(model, processor, batch, blind: bool) -> list[str]:
+def labelled_pairs(data: Path):
+    """Both dates and the mask of the real pairs that have one."""
+    for name in ("levir_cd", "dsifn"):
+        for label in sorted((data / name / "label").iterdir()):
+            dates = [next((data / name / date).glob(f"{label.stem}.*")) for date in "AB"]
+            yield [Image.open(path).convert("RGB") for path in dates], np.asarray(Image.open(label).convert("L")) > 0
+
+
+def real(data: Path):
+    for folder, name in zip(FOLDERS, CLASSES, strict=True):
+        for path in sorted((data / "rsscn7" / "test" / folder).glob("*.jpg")):
+            yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (name,))
+    rng = np.random.default_rng(0)
+    for dates, mask in labelled_pairs(data):
+        yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",))
+        for date in dates:
+            again = misregister(rng, relight(rng, date))
+            yield Case("real_no_change", [date, again], FLAG_QUESTION, ("no",))
+
+
+def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[str]:
     conversations = []
-    for _, pictures, is_clip, question, _ in batch:
+    for case in batch:
+        pictures = case.pictures
         if blind:
             pictures = [Image.new("RGB", picture.size, (127, 127, 127)) for picture in pictures]
-        items = (
-            [{"type": "video", "video": pictures}] if is_clip else [{"type": "image", "image": p} for p in pictures]
-        )
-        conversations.append([{"role": "user", "content": [*items, {"type": "text", "text": question}]}])
-    inputs = processor.apply_chat_template(
-        conversations,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    )
+        items = [{"type": "image", "image": one} for one in pictures]
+        items = [{"type": "video", "video": pictures}] if case.clip else items
+        conversations.append([{"role": "user", "content": [*items, {"type": "text", "text": case.question}]}])
+    if augmenter:
+        conversations = augmenter(conversations)
+    inputs = processor.encode_chats(conversations, {})
     with torch.no_grad():
         output = model.generate(**inputs, do_sample=False, max_new_tokens=40)
     return processor.post_process_image_text_to_text(output[:, inputs["input_ids"].shape[1] :])
 
 
+def auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Chance that a changed pixel scores above an unchanged one, by ranks; ties count half."""
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each value
+    changed = int(truth.sum())
+    return float((ranks[places][truth].sum() - changed * (changed + 1) / 2) / (changed * (truth.size - changed)))
+
+
+@torch.no_grad()
+def map_scores(model, processor, data: Path) -> list[float]:
+    """AUC of the change map, spread over the picture, against each mask that holds both kinds of pixel."""
+    found = []
+    for dates, mask in labelled_pairs(data):
+        if not mask.any() or mask.all():
+            continue
+        pixels = processor.image_processor(dates, return_tensors="pt")["pixel_values"][None]
+        grid = Image.fromarray(model.model.get_change_map(pixels)[0].float().numpy())
+        spread = np.asarray(grid.resize(mask.shape[::-1], Image.Resampling.BILINEAR))
+        found.append(auc(spread.ravel(), mask.ravel()))
+    return found
+
+
+def best_sentence(references: list[tuple[str, ...]]) -> tuple[str, float]:
+    """The one caption that scores best when it is said of every pair, and its CIDEr-D."""
+    cider = CiderD(references)
+    counts: dict[str, int] = defaultdict(int)
+    for some in references:
+        for one in some:
+            counts[one] += 1
+    tried = sorted(counts, key=lambda one: (-counts[one], one))[:MOST_CAPTIONS]
+    scores = {one: float(cider.scores_of_all(one).mean()) for one in tried}
+    best = max(tried, key=lambda one: scores[one])
+    return best, scores[best]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=unirs.default_checkpoint())
-    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--count", type=int, default=400, help="generated scenes of each task and split")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--real", type=Path, help="RSSCN7 with test/; without it that row is left out")
+    parser.add_argument("--data", type=Path, help="folder with rsscn7, levir_cd, dsifn; without it no real pictures")
+    parser.add_argument("--clue", action="store_true", help="ask with prompt augmentation, the model its own base")
     parser.add_argument("--output", type=Path, help="[default: evaluation.json in the model]")
     args = parser.parse_args()
     output = args.output or Path(args.model) / "evaluation.json"
 
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(args.model)
-    everything = list(cases(args.count, args.real and args.real / "test"))
-    unchanged = set(NO_CHANGE_SENTENCES)
+    augmenter = model.prompt_augmenter(processor) if args.clue else None
+    everything = [*generated(TEST_SEED, args.count), *generated(HELD_OUT_SEED, args.count, FAMILIAR)]
+    everything += real(args.data) if args.data else []
     started = time.time()
-    scores: dict[str, dict[str, list[int]]] = {"seeing": defaultdict(list), "blind": defaultdict(list)}
-    for name, blind in (("seeing", False), ("blind", True)):
+    said: dict[bool, list[str]] = {}
+    for blind in (False, True):
+        said[blind] = []
         for start in range(0, len(everything), args.batch):
-            batch = everything[start : start + args.batch]
-            for (kind, *_, references), said in zip(batch, answer(model, processor, batch, blind), strict=True):
-                said = said.lower().rstrip(".")
-                scores[name][kind].append(said in [reference.lower() for reference in references])
-                if kind == "change_caption":  # does the caption at least say rightly whether anything changed?
-                    scores[name]["change_flag_of_caption"].append((said in unchanged) == (references[0] in unchanged))
-    table = {
+            said[blind] += answer(model, processor, everything[start : start + args.batch], blind, augmenter)
+    rights: dict[bool, dict[str, list[bool]]] = {False: defaultdict(list), True: defaultdict(list)}
+    for blind, answers in said.items():
+        for case, words in zip(everything, answers, strict=True):
+            right = normalise_answer(words) in [normalise_answer(one) for one in case.references]
+            rights[blind][case.kind].append(right)
+            kind = case.kind.removeprefix(FAMILIAR)
+            if kind in QUESTIONS:
+                rights[blind][case.kind.replace(kind, "vqa_micro")].append(right)
+            if case.kind == "change_caption":
+                truth = says_change(case.references[0])
+                rights[blind]["change_flag_of_caption"].append(says_change(words) == truth)
+    scores = {
         kind: {
-            "count": len(rights),
-            "accuracy": round(sum(rights) / len(rights), 4),
-            "interval_95": [round(end, 4) for end in wilson(sum(rights), len(rights))],
-            "blind": round(sum(scores["blind"][kind]) / len(rights), 4),
+            "name": NAMES[kind],
+            "count": len(found),
+            "accuracy": round(sum(found) / len(found), 4),
+            "interval_95": [round(end, 4) for end in wilson(sum(found), len(found))],
+            "blind": round(sum(rights[True][kind]) / len(found), 4),
         }
-        for kind, rights in scores["seeing"].items()
+        for kind, found in rights[False].items()
+        if kind in NAMES
     }
-    questions = ("presence", "comparison", "rural_urban", "count", "scene")
-    for name in ("seeing", "blind"):
-        rights = [right for kind in questions for right in scores[name][kind]]
-        table.setdefault("vqa_micro", {"count": len(rights)})["accuracy" if name == "seeing" else "blind"] = round(
-            sum(rights) / len(rights), 4
-        )
+    captions = [
+        (case, words) for case, words in zip(everything, said[False], strict=True) if case.kind == "change_caption"
+    ]
+    kinds = ["change" if says_change(case.references[0]) else "no_change" for case, _ in captions]
+    changed = [case.references for case, _ in captions if says_change(case.references[0])]
+    found = change_caption_scores([words for _, words in captions], [c.references for c, _ in captions], kinds, False)
+    sentence, floor = best_sentence(changed)
+    scores["change_only_cider_d"] = {
+        "name": NAMES["change_only_cider_d"],
+        "count": len(changed),
+        "cider_d": round(found["change_only"]["cider_d"], 2),
+        "interval_95": [round(end, 2) for end in found["change_only"]["cider_d_interval_95"]],
+        "blind": round(floor, 2),
+    }
+    if args.data:
+        aucs = map_scores(model, processor, args.data)
+        scores["real_change_map"] = {
+            "name": NAMES["real_change_map"],
+            "count": len(aucs),
+            "auc": round(float(np.mean(aucs)), 4),
+            "interval_95": [round(end, 4) for end in bootstrap_mean(aucs)],
+            "blind": 0.5,
+        }
     result = {
         "model": Path(args.model).name,
-        "dataset": "generated scenes",
+        "dataset": "RS-World",
         "note": NOTE,
         "weights": sum(p.numel() for p in model.parameters()),
-        "first_seed": HELD_OUT_SEED,
-        "samples_of_each_task": args.count,
+        "first_seeds": {"test": TEST_SEED, "validation": HELD_OUT_SEED},
+        "scenes_of_each_task": args.count,
+        "clues": args.clue,
+        "best_one_caption": sentence,
+        "cider_d_of_all_pairs": round(found["cider_d"], 2),
         "minutes": round((time.time() - started) / 60, 1),
         "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "scores": {kind: {"name": name, **table[kind]} for kind, name in NAMES.items() if kind in table},
+        "scores": {kind: scores[kind] for kind in NAMES if kind in scores},
     }
     output.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{'kind':<24}{'n':>6}{'UniRS':>9}{'blind':>9}")
-    for kind, row in table.items():
-        print(f"{kind:<24}{row['count']:>6}{row['accuracy']:>9.3f}{row['blind']:>9.3f}")
+    for kind, row in result["scores"].items():
+        value = next(row[name] for name in ("accuracy", "cider_d", "auc") if name in row)
+        print(f"{kind:<24}{row['count']:>6}{value:>9.3f}{row['blind']:>9.3f}")
 
 
 if __name__ == "__main__":

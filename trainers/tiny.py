@@ -16,25 +16,18 @@ import time
 from pathlib import Path
 
 import torch
-from datasets import Dataset
-from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
-from transformers.modeling_outputs import BaseModelOutput
-from trl import SFTConfig, SFTTrainer
 
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
-from .packing import IGNORED, Encoded, pad
 from .real_scenes import load_real
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
-from .tiny_mixture import Mixture, Talk
+from .tiny_mixture import Mixture
 from .tiny_patches import pretrain_patches
-from .tiny_real import RealBatches, pixels, pretrain_real
-
-BLANK = Image.new("RGB", (1, 1))
+from .tiny_real import RealBatches, pretrain_real
+from .tiny_tuning import Schedule, keep_features, tune
 
 COUNTS = {"single": 11000, "pair": 7000, "video": 3000, "sequence": 2000}
 PATCH = SIZE // GRID
@@ -118,116 +111,11 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
     return model, processor
 
 
-# -- stage 2: words --------------------------------------------------------------------------------------------------
-class KeptFeatures(nn.Module):
-    """Stands in for the frozen tower: its "pixels" `(n, 1, patches, dim)` are features that were computed before."""
-
-    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=pixel_values[:, 0])
-
-
-@torch.no_grad()
-def keep_features(model: UniRSForConditionalGeneration, mixture: Mixture) -> dict[str, torch.Tensor]:
-    """Vision features of every training picture: `(samples, pictures, 1, patches, dim)` by kind, half precision."""
-    model.eval()
-    kept = {}
-    for kind, stack in mixture.pictures.items():
-        chunks = []
-        for start in range(0, len(stack), 32):
-            with torch.autocast("cpu", torch.bfloat16):
-                features = model.model.encode_pixels(pixels(stack[start : start + 32]).flatten(0, 1))
-            chunks.append(features.half())
-        kept[kind] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
-    return kept
-
-
-class Collator:
-    """Rows `{"kind", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers.
-
-    Pixels are replaced by the kept features of the same pictures, in the same order.
-    """
-
-    def __init__(self, mixture: Mixture, processor: UniRSProcessor, features: dict[str, torch.Tensor]):
-        self.mixture, self.processor, self.features = mixture, processor, features
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        samples, visuals = [], {}
-        for row in rows:
-            talk = self.mixture.talk(row["kind"], row["row"])
-            samples.append(self._encode(talk))
-            kept = self.features[row["kind"]][row["row"]].float()  # (pictures, 1, patches, dim)
-            visuals.setdefault(talk.pixels, []).append(kept)
-        batch = pad(samples, self.processor.tokenizer.pad_token_id)
-        del batch["token_tasks"]
-        for name, found in visuals.items():
-            batch[name] = torch.stack(found) if name == "pixel_values_pairs" else torch.cat(found)
-        return batch
-
-    def _encode(self, talk: Talk) -> Encoded:
-        messages = [
-            {**turn, "content": [_blank(item) for item in turn["content"]]} if turn["role"] == "user" else turn
-            for turn in talk.messages
-        ]
-        encoded = self.processor.apply_chat_template(
-            [messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **talk.template
-        )
-        ids, mask = encoded["input_ids"][0], encoded["assistant_masks"][0]
-        labels = [token if answer else IGNORED for token, answer in zip(ids, mask, strict=True)]
-        return Encoded(ids, labels, "text")
-
-
-def _blank(item: dict) -> dict:
-    """The same item with cheap pictures: their features are known."""
-    if item["type"] == "image":
-        return {"type": "image", "image": BLANK}
-    if item["type"] == "video":
-        return {"type": "video", "video": [BLANK] * len(item["video"])}
-    return item
-
-
-def tune(
-    model: UniRSForConditionalGeneration, processor: UniRSProcessor, mixture: Mixture, args: argparse.Namespace
-) -> list[dict]:
-    """Joint tuning by TRL's SFTTrainer on all three input types; tower and Change Extraction are frozen."""
-    features = keep_features(model, mixture)
-    tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
-    model.model.change_extraction.requires_grad_(False)
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(args.output / "checkpoints"),
-            max_steps=args.steps,
-            per_device_train_batch_size=args.batch,
-            learning_rate=args.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=50,
-            weight_decay=0.01,
-            logging_steps=20,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=True,
-            gradient_checkpointing=False,
-            max_length=None,
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            disable_tqdm=True,
-            seed=args.seed,
-        ),
-        train_dataset=Dataset.from_list(mixture.rows()),
-        processing_class=processor,
-        data_collator=Collator(mixture, processor, features),
-    )
-    trainer.train()
-    model.model.vision_tower = tower
-    return trainer.state.log_history
-
-
 # What the model card says of the weights.
 PROVENANCE = {
     "note": "Trained by `trainers/tiny.py` on RS-World's generated scenes (training seeds) and on the 2,240 pictures "
-    "of RSSCN7 that stand in `../shared/data/rsscn7/train`: their classes, and pairs of dates made from single pictures. "
-    "Not used: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture or caption of LEVIR-CC.",
+    "of RSSCN7 that stand in `../shared/data/rsscn7/train`: their classes, and pairs of dates made from single "
+    "pictures. Not used: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture or caption of LEVIR-CC.",
     "license": "apache-2.0",
     "license_note": "The weights are Apache-2.0. They derive from generated scenes and from RSSCN7 (Zou et al. 2015), "
     "whose pictures were published for research with no terms stated.",
@@ -270,7 +158,8 @@ def main() -> None:
             pretrain_real(model, batches, args.steps_real)
         pretrain_patches(model, args.scenes, batches, args.steps_stage_1)
         model.save_pretrained(args.output / "stage-1")
-    log = tune(model, processor, mixture, args)
+    schedule = Schedule(args.steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints")
+    log = tune(model, processor, mixture, keep_features(model, mixture.pictures), schedule)
     model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)

@@ -72,7 +72,9 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
     return str(path)
 
 
-def make_scenes(folder: Path, counts: dict[str, int], first_seed: int, shard: int = 250, processes: int = 2) -> None:
+def make_scenes(
+    folder: Path, counts: dict[str, int], first_seed: int, shard: int = 250, processes: int = 2, quiet: bool = False
+) -> None:
     """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept.
 
     Empty the folder when the generator changes: file names tell sizes and seeds only.
@@ -85,7 +87,8 @@ def make_scenes(folder: Path, counts: dict[str, int], first_seed: int, shard: in
     ]
     with ProcessPoolExecutor(processes) as pool:
         for number, path in enumerate(pool.map(make_shard, jobs), 1):
-            print(f"{number}/{len(jobs)} {path}", flush=True)
+            if not quiet:
+                print(f"{number}/{len(jobs)} {path}", flush=True)
 
 
 def load_scenes(folder: Path, task: str) -> tuple[dict[str, np.ndarray], list[dict]]:

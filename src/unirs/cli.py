@@ -12,6 +12,7 @@ import typer
 
 from .cli_data import data
 from .cli_evaluate import evaluate
+from .cli_reproduce import reproduce
 from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(train)
 app.add_typer(data, name="data")
 app.command()(evaluate)
+app.command()(reproduce)
 app.command()(convert)
 app.command()(publish)
 

@@ -1,0 +1,171 @@
+"""Second stage of the embedded checkpoint, and of the arms of the claims: words for features that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+from trl import SFTConfig, SFTTrainer
+
+from ..modeling_unirs import UniRSForConditionalGeneration
+from ..processing import UniRSProcessor
+from .packing import IGNORED, Encoded, pad
+from .tiny_mixture import Talk
+from .tiny_real import pixels
+
+BLANK = Image.new("RGB", (1, 1))
+
+
+class Conversations(Protocol):
+    """Rows of `{"kind", "row"}`, and the conversation of each."""
+
+    def rows(self) -> list[dict[str, Any]]: ...
+
+    def talk(self, kind: str, row: int) -> Talk: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast, and where the trainer may write."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+    folder: Path
+    warmup: int = 50
+
+
+class KeptFeatures(nn.Module):
+    """Stands in for the frozen tower: its "pixels" `(n, 1, patches, dim)` are features that were computed before."""
+
+    def forward(self, pixel_values: torch.Tensor) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=pixel_values[:, 0])
+
+
+@torch.no_grad()
+def keep_features(model: UniRSForConditionalGeneration, pictures: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Vision features of every picture, half precision: `(samples, pictures, 1, patches, dim)` by kind.
+
+    Args:
+        pictures: `(samples, pictures, side, side, 3)` uint8 by kind.
+    """
+    model.eval()
+    kept = {}
+    for kind, stack in pictures.items():
+        chunks = []
+        for start in range(0, len(stack), 32):
+            shown = pixels(stack[start : start + 32]).flatten(0, 1).to(model.device)
+            with torch.autocast(model.device.type, torch.bfloat16):
+                chunks.append(model.model.encode_pixels(shown).half().cpu())
+        kept[kind] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
+    return kept
+
+
+class Collator:
+    """Rows `{"kind", "row"}` to model inputs with `labels` of shape `(batch, tokens)`, -100 outside answers.
+
+    Pixels are replaced by the kept features of the same pictures, in the same order.
+    """
+
+    def __init__(self, mixture: Conversations, processor: UniRSProcessor, features: dict[str, torch.Tensor]):
+        self.mixture, self.processor, self.features = mixture, processor, features
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        samples: list[Encoded] = []
+        visuals: dict[str, list[torch.Tensor]] = {}
+        for row in rows:
+            talk = self.mixture.talk(row["kind"], row["row"])
+            samples.append(self._encode(talk))
+            kept = self.features[row["kind"]][row["row"]].float()  # (pictures, 1, patches, dim)
+            visuals.setdefault(talk.pixels, []).append(kept)
+        batch = pad(samples, self.processor.tokenizer.pad_token_id)
+        del batch["token_tasks"]
+        for name, found in visuals.items():
+            batch[name] = torch.stack(found) if name == "pixel_values_pairs" else torch.cat(found)
+        return batch
+
+    def _encode(self, talk: Talk) -> Encoded:
+        encoded = self.processor.apply_chat_template(
+            [without_pictures(talk.messages)],
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            **talk.template,
+        )
+        ids, mask = encoded["input_ids"][0], encoded["assistant_masks"][0]
+        labels = [token if answer else IGNORED for token, answer in zip(ids, mask, strict=True)]
+        return Encoded(ids, labels, "text")
+
+
+def without_pictures(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same words, with pictures of one pixel where their features are known."""
+    return [
+        {**turn, "content": [_blank(item) for item in turn["content"]]} if turn["role"] == "user" else turn
+        for turn in messages
+    ]
+
+
+def _blank(item: dict) -> dict:
+    """The same item with cheap pictures: their features are known."""
+    if item["type"] == "image":
+        return {"type": "image", "image": BLANK}
+    if item["type"] == "video":
+        return {"type": "video", "video": [BLANK] * len(item["video"])}
+    return item
+
+
+def tune(
+    model: UniRSForConditionalGeneration,
+    processor: UniRSProcessor,
+    mixture: Conversations,
+    features: dict[str, torch.Tensor],
+    schedule: Schedule,
+) -> list[dict]:
+    """Joint tuning of projector and language model by TRL's SFTTrainer; tower and Change Extraction are frozen.
+
+    Args:
+        features: Of `keep_features`, by the kinds that the mixture names.
+
+    Returns:
+        The trainer's log.
+    """
+    on_cpu = not torch.cuda.is_available()
+    tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
+    model.model.change_extraction.requires_grad_(False)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(schedule.folder),
+            max_steps=schedule.steps,
+            per_device_train_batch_size=schedule.batch,
+            learning_rate=schedule.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=schedule.warmup,
+            weight_decay=0.01,
+            logging_steps=20,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=on_cpu,
+            bf16=True,
+            gradient_checkpointing=False,
+            max_length=None,
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            disable_tqdm=True,
+            seed=schedule.seed,
+        ),
+        train_dataset=Dataset.from_list(mixture.rows()),
+        processing_class=processor,
+        data_collator=Collator(mixture, processor, features),
+    )
+    trainer.train()
+    model.model.vision_tower = tower
+    return trainer.state.log_history
