@@ -202,7 +202,8 @@ def _region(rng: np.random.Generator, size: int) -> Image.Image:
             if kind < 0.45:
                 outline = blob(rng, x, y, rng.uniform(0.09, 0.4), rng.uniform(1, 1.4))
             elif kind < 0.85:
-                outline = rectangle(x, y, *rng.uniform(0.1, 0.7, 2), rng.uniform(0, np.pi))
+                length, width = rng.uniform(0.1, 0.7, 2)
+                outline = rectangle(x, y, length, width, rng.uniform(0, np.pi))
             else:
                 outline = ribbon(crossing_line(rng, 0.25), rng.uniform(0.06, 0.16))
             draw.polygon([(a, b) for a, b in (outline * size).tolist()], fill=255)
@@ -262,7 +263,8 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
         centre = centre + rng.normal(0, 0.006, 2)
         if not (0 < centre[0] < 1 and 0 < centre[1] < 1):
             centre = rng.uniform(0.08, 0.92, 2)
-        house = rectangle(*centre, long * rng.uniform(0.85, 1.1), wide * rng.uniform(0.85, 1.1), angle)
+        length, width = long * rng.uniform(0.85, 1.1), wide * rng.uniform(0.85, 1.1)
+        house = rectangle(centre[0], centre[1], length, width, angle)
         ridge = np.stack([(house[0] + house[3]) / 2, (house[1] + house[2]) / 2])
         draw.polygon(points(house), fill=255)
         for corner in range(4):

@@ -275,24 +275,24 @@ class LayoutBuilder:
         angle = self.rng.uniform(0, np.pi)
         return x, y, angle, rectangle(x, y, length, width, angle)
 
-    def _add_block(self, name: Literal["panels", "pitches"], length: float, width: float) -> None:
-        def place() -> bool:
+    def _take_block(self, length: float, width: float) -> Array:
+        """Outline of a rectangle on free ground, which it takes."""
+        for _ in range(150):
             found = self._find_block(length, width)
-            if found is None:
-                return False
-            self.layout = replace(self.layout, **{name: (*getattr(self.layout, name), found[3])})
-            self.take(found[3], pad=1)
-            return True
-
-        self._try(place, tries=150)
+            if found is not None:
+                self.take(found[3], pad=1)
+                return found[3]
+        raise DoesNotFitError
 
     def add_panels(self, shrink: float = 1.0) -> None:
         """A solar farm: one block of panel rows."""
-        self._add_block("panels", shrink * self.rng.uniform(0.26, 0.34), shrink * self.rng.uniform(0.18, 0.24))
+        outline = self._take_block(shrink * self.rng.uniform(0.26, 0.34), shrink * self.rng.uniform(0.18, 0.24))
+        self.layout = replace(self.layout, panels=(*self.layout.panels, outline))
 
     def add_pitch(self, shrink: float = 1.0) -> None:
         """A sports field with its white lines."""
-        self._add_block("pitches", shrink * self.rng.uniform(0.3, 0.34), shrink * self.rng.uniform(0.2, 0.22))
+        outline = self._take_block(shrink * self.rng.uniform(0.3, 0.34), shrink * self.rng.uniform(0.2, 0.22))
+        self.layout = replace(self.layout, pitches=(*self.layout.pitches, outline))
 
     def add_tanks(self, count: int) -> None:
         """Storage tanks of one size, in a row or two."""
@@ -306,12 +306,12 @@ class LayoutBuilder:
                 np.array([x, y]) + 2.5 * radius * (along * (k % columns) + across * (k // columns))
                 for k in range(count)
             ]
-            if not all(self.is_free(*spot, radius * 1.1) for spot in spots):
+            if not all(self.is_free(spot[0], spot[1], radius * 1.1) for spot in spots):
                 return False
             new = np.array([(*spot, radius) for spot in spots])
             self.layout = replace(self.layout, tanks=np.concatenate([self.layout.tanks, new]))
             for spot in spots:
-                self.take(rectangle(*spot, 2 * radius, 2 * radius, 0.0), pad=1)
+                self.take(rectangle(spot[0], spot[1], 2 * radius, 2 * radius, 0.0), pad=1)
             return True
 
         self._try(place, tries=200)

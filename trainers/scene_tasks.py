@@ -179,8 +179,8 @@ def _photograph(rng: np.random.Generator, layout: Layout, size: int, moved: bool
         return wide.crop((BORDER, BORDER, BORDER + size, BORDER + size))
     (x, y), angle = rng.uniform(-MISREGISTRATION, MISREGISTRATION, 2), np.deg2rad(rng.uniform(-TURN, TURN))
     cos, sin, middle = np.cos(angle), np.sin(angle), size / 2
-    matrix = (cos, -sin, BORDER + middle - cos * middle + sin * middle + x)
-    matrix += (sin, cos, BORDER + middle - sin * middle - cos * middle + y)
+    left, top = BORDER + middle - cos * middle + sin * middle + x, BORDER + middle - sin * middle - cos * middle + y
+    matrix = (cos, -sin, left, sin, cos, top)
     return wide.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
 
 
