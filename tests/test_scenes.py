@@ -8,18 +8,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES, draw_change
+from unirs.trainers import scene_clips, scene_tasks
+from unirs.trainers.scene_changes import CHANGE_KINDS, NO_CHANGE_SENTENCES, draw_change
 from unirs.trainers.scene_layout import build_layout
-from unirs.trainers.scene_shapes import Plan
+from unirs.trainers.scene_shapes import LAND_CLASSES, TEST_LAYOUTS, TRAINING_LAYOUTS, Layout, Plan
 from unirs.trainers.scene_tasks import (
     CHANGE_INSTRUCTION,
     CLIP_CLASSES,
     CLIP_INSTRUCTION,
     HELD_OUT_SEED,
     PRESENCE_OBJECTS,
+    TEST_SEED,
+    QuestionAnswer,
     SceneSample,
     clip_sample,
+    pair_captions,
     pair_sample,
+    sequence_sample,
     single_questions,
     single_sample,
 )
@@ -38,17 +43,23 @@ def pairs() -> list[SceneSample]:
     return [pair_sample(seed, SIZE) for seed in range(60)]
 
 
-@pytest.mark.parametrize("make", [single_sample, pair_sample, clip_sample])
+def object_of(question: QuestionAnswer) -> str:
+    """Which object a presence question asks for."""
+    words = question.question.replace("?", " ")
+    return next(name for name, phrase in PRESENCE_OBJECTS.items() if f" {phrase} " in words)
+
+
+@pytest.mark.parametrize("make", [single_sample, pair_sample, clip_sample, sequence_sample])
 def test_same_seed_gives_the_same_bytes_and_words(make):
-    for seed in (3, HELD_OUT_SEED + 3):
+    for seed in (3, HELD_OUT_SEED + 3, TEST_SEED + 3):
         first, again = make(seed, SIZE), make(seed, SIZE)
         assert [i.tobytes() for i in first.images] == [i.tobytes() for i in again.images]
         assert (first.questions, first.clue, first.label) == (again.questions, again.clue, again.label)
 
 
-@pytest.mark.parametrize("make", [single_sample, pair_sample, clip_sample])
+@pytest.mark.parametrize("make", [single_sample, pair_sample, clip_sample, sequence_sample])
 def test_held_out_seeds_show_other_pictures(make):
-    assert make(5, SIZE).images[0].tobytes() != make(HELD_OUT_SEED + 5, SIZE).images[0].tobytes()
+    assert len({make(first + 5, SIZE).images[0].tobytes() for first in (0, HELD_OUT_SEED, TEST_SEED)}) == 3
 
 
 @pytest.mark.parametrize("size", [64, 144, 200])
@@ -59,6 +70,82 @@ def test_size_and_number_of_images_are_honoured(size):
     assert pair.change_mask is not None
     assert pair.change_mask.shape == (size, size)
     assert [(i.size, i.mode) for i in clip_sample(1, size, frames=3).images] == [((size, size), "RGB")] * 3
+    assert [(i.size, i.mode) for i in sequence_sample(1, size, dates=5).images] == [((size, size), "RGB")] * 5
+
+
+# -- splits ----------------------------------------------------------------------------------------------------------
+Found = list[tuple[Layout, tuple[QuestionAnswer, ...]]]
+
+
+def unpainted(make, seeds) -> Found:
+    """Every layout that would be painted, with the questions of its sample; painting is most of the time."""
+    found: Found = []
+    painted: list[Layout] = []
+
+    def note(layout, look, size):
+        painted.append(layout)
+        return Image.new("RGB", (size, size))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_tasks, "render", note)
+        patch.setattr(scene_clips, "render", note)
+        for seed in seeds:
+            painted.clear()
+            questions = make(seed).questions
+            found += [(layout, questions) for layout in painted]
+    return found
+
+
+@pytest.fixture(scope="module")
+def training_singles() -> Found:
+    return unpainted(lambda seed: single_sample(seed, 96), range(200))
+
+
+@pytest.fixture(scope="module")
+def test_singles() -> Found:
+    return unpainted(lambda seed: single_sample(seed, 96), range(TEST_SEED, TEST_SEED + 300))
+
+
+def kinds_of(found: Found) -> set[str]:
+    return set().union(*(layout.kinds for layout, _ in found))
+
+
+def test_no_layout_of_a_test_scene_occurs_in_training_or_validation(training_singles, test_singles):
+    assert not set(TRAINING_LAYOUTS) & set(TEST_LAYOUTS)
+    assert kinds_of(training_singles) == set(TRAINING_LAYOUTS)
+    assert kinds_of(test_singles) == set(TEST_LAYOUTS)
+    assert np.mean([bool(layout.kinds) for layout, _ in test_singles]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("make", "count"), [(pair_sample, 60), (sequence_sample, 30), (lambda seed, size: clip_sample(seed, size, 1), 30)]
+)
+def test_pairs_clips_and_sequences_keep_the_splits_layouts_too(make, count):
+    for first, own in ((0, TRAINING_LAYOUTS), (HELD_OUT_SEED, TRAINING_LAYOUTS), (TEST_SEED, TEST_LAYOUTS)):
+        kinds = kinds_of(unpainted(lambda seed: make(seed, 48), range(first, first + count)))
+        assert kinds
+        assert kinds <= set(own)
+
+
+def test_all_kinds_of_question_occur_in_training_and_test(training_singles, test_singles):
+    expected = {"presence", "comparison", "rural_urban", "count", "scene", "area", "position"}
+    for found in (training_singles, test_singles):
+        assert {one.kind for _, questions in found for one in questions} == expected
+        assert {len(questions) for _, questions in found} <= set(range(4, 9))
+
+
+def test_presence_stays_a_fair_coin_in_scenes_as_built_for_the_test(test_singles):
+    """A plan that finds no room is drawn again: if that favoured one answer, the coin would be fair no more."""
+    answers = defaultdict(list)
+    for _, questions in test_singles:
+        for one in questions:
+            if one.kind == "presence":
+                answers[object_of(one)].append(one.answer == "yes")
+    assert set(answers) == set(PRESENCE_OBJECTS)
+    for name, given in answers.items():
+        assert abs(np.mean(given) - 0.5) < 3.3 * 0.5 / np.sqrt(len(given)), name
+    every = np.concatenate(list(answers.values()))
+    assert abs(every.mean() - 0.5) < 3 * 0.5 / np.sqrt(len(every))
 
 
 # -- single pictures -------------------------------------------------------------------------------------------------
@@ -68,8 +155,7 @@ def test_each_presence_object_is_answered_yes_half_of_the_time():
     for seed in QUESTION_SEEDS:
         for qa in single_questions(seed)[1]:
             if qa.kind == "presence":
-                name = next(n for n, a in PRESENCE_OBJECTS.items() if f" {a} " in qa.question.replace("?", " "))
-                answers[name].append(qa.answer == "yes")
+                answers[object_of(qa)].append(qa.answer == "yes")
     assert set(answers) == set(PRESENCE_OBJECTS)
     for name, given in answers.items():
         assert abs(np.mean(given) - 0.5) < 3 * 0.5 / np.sqrt(len(given)), name
@@ -93,7 +179,7 @@ def test_rural_and_urban_are_asked_equally_often():
     assert abs(counts["urban"] / len(given) - 0.5) < 0.03
 
 
-def test_a_picture_has_two_to_six_questions():
+def test_a_plan_answers_two_to_six_questions():
     counts = Counter(len(single_questions(seed)[1]) for seed in QUESTION_SEEDS)
     assert set(counts) <= {2, 3, 4, 5, 6}
     assert counts[2] < 0.1 * len(QUESTION_SEEDS)
@@ -102,6 +188,7 @@ def test_a_picture_has_two_to_six_questions():
 def _truth(plan: Plan, name: str) -> int:
     counts = {"road": plan.roads, "water": plan.water, "building": plan.buildings, "forest": plan.forest}
     counts |= {"vehicle": plan.vehicles, "boat": plan.boats, "parking lot": plan.lot, "crop field": plan.crops}
+    counts |= {"sports field": plan.pitch, "solar farm": plan.solar, "storage tank": plan.tanks}
     return int(counts[name])
 
 
@@ -111,15 +198,14 @@ def test_answers_are_true_of_the_plan():
         plan, questions = single_questions(seed)
         for qa in questions:
             if qa.kind == "presence":
-                name = next(n for n, a in PRESENCE_OBJECTS.items() if f" {a} " in qa.question.replace("?", " "))
-                assert (qa.answer == "yes") == (_truth(plan, name) > 0), (seed, qa)
+                assert (qa.answer == "yes") == (_truth(plan, object_of(qa)) > 0), (seed, qa)
             if qa.kind == "comparison":
                 more, fewer = qa.question.removeprefix("Are there more ").rstrip("?").split(" than ")
                 difference = _truth(plan, plural[more]) - _truth(plan, plural[fewer])
                 assert abs(difference) >= 2, (seed, qa, plan)
                 assert (qa.answer == "yes") == (difference > 0), (seed, qa)
             if qa.kind == "count":
-                assert int(qa.answer) == plan.buildings <= 10
+                assert int(qa.answer) == plan.buildings <= 6
 
 
 def test_layout_holds_exactly_what_the_plan_says():
@@ -130,17 +216,53 @@ def test_layout_holds_exactly_what_the_plan_says():
         assert found == (plan.buildings, plan.vehicles, plan.boats, plan.water)
         assert (len(layout.roads) > 0, len(layout.lots) > 0) == (plan.roads > 0, plan.lot)
         assert (len(layout.trees) >= 30, len(layout.fields) > 0) == (plan.forest, plan.crops)
+        assert (len(layout.tanks), len(layout.panels), len(layout.pitches)) == (plan.tanks, plan.solar, plan.pitch)
         centres = np.array([b.parts[0].mean(axis=0) for b in layout.buildings]).reshape(-1, 2)
         assert ((centres > 0.04) & (centres < 0.96)).all()
 
 
 def test_main_cover_is_the_largest_class():
-    names = {"forest": 3, "cropland": 2, "water": 4}
+    names = {"forest": LAND_CLASSES.index("tree"), "cropland": LAND_CLASSES.index("field")}
+    names["water"] = LAND_CLASSES.index("water")
     for seed in range(150):
         plan, _ = single_questions(seed)
         if plan.cover in names:
-            shares = np.bincount(land_map(build_layout(np.random.default_rng(seed), plan), 128).ravel(), minlength=9)
+            shares = np.bincount(land_map(build_layout(np.random.default_rng(seed), plan), 128).ravel())
             assert shares.argmax() == names[plan.cover], (seed, plan, shares)
+
+
+def test_area_answers_hold_on_a_finer_map():
+    """The class is told from a map of 64 pixels a side; a map of 200 must agree, so no answer hangs on the size."""
+    bounds = {"none": (0, 0.002), "less than 10%": (0.002, 0.1), "10% to 30%": (0.1, 0.3), "more than 30%": (0.3, 1)}
+    names = {"water": "water", "trees": "tree", "crop fields": "field", "buildings": "building"}
+    told = Counter()
+    for seed in range(50):
+        (land,) = single_sample(seed, 200).land
+        for one in single_sample(seed, 64).questions:
+            if one.kind == "area":
+                words = one.question.removeprefix("How much of the image is covered by ").rstrip("?")
+                low, high = bounds[one.answer]
+                assert low <= (land == LAND_CLASSES.index(names[words])).mean() <= high, (seed, one)
+                told[one.answer] += 1
+    assert set(told) == set(bounds)
+
+
+def test_position_answers_agree_with_where_the_object_is_seen():
+    """From the painted map: the middle of all pixels of the object, in thirds of the picture."""
+    names = {"parking lot": "parking lot", "sports field": "sports field", "solar farm": "solar panels"}
+    names["building"] = "building"
+    told = Counter()
+    for seed in range(150):
+        sample = single_sample(seed, 64)
+        for one in sample.questions:
+            if one.kind == "position":
+                name = one.question.removeprefix("Where in the image is the ").rstrip("?")
+                rows, columns = np.nonzero(sample.land[0] == LAND_CLASSES.index(names[name]))
+                row = ("top", "", "bottom")[int(rows.mean() / 64 * 3)]
+                column = ("left", "", "right")[int(columns.mean() / 64 * 3)]
+                assert one.answer == (f"{row} {column}".strip() or "middle"), (seed, one)
+                told[one.answer] += 1
+    assert len(told) == 9
 
 
 def test_buildings_and_vehicles_stand_out_at_144_pixels():
@@ -230,7 +352,87 @@ def test_all_kinds_of_change_occur_and_position_words_are_true():
                     assert new[:, 0].mean() < 0.4
                 if "at the top" in text and change.kind == "few houses":
                     assert new[:, 1].mean() < 0.4
-    assert len(kinds) == 7
+    assert set(kinds) == set(CHANGE_KINDS)
+    assert len(kinds) == 12
+
+
+def test_captions_without_painting_are_those_of_the_painted_pair(pairs):
+    for seed, pair in enumerate(pairs):
+        assert pair_captions(seed) == (pair.label != "no change", pair.questions[0].references)
+
+
+def test_second_date_lies_at_most_two_pixels_and_a_degree_beside_the_first(monkeypatch):
+    """Two bright spots in place of a scene: where they go to is the shift and the turn."""
+    size, spots = 96, np.array([[14.0, 48.0], [82.0, 48.0]])
+
+    def two_spots(layout, look, wide):
+        y, x = np.mgrid[0:wide, 0:wide] + 0.5 - scene_tasks.BORDER
+        light = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 8) for u, v in spots)
+        return Image.fromarray((light * 255).astype(np.uint8)).convert("RGB")
+
+    def found(image):
+        light = np.asarray(image.convert("L"), float)
+        y, x = np.mgrid[0:size, 0:size] + 0.5
+        halves = [light * (x < 48), light * (x >= 48)]
+        return np.array([[(half * axis).sum() / half.sum() for axis in (x, y)] for half in halves])
+
+    monkeypatch.setattr(scene_tasks, "render", two_spots)
+    shifts, turns = [], []
+    for seed in range(60):
+        first, second = (
+            found(scene_tasks._photograph(np.random.default_rng(seed), Layout("grass", (0, 0)), size, moved))
+            for moved in (False, True)
+        )
+        np.testing.assert_allclose(first, spots, atol=0.05)
+        (along, down), shift = second[1] - second[0], (second - first).mean(axis=0)
+        shifts.append(np.abs(shift).max())
+        turns.append(abs(np.degrees(np.arctan2(down, along))))
+    assert max(shifts) < 2.1
+    assert max(turns) < 0.9
+    assert np.median(shifts) > 0.8  # it does move
+    assert np.median(turns) > 0.2
+
+
+def test_unchanged_pairs_hold_one_land_and_traffic_is_no_change():
+    moved = 0
+    for seed in range(60):
+        change = draw_change(np.random.default_rng(seed), changed=False)
+        assert (land_map(change.before, 96) == land_map(change.after, 96)).all()
+        moved += change.before.vehicles != change.after.vehicles
+    assert moved > 15
+
+
+# -- sequences -------------------------------------------------------------------------------------------------------
+def test_land_changes_between_the_dates_named_and_nowhere_else(monkeypatch):
+    """What is painted at each date, looked at beside what is said of it."""
+    painted = []
+    monkeypatch.setattr(scene_tasks, "render", lambda *given: (painted.append(given[0]), render(*given))[1])
+    told, ratios = Counter(), []
+    for seed in range(40):
+        painted.clear()
+        sample = sequence_sample(seed, SIZE)
+        caption, when = sample.questions
+        maps = [land_map(layout, SIZE) for layout in painted]
+        masks = [a != b for a, b in pairwise(maps)]
+        changes = [number for number, mask in enumerate(masks, 1) if mask.any()]
+        assert when.answer == (
+            f"between date {changes[0]} and date {changes[0] + 1}" if changes else "nothing has changed"
+        )
+        assert len(changes) <= 1
+        told[when.answer] += 1
+        assert len(set(caption.references)) == 5
+        assert caption.answer in caption.references
+        assert all(one.startswith(when.answer) for one in caption.references) or caption.references == (
+            NO_CHANGE_SENTENCES
+        )
+        for number in changes:
+            before, after = pixels(sample)[number - 1 : number + 1]
+            mask, difference = masks[number - 1], after - before
+            residue = np.abs(difference - np.median(difference[~mask], axis=0)).mean(axis=2)
+            ratios.append(residue[mask].mean() / residue[~mask].mean())
+    assert len(told) == 4
+    assert np.median(ratios) > 1.5
+    assert np.mean(np.array(ratios) > 1.1) > 0.8
 
 
 # -- clips -----------------------------------------------------------------------------------------------------------
