@@ -21,7 +21,7 @@ from tests.training import finish, launch, losses, settings
 TINY = unirs.default_checkpoint()
 FEW = {
     "data.pair": "{source: generated, kind: pair, count: 12, size: 72}",
-    "validation.pair": "{source: generated, kind: pair, count: 4, size: 72, split: test}",
+    "validation.pair": "{source: generated, kind: pair, count: 4, size: 72, split: validation}",
     "training.epochs": 3,
     "training.batch_size": 4,
     "training.min_word_count": 1,

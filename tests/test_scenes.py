@@ -118,7 +118,7 @@ def test_no_layout_of_a_test_scene_occurs_in_training_or_validation(training_sin
 
 
 @pytest.mark.parametrize(
-    ("make", "count"), [(pair_sample, 60), (sequence_sample, 30), (lambda seed, size: clip_sample(seed, size, 1), 30)]
+    ("make", "count"), [(pair_sample, 60), (sequence_sample, 30), (lambda seed, size: clip_sample(seed, size, 1), 60)]
 )
 def test_pairs_clips_and_sequences_keep_the_splits_layouts_too(make, count):
     for first, own in ((0, TRAINING_LAYOUTS), (HELD_OUT_SEED, TRAINING_LAYOUTS), (TEST_SEED, TEST_LAYOUTS)):
@@ -134,26 +134,22 @@ def test_all_kinds_of_question_occur_in_training_and_test(training_singles, test
         assert {len(questions) for _, questions in found} <= set(range(4, 9))
 
 
-def test_presence_stays_a_fair_coin_in_scenes_as_built_for_the_test(test_singles):
-    """A plan that finds no room is drawn again: if that favoured one answer, the coin would be fair no more."""
-    answers = defaultdict(list)
-    for _, questions in test_singles:
-        for one in questions:
-            if one.kind == "presence":
-                answers[object_of(one)].append(one.answer == "yes")
-    assert set(answers) == set(PRESENCE_OBJECTS)
-    for name, given in answers.items():
-        assert abs(np.mean(given) - 0.5) < 3.3 * 0.5 / np.sqrt(len(given)), name
-    every = np.concatenate(list(answers.values()))
-    assert abs(every.mean() - 0.5) < 3 * 0.5 / np.sqrt(len(every))
+def test_few_test_plans_are_drawn_again_for_want_of_room(test_singles):
+    """A plan that does not fit gives way to the next: were it often, answers would no longer be fair coins."""
+    planned = [single_questions(TEST_SEED + number)[1] for number in range(len(test_singles))]
+    kept = [found[: len(plan)] == plan for (_, found), plan in zip(test_singles, planned, strict=True)]
+    assert np.mean(kept) > 0.92
+    given = [one.answer for _, questions in test_singles for one in questions if one.kind == "presence"]
+    assert abs(np.mean([answer == "yes" for answer in given]) - 0.5) < 3 * 0.5 / np.sqrt(len(given))
 
 
 # -- single pictures -------------------------------------------------------------------------------------------------
-def test_each_presence_object_is_answered_yes_half_of_the_time():
+@pytest.mark.parametrize("first", [0, TEST_SEED])
+def test_each_presence_object_is_answered_yes_half_of_the_time(first):
     """A blind guesser must not gain from knowing which object is asked."""
     answers = defaultdict(list)
     for seed in QUESTION_SEEDS:
-        for qa in single_questions(seed)[1]:
+        for qa in single_questions(first + seed)[1]:
             if qa.kind == "presence":
                 answers[object_of(qa)].append(qa.answer == "yes")
     assert set(answers) == set(PRESENCE_OBJECTS)

@@ -1,4 +1,4 @@
-"""`unirs data`: training data looked at before they are trained on, and clues for them."""
+"""`unirs data`: training data looked at before they are trained on, clues for them, and generated ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_clues import clues
+from .cli_world import world
 from .given import check_writable
 from .terminal import InputError, Json, counted
 
 if TYPE_CHECKING:
     from unirs.trainers.check_data import Report
 
-data = typer.Typer(help="Check your own training data, and give them clues.", no_args_is_help=True)
+data = typer.Typer(
+    help="Check your own training data, give them clues, or write generated ones.", no_args_is_help=True
+)
 data.command()(clues)
+data.command()(world)
 SHOWN_PROBLEMS = 5  # of each kind
 
 
