@@ -1,0 +1,196 @@
+"""Pairs of dates made from one picture: what nothing changed, what did, and what is said of it."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from unirs.trainers.real_scenes import (
+    CLASSES,
+    COVERS,
+    FOLDERS,
+    HIDDEN,
+    HOUSES,
+    NOUNS,
+    SHOWN,
+    URBAN,
+    captions,
+    load_real,
+    misregister,
+    real_pair,
+    relight,
+    view,
+)
+from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
+from unirs.trainers.scene_tasks import PRESENCE_OBJECTS, single_sample
+
+from tests.conftest import DATA
+
+SIDE = 96
+REAL = DATA / "rsscn7" / "train"
+
+
+@pytest.fixture(scope="module", params=["generated", pytest.param("real", marks=pytest.mark.data)])
+def scenes(request):
+    """Pictures and class numbers, two of each class; the generated ones stand in where no data are at hand."""
+    labels = np.arange(14) % 7
+    if request.param == "generated":
+        pictures = [np.asarray(single_sample(seed, SIDE).images[0]) for seed in range(14)]
+    else:
+        paths = [sorted((REAL / FOLDERS[label]).glob("*.jpg"))[number // 7] for number, label in enumerate(labels)]
+        pictures = [np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE))) for path in paths]
+    return np.stack(pictures), labels
+
+
+def made(scenes, changed, count):
+    return [real_pair(np.random.default_rng((changed, seed)), *scenes, 72, changed) for seed in range(count)]
+
+
+def structure(picture):
+    """Where brightness steps, whatever the light: signs and sizes of differences, blurred over the shift of dates."""
+    grey = np.asarray(Image.fromarray(picture).convert("L").reduce(6), float)
+    return np.concatenate([np.diff(grey, axis=axis).ravel() for axis in (0, 1)])
+
+
+def test_no_change_keeps_the_structure_and_has_an_empty_mask(scenes):
+    """Another light, but the same land: steps of brightness agree. Two scenes chosen at random do not."""
+    pairs = made(scenes, False, 40)
+    assert not any(pair.mask.any() for pair in pairs)
+    assert all(pair.pictures.shape == (2, 72, 72, 3) for pair in pairs)
+    edges = [[structure(date) for date in pair.pictures] for pair in pairs]
+    same = [np.corrcoef(before, after)[0, 1] for before, after in edges]
+    others = [np.corrcoef(edges[k][0], edges[(k + 9) % 40][1])[0, 1] for k in range(40)]
+    assert np.median(same) > 0.75
+    assert np.median(others) < 0.25
+    light = [np.abs(pair.pictures[0].astype(float) - pair.pictures[1]).mean() for pair in pairs]
+    assert np.median(light) > 10  # of 255: so it is no copy
+
+
+def test_change_lies_in_the_mask(scenes):
+    ratios = []
+    for pair in made(scenes, True, 60):
+        assert 0.0005 < pair.mask.mean() < 0.6
+        before, after = pair.pictures.astype(float)
+        difference = after - before
+        residue = np.abs(difference - difference[~pair.mask].mean(axis=0)).mean(axis=2)
+        ratios.append(residue[pair.mask].mean() / residue[~pair.mask].mean())
+    assert np.median(ratios) > 1.3
+    assert np.mean(np.array(ratios) > 1) > 0.8
+
+
+def test_half_get_a_piece_of_another_class_and_half_get_houses(scenes):
+    pairs = made(scenes, True, 400)
+    built = [pair for pair in pairs if {pair.old, pair.new} & set(HOUSES)]
+    assert abs(len(built) / 400 - 0.5) < 3 * 0.5 / 20
+    for pair in pairs:
+        assert pair.old != pair.new
+        assert {pair.old, pair.new} <= {*NOUNS, *HOUSES}
+    assert {pair.new for pair in pairs} >= {*NOUNS, "houses", "houses and a road"}
+
+
+def test_captions_agree_with_what_was_built():
+    """Read back: what a sentence says is there afterwards, and what is there no more."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (14, 24, 24, 3)).astype(np.uint8)
+    for seed in range(300):
+        pair = real_pair(np.random.default_rng(seed), pictures, np.arange(14) % 7, 24, seed % 5 > 0)
+        said = captions(pair)
+        assert len(set(said)) == 5
+        if seed % 5 == 0:
+            assert said == NO_CHANGE_SENTENCES
+            continue
+        new, old = (name.removeprefix("an ").removeprefix("a ") for name in (pair.new, pair.old))
+        removed = pair.old in HOUSES
+        for one in said:
+            assert one == one.lower().strip().rstrip(".")
+            assert (old if removed else new) in one
+            goes = re.search("removed|disappear|demolished|gone|replaced by", one) is not None
+            assert goes or not removed
+            if pair.new in HOUSES:
+                assert not goes
+                number = re.search(r"\b(is|are|has|have)\b", one)
+                assert number is None or (number[0] in ("is", "has")) == (pair.new == "a house")
+
+
+@pytest.mark.parametrize(("shift", "turn"), [(2.0, 0.0), (0.0, 1.0), (3.0, 2.0)])
+def test_misregistration_stays_within_the_pixels_and_degrees_stated(shift, turn):
+    """Two points: the middle may move by `shift`; a point 30 pixels off also by turn and one per cent of scale."""
+    size, points = 96, np.array([[48.0, 48.0], [78.0, 48.0]])
+    y, x = np.mgrid[0:size, 0:size] + 0.5
+    light = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 8) for u, v in points)
+    picture = Image.fromarray((light * 255).astype(np.uint8)).convert("RGB")
+    moves, turns, scales = [], [], []
+    for seed in range(60):
+        moved = np.asarray(misregister(np.random.default_rng(seed), picture, shift, turn).convert("L"), float)
+        halves = [moved * (x < 63), moved * (x >= 63)]
+        found = np.array([[(half * x).sum() / half.sum(), (half * y).sum() / half.sum()] for half in halves])
+        moves.append(np.abs(found[0] - points[0]).max())
+        along, down = found[1] - found[0]
+        turns.append(abs(np.degrees(np.arctan2(down, along))))
+        scales.append(np.hypot(along, down) / 30)
+    assert max(moves) <= shift * 1.01 + 0.1
+    assert max(turns) <= turn + 0.25
+    assert 0.98 < min(scales) <= max(scales) < 1.02
+    assert shift * 0.7 <= max(moves)
+    assert turn * 0.7 <= max(turns)
+
+
+def test_misregistration_leaves_no_dark_edge():
+    white = Image.new("RGB", (64, 64), (200, 200, 200))
+    for seed in range(20):
+        assert np.asarray(misregister(np.random.default_rng(seed), white, 3.0, 2.0)).min() >= 199
+
+
+def test_relighting_without_strength_leaves_the_picture():
+    picture = single_sample(0, SIDE).images[0]
+    again = relight(np.random.default_rng(0), picture, strength=0.0)
+    assert np.abs(np.asarray(again, int) - np.asarray(picture)).max() <= 2
+
+
+def test_a_view_holds_only_what_the_picture_holds():
+    """A picture of two grey halves: any crop, turn and mirror has those two greys and nothing else."""
+    picture = np.full((SIDE, SIDE, 3), 50, np.uint8)
+    picture[:, SIDE // 2 :] = 180
+    orders = set()
+    for seed in range(60):
+        seen = np.asarray(view(np.random.default_rng(seed), picture, 48))[..., 0]
+        assert seen.shape == (48, 48)
+        assert np.mean((abs(seen.astype(int) - 50) < 8) | (abs(seen.astype(int) - 180) < 8)) > 0.9
+        orders.add(tuple(seen[[0, 0, -1, -1], [0, -1, 0, -1]] > 115))
+    assert len(orders) >= 4  # light at the left, right, top and bottom
+
+
+# -- what is asked of real pictures ----------------------------------------------------------------------------------
+def test_what_a_class_shows_and_hides_is_asked_as_for_generated_scenes_and_never_both():
+    assert len(FOLDERS) == len(CLASSES) == len(NOUNS) == len(SHOWN) == len(HIDDEN) == len(URBAN) == len(COVERS) == 7
+    for shown, hidden in zip(SHOWN, HIDDEN, strict=True):
+        assert not set(shown) & set(hidden)
+        assert {*shown, *hidden} <= set(PRESENCE_OBJECTS.values())
+
+
+def test_load_real_names_what_is_missing(tmp_path):
+    for name in FOLDERS[:2]:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / name / "a.jpg")
+    with pytest.raises(FileNotFoundError, match=rf"{FOLDERS[2]}: no \.jpg files; give --real"):
+        load_real(tmp_path)
+
+
+def test_load_real_numbers_classes_in_the_order_of_folders(tmp_path):
+    for number, name in enumerate(FOLDERS):
+        (tmp_path / name).mkdir()
+        for copy in range(2):
+            Image.new("RGB", (40, 40), (number * 30, 0, 0)).save(tmp_path / name / f"{copy}.jpg", quality=95)
+    pictures, labels = load_real(tmp_path, side=20)
+    assert pictures.shape == (14, 20, 20, 3)
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    np.testing.assert_allclose(pictures[..., 0].mean(axis=(1, 2)), labels * 30, atol=3)
+
+
+@pytest.mark.data
+def test_rsscn7_training_and_test_folders_share_no_picture():
+    """2,240 and 280 pictures, all classes alike; none is in both, by its bytes."""
+    folders = {split: sorted((DATA / "rsscn7" / split).glob("*/*.jpg")) for split in ("train", "test")}
+    assert {split: len(paths) for split, paths in folders.items()} == {"train": 2240, "test": 280}
+    contents = {split: {path.read_bytes() for path in paths} for split, paths in folders.items()}
+    assert not contents["train"] & contents["test"]
