@@ -307,8 +307,8 @@ def page_of(known: dict) -> str:
     if "answers" in known:
         two = [known["answers"][split] for split in ("validation", "test")]
         lines += [
-            "What the words of a question give away: the share of right answers of one who knows the likeliest answer to "
-            f"each wording and sees nothing ({PICTURES} seeds of each split; fitted on the same answers).",
+            "What the words of a question give away: the share of right answers of one who knows the likeliest answer "
+            f"to each wording and sees nothing ({PICTURES} seeds of each split; fitted on the same answers).",
             "",
             "| | n | validation | n | test |",
             "|---|---|---|---|---|",
