@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from .scene_shapes import Array, blob, crossing_line, rectangle, ribbon
@@ -247,7 +247,7 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
         outline = ribbon(line, rng.uniform(0.03, 0.08))
         grey = int(rng.integers(95, 190))
         draw.polygon(points(outline), fill=255)
-        paint.polygon(points(outline), fill=(grey, grey, grey - 4, 255))
+        ImageDraw.Draw(canvas).polygon(points(outline), fill=(grey, grey, grey - 4))
     long, wide = rng.uniform(0.05, 0.16), rng.uniform(0.04, 0.1)
     if rng.random() < 0.2:
         long, wide = long * 2, wide * 1.8  # halls
@@ -255,7 +255,7 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
     cast = np.array([np.cos(sun), np.sin(sun)]) * rng.uniform(0.01, 0.035)
     base = np.array(ROOFS[rng.integers(len(ROOFS))], np.float32) * rng.uniform(0.75, 1.2)
     angle, origin = rng.uniform(0, np.pi), rng.uniform(0.1, 0.9, 2)
-    count = 1 + int(rng.geometric(0.22))
+    count = int(rng.geometric(0.22))
     step = np.array([np.cos(angle), np.sin(angle)])
     for number in range(min(count, 16)):
         row, place = divmod(number, max(2, int(np.sqrt(count) + 1)))
@@ -276,13 +276,12 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
             half = np.concatenate([edge, ridge[::-1]])
             red, green, blue = (int(v) for v in np.clip(tone * light, 0, 255))
             paint.polygon(points(half), fill=(red, green, blue, 255))
-    canvas.paste((14, 18, 28), mask=shadow.filter(ImageFilter.GaussianBlur(1.2)))
-    if road:  # the road lies under the shadows' owners but over the ground
-        shadow.paste(0, mask=land)
+    shadow = shadow.filter(ImageFilter.GaussianBlur(1.2))
+    canvas.paste((14, 18, 28), mask=shadow)
     canvas.paste(roofs.convert("RGB"), mask=roofs.getchannel("A"))
-    after = canvas.reduce(2)
     grain = rng.normal(0, rng.uniform(1, 4), (size, size, 1))
-    mask = np.asarray(land.reduce(2)) > 127
-    pixels = np.asarray(after, np.float32)
-    after = Image.fromarray(np.clip(pixels + grain * mask[..., None], 0, 255).astype(np.uint8))
+    painted = Image.fromarray(np.clip(np.asarray(canvas.reduce(2)) + grain, 0, 255).astype(np.uint8))
+    # Only what was painted is taken over: enlarging and reducing has softened the rest, which would tell of a change.
+    touched = ImageChops.lighter(land, shadow.point(lambda value: 255 * (value > 0))).reduce(2)
+    after, mask = Image.composite(painted, before, touched), np.asarray(land.reduce(2)) > 127
     return after, mask, "houses and a road" if road else "a house" if count == 1 else "houses"

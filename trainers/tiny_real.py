@@ -14,6 +14,7 @@ from .real_scenes import CLASSES, real_pair, relight, view
 
 if TYPE_CHECKING:
     from ..modeling_unirs import UniRSForConditionalGeneration
+    from ..modeling_unirs.change_extraction_unirs import ChangeExtraction
 
 SINGLES, PAIRS = 28, 12  # of each step
 SMOOTHING = 0.1
@@ -57,7 +58,9 @@ class RealBatches:
         )
 
 
-def change_losses(extraction: nn.Module, head: nn.Module, dates: torch.Tensor, truth: torch.Tensor) -> dict:
+def change_losses(
+    extraction: ChangeExtraction, head: nn.Module, dates: torch.Tensor, truth: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """Losses of the change at every patch, for dates `(pairs, 2, patches, dim)` and shares `(pairs, patches)`.
 
     One asks the fused features by a head that is thrown away, the other the cosine that is the change map: same land

@@ -1,0 +1,135 @@
+"""How the embedded checkpoint is trained: kept features stand for pictures, conversations are true and complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from unirs.trainers import tiny_mixture
+from unirs.trainers.real_scenes import CLASSES, FOLDERS
+from unirs.trainers.tiny import build
+from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
+from unirs.trainers.tiny_mixture import Mixture
+from unirs.trainers.tiny_tuning import Collator, KeptFeatures, keep_features
+
+REAL = Path("../shared/data/rsscn7/train")
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> Mixture:
+    folder = tmp_path_factory.mktemp("scenes")
+    make_scenes(folder, {"single": 3, "pair": 3, "video": 2, "sequence": 2}, 0, processes=1, quiet=True)
+    return Mixture(folder, None, seed=0)
+
+
+@pytest.fixture(scope="module")
+def built(mixture):
+    torch.manual_seed(0)
+    model, processor = build(mixture.texts())
+    return model.eval(), processor
+
+
+def words(messages: list[dict]) -> str:
+    return " ".join(
+        turn["content"] if isinstance(turn["content"], str) else " ".join(i.get("text", "") for i in turn["content"])
+        for turn in messages
+    )
+
+
+@pytest.mark.parametrize("kind", ["single", "pair", "video", "sequence"])
+def test_kept_features_give_the_logits_of_the_pictures(mixture, built, kind):
+    model, processor = built
+    features = {
+        name: model.model.encode_pixels(
+            torch.from_numpy(stack).flatten(0, 1).movedim(-1, -3).float() / 127.5 - 1
+        ).unflatten(0, (len(stack), -1)).unsqueeze(2)
+        for name, stack in mixture.pictures.items()
+    }  # fmt: skip
+    mixture.rng = np.random.default_rng(3)
+    batch = Collator(mixture, processor, features)([{"kind": kind, "row": 0}, {"kind": kind, "row": 1}])
+    mixture.rng = np.random.default_rng(3)
+    talks = [mixture.talk(kind, row) for row in (0, 1)]
+    tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
+    with torch.no_grad():
+        kept = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+        model.model.vision_tower = tower
+        for row, talk in enumerate(talks):
+            inputs = processor.apply_chat_template(
+                talk.messages, tokenize=True, return_dict=True, return_tensors="pt", **talk.template
+            )
+            seen = model(**inputs).logits[0]
+            torch.testing.assert_close(kept[row, : len(seen)], seen, atol=2e-4, rtol=1e-3)
+
+
+def test_features_are_kept_in_the_order_of_the_pictures(mixture, built):
+    model, _ = built
+    kept = keep_features(model, {"pair": mixture.pictures["pair"]})["pair"]
+    patches = model.config.image_seq_length if hasattr(model.config, "image_seq_length") else None
+    assert kept.shape[:3] == (3, 2, 1)
+    assert kept.shape[3] == GRID**2 != patches
+    assert kept.dtype == torch.float16
+    one = keep_features(model, {"pair": mixture.pictures["pair"][2:]})["pair"]
+    torch.testing.assert_close(kept[2:], one, atol=2e-2, rtol=2e-2)
+
+
+def test_only_answers_carry_loss(mixture, built):
+    _, processor = built
+    features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
+    for row in mixture.rows():
+        mixture.rng = np.random.default_rng(row["row"])
+        batch = Collator(mixture, processor, features)([row])
+        mixture.rng = np.random.default_rng(row["row"])
+        answers = [t["content"] for t in mixture.talk(row["kind"], row["row"]).messages if t["role"] == "assistant"]
+        learned = processor.tokenizer.decode(batch["labels"][batch["labels"] >= 0])
+        assert learned.replace("</s>", "").split() == " ".join(answers).split()
+
+
+def test_every_kind_of_conversation_is_asked_for(mixture):
+    """Clues given and asked for, descriptions, both ways to show a pair."""
+    forms, given = set(), 0
+    for _ in range(60):
+        for row in mixture.rows():
+            talk = mixture.talk(row["kind"], row["row"])
+            forms.add((row["kind"], talk.pixels, bool(talk.template)))
+            content = talk.messages[0]["content"]
+            given += any(item["type"] == "clue" for item in content)
+            assert not (talk.template and any(item["type"] == "clue" for item in content))
+    assert ("pair", "pixel_values_pairs", False) in forms
+    assert ("pair", "pixel_values", True) in forms
+    assert {("single", "pixel_values", True), ("video", "pixel_values_videos", True)} <= forms
+    assert {(kind, pixels) for kind, pixels, _ in forms if kind == "sequence"} == {("sequence", "pixel_values_videos")}
+    assert given > 0
+
+
+def test_patch_centres_by_hand():
+    marked = patch_centres(np.array([[0, 0.0, 0.0], [1, 0.99, 0.5], [3, 0.5, 1.0]])).reshape(4, GRID, GRID)
+    found = sorted((int(k), int(r), int(c)) for k, r, c in np.argwhere(marked))
+    assert found == [(0, 0, 0), (1, GRID // 2, GRID - 1), (3, GRID - 1, GRID // 2)]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
+def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch):
+    for number, name in enumerate(FOLDERS):
+        (tmp_path / name).mkdir()
+        for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
+            (tmp_path / name / path.name).symlink_to(path.resolve())
+    make_scenes(tmp_path / "scenes", {"single": 1}, 0, processes=1, quiet=True)
+    monkeypatch.setattr(tiny_mixture, "REAL_PAIRS", 6)
+    mixture = Mixture(tmp_path / "scenes", tmp_path, 0, tasks=("single",))
+    labels = mixture.words["real"]
+    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(FOLDERS)))
+    for row, label in enumerate(labels):
+        for _ in range(8):
+            text = words(mixture.talk("real", row).messages)
+            if "Which scene is this?" in text:
+                assert text.count(CLASSES[label]) > sum(CLASSES[label] in name for name in CLASSES)
+            if CLASSES[label] == "forest":
+                assert "urban " not in text.replace("rural or an urban", "")
+    pairs = [mixture.talk("real_pair", row) for row in range(6)]
+    flags = ["no change" if not pair.new else "change" for pair in mixture.words["real_pair"]]
+    for talk, flag in zip(pairs, flags, strict=True):
+        if talk.pixels == "pixel_values_pairs":
+            said = [t["content"] for t in talk.messages if t["role"] == "assistant"]
+            assert ("yes" in said) == (flag == "change")
