@@ -12,6 +12,7 @@ import typer
 
 from .cli_data import data
 from .cli_evaluate import evaluate
+from .cli_map import map_scene
 from .cli_reproduce import reproduce
 from .cli_train import train
 from .cli_weights import convert, publish
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("map")(map_scene)
 app.command()(train)
 app.add_typer(data, name="data")
 app.command()(evaluate)
