@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,36 +85,36 @@ def _settled(composition: Composition, raws: Sequence[np.ndarray]) -> Compositio
 
 def _samples(aligned: AlignedDates) -> list[np.ndarray]:
     """Values `(bands, n)` of each date at the same places of the overlap, only where all dates are valid."""
-    parts: list[list[np.ndarray]] = [[] for _ in aligned.dates]
-    for window, shape in _sample_windows(aligned):
-        try:
-            read = [date.read(window, shape) for date in aligned.dates]
-        except RasterError:
-            continue  # a broken tile is told where it is mapped
-        valid = np.logical_and.reduce([there for _, there in read])
-        for part, (values, _) in zip(parts, read, strict=True):
-            part.append(values[:, valid])
-    if not parts[0]:
-        raise RasterError(f"{aligned.names[0]}: none of its sampled windows can be read; copy the file again")
-    return [np.concatenate(part, axis=1) for part in parts]
-
-
-def _sample_windows(aligned: AlignedDates) -> list[tuple[Window, tuple[int, int] | None]]:
-    """The whole overlap at once where overviews make that cheap, else windows spread over it."""
     area = aligned.overlap
-    longest = max(area.width, area.height)
-    shrink = max(1.0, longest / SAMPLED_AT_ONCE)
-    shape = (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
+    shrink = max(1.0, max(area.width, area.height) / SAMPLED_AT_ONCE)
     if shrink <= 2 or all(_has_overviews(date, shrink) for date in aligned.dates):
-        return [(area, shape)]
+        shape = (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
+        with contextlib.suppress(RasterError):  # a broken tile is told where it is mapped
+            return _read_valid(aligned, area, shape)
+    parts = []
+    for window in _spread_windows(area):
+        with contextlib.suppress(RasterError):
+            parts.append(_read_valid(aligned, window))
+    if not parts:
+        raise RasterError(f"{', '.join(aligned.names)}: no part of them can be read; copy the files again")
+    return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
+
+
+def _read_valid(aligned: AlignedDates, window: Window, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
+    read = [date.read(window, shape) for date in aligned.dates]
+    valid = np.logical_and.reduce([there for _, there in read])
+    return [values[:, valid] for values, _ in read]
+
+
+def _spread_windows(area: Window) -> Iterator[Window]:
+    """Small windows all over the overlap, where there are no overviews to see it as a whole."""
     side = int(SAMPLES**0.5)
-    windows: list[tuple[Window, tuple[int, int] | None]] = []
+    width, height = (max(1, min(SAMPLE_SIDE, length // side)) for length in (area.width, area.height))
     for row in range(side):
         for column in range(side):
-            left = area.col_off + round(column * max(0, area.width - SAMPLE_SIDE) / (side - 1))
-            top = area.row_off + round(row * max(0, area.height - SAMPLE_SIDE) / (side - 1))
-            windows.append((Window(left, top, min(SAMPLE_SIDE, area.width), min(SAMPLE_SIDE, area.height)), None))
-    return windows
+            left = area.col_off + round(column * (area.width - width) / (side - 1))
+            top = area.row_off + round(row * (area.height - height) / (side - 1))
+            yield Window(left, top, width, height)
 
 
 def _has_overviews(date: Date, shrink: float) -> bool:
