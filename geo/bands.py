@@ -83,8 +83,10 @@ def choose_bands(raster: Raster, asked: str | None = None, sar: bool = False) ->
         RasterError: A band is not there, the number of bands says nothing, or colours are in a table.
     """
     names = _names(raster)
-    if "palette" in _colours(raster):
-        raise RasterError(f"{raster.name}: holds a colour table; expand it with gdal_translate -expand rgb")
+    if {"palette", "cyan"} & set(_colours(raster)):
+        raise RasterError(
+            f"{raster.name}: holds a colour table or print colours; gdal_translate -expand rgb makes RGB"
+        )
     data = [number for number, colour in enumerate(_colours(raster), start=1) if colour != "alpha"]
     if asked is not None:
         chosen = [_find(one.strip(), names, raster) for one in asked.split(",")]

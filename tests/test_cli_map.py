@@ -244,3 +244,37 @@ def test_a_killed_run_goes_on_to_the_same_bytes(unirs, checkpoint, tmp_path, ove
     assert unirs(*command, "--resume")[0] == 0
     assert [(tmp_path / name).read_bytes() for name in ("c.geojson", "h.tif")] == expected
     assert not list(tmp_path.glob("*.journal"))
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------
+def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tmp_path):
+    """16 bits and four bands, on two grids: Pillow would refuse both."""
+    values = scene(width=128, height=96, bands=4, dtype=np.uint16, high=3000)
+    write(tmp_path / "a.tif", values, photometric="MINISBLACK")
+    shifted = from_origin(LEFT + 320, TOP - 160, PIXEL, PIXEL)
+    write(tmp_path / "b.tif", values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
+    common = ("--model", checkpoint, "--max-new-tokens", 3, "--json")
+    assert unirs("ask", "a.tif", "What?", *common)[0] == 0
+    code, out, err = unirs("change", "a.tif", "b.tif", "--heatmap", "h.png", *common)
+    assert code == 0, err
+    assert json.loads(out)["change_map"]["max"] < 0.02  # the same ground
+    with Image.open("h.png") as heat_map:
+        assert heat_map.size == (96, 80)
+    assert unirs("video", "a.tif", "b.tif", "a.tif", *common)[0] == 0
+    far = write(tmp_path / "far.tif", values, transform=from_origin(0, 0, 10, 10), photometric="MINISBLACK")
+    code, _, err = unirs("change", "a.tif", far, *common)
+    assert (code, "far.tif: does not overlap BEFORE" in err) == (2, True)
+
+
+def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
+    from unirs.processing import load_image
+
+    from unirs.picture_files import load_dates, load_picture
+
+    with rasterio.open(write(tmp_path / "palette.tif", scene(bands=1, high=1.9).astype(np.uint8)), "r+") as file:
+        file.write_colormap(1, {0: (10, 20, 30), 1: (255, 0, 0)})
+    assert load_picture(str(tmp_path / "palette.tif")).getextrema() == ((10, 255), (0, 20), (0, 30))
+    rgb = write(tmp_path / "rgb.tif", scene())
+    Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
+    for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
+        assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))
