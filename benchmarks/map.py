@@ -20,7 +20,6 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-
 from unirs.geo.change_map import look_at
 from unirs.geo.coregistration import open_dates
 
@@ -130,7 +129,7 @@ def markdown(results: dict) -> str:
         "",
         f"{results['machine']}. {results['note']}",
         "",
-        "| pixels a side | tiles | captioned | seconds | processor seconds | ms of processor a tile | most memory, MB |",
+        "| pixels a side | tiles | captioned | seconds | processor seconds | of it ms a tile | most memory, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     for side, run in results["runs"].items():
@@ -148,8 +147,8 @@ def markdown(results: dict) -> str:
     read = results["reading"]
     lines += [
         "",
-        f"Reading both dates of all tiles of the pair of {read['side']:,} pixels: {read['ours_seconds']} s of processor, "
-        f"bare windowed reads of the same windows {read['bare_seconds']} s: {read['ratio']} times.",
+        f"Reading both dates of all tiles of the pair of {read['side']:,} pixels takes {read['ours_seconds']} s of the "
+        f"processor, bare windowed reads of the same windows {read['bare_seconds']} s: {read['ratio']} times.",
         "",
         "![time and memory against tiles](map.png)",
     ]

@@ -9,9 +9,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 from shapely.geometry import Polygon, shape
 
-SCENE = Path(
-    "geotiff/deepforest_5b90f92da0d7280005fab355_4310.tif"
-)  # 2048 x 2048, 0.1 m, EPSG:3395
+SCENE = Path("geotiff/deepforest_5b90f92da0d7280005fab355_4310.tif")  # 2048 x 2048, 0.1 m, EPSG:3395
 ROOF, SOIL = (205, 196, 188), (150, 110, 74)
 # Left, top, width, height in pixels of the scene, and the colour of what is there afterwards: a building on the yard,
 # one on the parking ground, bare soil beside the trees, a boat on the river. No side is a multiple of a cell.
