@@ -120,7 +120,7 @@ def main() -> None:
         "# `unirs map` on real rasters",
         "",
         "`python benchmarks/map_real_files.py ../shared/data`: unirs-tiny, threshold 0.5, four tiles a side. Every",
-        "raster against itself with one edit of a sixteenth of its area, and against itself on another CRS and pixel size.",
+        "raster against itself with an edit of a sixteenth of its area, and against itself on another grid.",
         "",
         "| folder | rasters | edit found | mean IoU with the edit | re-gridded only: area changed | in so many |",
         "|---|---|---|---|---|---|",

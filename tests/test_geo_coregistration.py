@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
+import rasterio
 from PIL import Image
 from rasterio import Affine
 from rasterio.transform import from_origin
@@ -165,3 +166,24 @@ def test_no_shift_is_claimed_between_unlike_dates(tmp_path):
     noise = [rng.integers(0, 255, (3, 300, 300), np.uint8) for _ in range(2)]
     with open_dates([write(tmp_path / f"{n}.tif", one) for n, one in enumerate(noise)]) as aligned:
         assert estimate_shift(aligned, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "label"),
+    [
+        ("S2A_MSIL2A_20190501T105031_T31UFT.tif", None, "2019-05-01"),
+        ("town_2021-07-02.tif", "2022:01:01 10:00:00", "2021-07-02"),
+        ("town.tif", "2022:01:31 10:00:00", "2022-01-31"),
+        ("tile_20199901_12345678.tif", None, "tile_20199901_12345678"),
+    ],
+)
+def test_dates_come_from_the_name_then_the_tag(tmp_path, name, tag, label):
+    from unirs.geo import open_raster
+    from unirs.geo.change_map import label_of
+
+    path = raster(tmp_path / name)
+    if tag:
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(TIFFTAG_DATETIME=tag)
+    with open_raster(path) as opened:
+        assert label_of(opened) == label

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unirs.geo.coregistration import AlignedDates
 
 MOST_DATES = 64  # as frames of a clip
+SHOWN = 2048  # pixels a side of each date on the page; one of two dates has about 2 MB
 
 
 class StretchOption(StrEnum):
@@ -242,14 +243,16 @@ def write(
     write_changes(changes, found, output)
     if heatmap is not None:
         write_heatmap(found, heatmap)
+    if preview is None and html is None:
+        return changes
+    from .map_page import write_page
+    from .map_preview import dates_small, write_preview
+
+    pictures = dates_small(found, aligned, SHOWN)
     if preview is not None:
-        from .map_preview import write_preview
-
-        write_preview(found, changes, aligned, preview)
+        write_preview(found, changes, pictures[-1], preview)
     if html is not None:
-        from .map_page import write_page
-
-        write_page(found, changes, aligned, html)
+        write_page(found, changes, pictures, html)
     return changes
 
 

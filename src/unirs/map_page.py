@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .map_preview import dates_small, heat_layer, rings
+from .map_preview import heat_layer, rings
 
 if TYPE_CHECKING:
     from unirs.geo.change_map import ChangeMap
     from unirs.geo.changes import Change
-    from unirs.geo.coregistration import AlignedDates
 
-LONGEST = 2048  # pixels of each date; a page of two is about 2 MB
 TEMPLATE = Path(__file__).with_name("map_page.html")
 LISTED = 2000  # changes, strongest first; more would make the page slow
 LATTICE = 9  # points a side at which longitude and latitude are known
 
 
-def write_page(change_map: ChangeMap, changes: Sequence[Change], aligned: AlignedDates, path: Path) -> None:
-    """Writes the HTML."""
+def write_page(change_map: ChangeMap, changes: Sequence[Change], pictures: Sequence[Image.Image], path: Path) -> None:
+    """Writes the HTML; `pictures` are the dates over the whole grid."""
     from unirs.geo.vector_files import whole_or_absent
 
-    pictures = dates_small(change_map, aligned, LONGEST)
     data = page_data(change_map, changes, pictures)
     # "</script>" or "<!--" inside a caption must not end the script.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")

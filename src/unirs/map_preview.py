@@ -23,13 +23,14 @@ OUTLINE = (0, 229, 255)  # cyan: neither in the ramp nor, often, on the ground
 SCALE_STEPS = (1, 2, 5)
 
 
-def write_preview(change_map: ChangeMap, changes: Sequence[Change], aligned: AlignedDates, path: Path) -> None:
-    """Writes the PNG."""
+def write_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image, path: Path) -> None:
+    """Writes the PNG; `after` is the last date over the whole grid, of any size."""
     from unirs.geo.vector_files import whole_or_absent
 
-    picture = draw_preview(change_map, changes, last_date(change_map, aligned, LONGEST))
+    after = after.copy()
+    after.thumbnail((LONGEST, LONGEST))
     with whole_or_absent(path) as part:
-        picture.save(part, format="PNG")
+        draw_preview(change_map, changes, after).save(part, format="PNG")
 
 
 def dates_small(change_map: ChangeMap, aligned: AlignedDates, longest: int) -> list[Image.Image]:
@@ -39,10 +40,6 @@ def dates_small(change_map: ChangeMap, aligned: AlignedDates, longest: int) -> l
     shape = max(1, round(grid.height / shrink)), max(1, round(grid.width / shrink))
     pictures, _ = change_map.scene.rendering.read(aligned, grid.window, shape)
     return [Image.fromarray(one) for one in pictures]
-
-
-def last_date(change_map: ChangeMap, aligned: AlignedDates, longest: int) -> Image.Image:
-    return dates_small(change_map, aligned, longest)[-1]
 
 
 def heat_layer(change_map: ChangeMap, size: tuple[int, int]) -> Image.Image:
