@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,11 @@ LAYER = "changes"
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` once all is written; a killed run leaves no half file under it."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    """A name to write to, which becomes `path` once all is written; a killed run leaves no half file under it.
+
+    What such a run has left is written over by the next; two at a time are kept apart by the journal's lock.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part
         part.replace(path)
