@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/map.py SCENE.tif --folder /tmp/unirs-map
 
-SCENE is any 8-bit RGB raster; its mirrored copies fill pairs of 5,000, 10,000 and 20,000 pixels a side (tiled, ZSTD), the
-second date with a few hundred grey squares. Every run writes all outputs. Leaves
-benchmarks/results/map.json, .md and .png.
+SCENE is any 8-bit RGB raster; its mirrored copies fill pairs of 5,000, 10,000 and 20,000 pixels a side (tiled, ZSTD),
+the second date with a few hundred grey squares. Every run writes all outputs. Leaves benchmarks/results/map.json, .md
+and .png.
 """
 
 import argparse
@@ -118,7 +118,11 @@ def plot(runs: dict[str, dict], path: Path) -> None:
     axes[1].plot(tiles, [run["peak_mb"] for run in runs.values()], "o-", color="#be1426")
     axes[1].axhline(2048, linestyle="--", color="grey")
     axes[1].set(
-        xlabel="tiles of 1024 x 1024", ylabel="MB", xlim=(0, None), ylim=(0, 2200), title="Most memory held (limit 2 GB)"
+        xlabel="tiles of 1024 x 1024",
+        ylabel="MB",
+        xlim=(0, None),
+        ylim=(0, 2200),
+        title="Most memory held (limit 2 GB)",
     )
     figure.tight_layout()
     figure.savefig(path, dpi=110)
