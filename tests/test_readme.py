@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rasters import scene, write
 from tests.tiny import picture
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -20,6 +21,8 @@ def workplace(tmp_path, monkeypatch):
     """A folder with the files that the README speaks of: what `make demo` leaves, and dated pictures."""
     for seed, name in enumerate(PICTURES):
         picture(seed, 40, 40).save(tmp_path / name)
+    for seed, name in enumerate(("before.tif", "after.tif")):
+        write(tmp_path / name, scene(seed))
     rows = [{"prompt": "What?", "completion": "a house", "images": list(PICTURES[:count])} for count in (1, 2)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_unirs("unirs demo --max-new-tokens 1", tmp_path)
@@ -44,7 +47,7 @@ def test_python_blocks_run_in_order(workplace, capsys):
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    names = "ask change video ask publish data train evaluate"
+    names = "ask change video ask map publish data train evaluate"
     assert [command.split()[1] for command in commands] == names.split()
     for command in commands:
         run_unirs(command, workplace)

@@ -12,6 +12,7 @@ import typer
 
 from .cli_data import data
 from .cli_evaluate import evaluate
+from .cli_map import map_scene
 from .cli_reproduce import reproduce
 from .cli_train import train
 from .cli_weights import convert, publish
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("map")(map_scene)
 app.command()(train)
 app.add_typer(data, name="data")
 app.command()(evaluate)
@@ -126,9 +128,9 @@ def ask(
     check_pictures([image], f"unirs video {image}")
     find_model(model)
     check_clue(clue, base)
-    from unirs.processing import load_image
+    from .picture_files import load_picture
 
-    picture = read(load_image, image)  # before the model: a bad file is told at once
+    picture = read(load_picture, image)  # before the model: a bad file is told at once
     pipe = load_pipeline("rs-visual-question-answering", model, clue, base)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say("ask", found, model, [image], as_json, question=question)
@@ -153,9 +155,9 @@ def change(
     check_clue(clue, base)
     if heatmap:
         check_heatmap(heatmap, (before, after))
-    from unirs.processing import load_image
+    from .picture_files import load_dates
 
-    pictures = [read(load_image, before), read(load_image, after)]
+    pictures = read(load_dates, [before, after])
     pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
@@ -202,7 +204,9 @@ def video(
     check_clue(clue, base)
     from unirs.processing import load_video
 
-    source = clip if len(clip) > 1 else clip[0]
+    from .picture_files import load_dates
+
+    source = read(load_dates, clip) if len(clip) > 1 else clip[0]
     read(load_video, source, 1)  # a bad file is told before the model is loaded
     pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames

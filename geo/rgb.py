@@ -1,0 +1,168 @@
+"""RGB pictures out of rasters: what the processor, the commands and the map are fed with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from rasterio.windows import Window
+
+from .bands import Composition
+from .coregistration import AlignedDates, Date, open_dates
+from .raster_files import RasterError
+from .stretch import AS_THEY_ARE, Stretch, joint_stretch
+
+NO_DATA = 127  # of 255, in all dates alike: mean grey, which the model sees as nothing
+SAMPLED_AT_ONCE = 1024  # pixels a side that the stretch is made from
+SAMPLES, SAMPLE_SIDE = 64, 128  # windows where there are no overviews, and their pixels a side
+LONGEST_SIDE = 4096  # of one picture; the model sees a few hundred pixels
+
+StretchMode = Literal["joint", "each"]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How each date becomes RGB; made once, so that all tiles are alike."""
+
+    compositions: tuple[Composition, ...]
+    stretches: tuple[Stretch, ...]
+
+    def read(
+        self, aligned: AlignedDates, window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All dates in a window as `(dates, H, W, 3)` bytes, and where all of them are valid, `(H, W)`.
+
+        Where one date has no data all of them are grey: a border is no change.
+        """
+        pictures, valid = [], np.array(True)
+        for date, composition, stretch in zip(aligned.dates, self.compositions, self.stretches, strict=True):
+            values, there = date.read(window, shape)
+            pictures.append(stretch(composition.channels(values)))
+            valid = valid & there
+        together = np.stack(pictures)  # (dates, H, W, 3)
+        together[:, ~valid] = NO_DATA
+        return together, valid
+
+
+def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Rendering:
+    """Find the stretch of all dates together ("joint") or of each by itself.
+
+    Raises:
+        RasterError: The dates hold values of different kinds, which no joint stretch can compare.
+    """
+    raws = _samples(aligned)
+    compositions = tuple(_settled(date.composition, raws) for date in aligned.dates)
+    kinds = [date.raster.dataset.dtypes[date.composition.bands[0] - 1] for date in aligned.dates]
+    if mode == "joint" and len(set(kinds)) > 1:
+        raise RasterError(
+            f"{aligned.names[0]} holds {kinds[0]} and {aligned.names[1]} {kinds[1]} values; bring both to one scale, "
+            "or add --stretch each"
+        )
+    channels = [one.channels(raw) for one, raw in zip(compositions, raws, strict=True)]
+    are_pictures = [kind == "uint8" and one.kind != "SAR" for kind, one in zip(kinds, compositions, strict=True)]
+    if mode == "joint":
+        joint = AS_THEY_ARE if are_pictures[0] else joint_stretch(channels)
+        return Rendering(compositions, (joint,) * len(compositions))
+    alone = [
+        AS_THEY_ARE if is_picture else joint_stretch([one])
+        for one, is_picture in zip(channels, are_pictures, strict=True)
+    ]
+    return Rendering(compositions, tuple(alone))
+
+
+def _settled(composition: Composition, raws: Sequence[np.ndarray]) -> Composition:
+    """SAR values that are mostly below 0 are decibels already; power and amplitude never are."""
+    if composition.kind != "SAR":
+        return composition
+    values = np.concatenate([raw.ravel() for raw in raws])
+    return replace(composition, decibels=bool(values.size and np.median(values) < 0))
+
+
+def _samples(aligned: AlignedDates) -> list[np.ndarray]:
+    """Values `(bands, n)` of each date at the same places of the overlap, only where all dates are valid."""
+    area = aligned.overlap
+    shrink = max(1.0, max(area.width, area.height) / SAMPLED_AT_ONCE)
+    if shrink <= 2 or all(_has_overviews(date, shrink) for date in aligned.dates):
+        shape = (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
+        with contextlib.suppress(RasterError):  # a broken tile is told where it is mapped
+            return _read_valid(aligned, area, shape)
+    parts = []
+    for window in _spread_windows(area):
+        with contextlib.suppress(RasterError):
+            parts.append(_read_valid(aligned, window))
+    if not parts:
+        raise RasterError(f"{', '.join(aligned.names)}: no part of them can be read; copy the files again")
+    return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
+
+
+def _read_valid(aligned: AlignedDates, window: Window, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
+    read = [date.read(window, shape) for date in aligned.dates]
+    valid = np.logical_and.reduce([there for _, there in read])
+    return [values[:, valid] for values, _ in read]
+
+
+def _spread_windows(area: Window) -> Iterator[Window]:
+    """Small windows all over the overlap, where there are no overviews to see it as a whole."""
+    side = int(SAMPLES**0.5)
+    width, height = (max(1, min(SAMPLE_SIDE, length // side)) for length in (area.width, area.height))
+    for row in range(side):
+        for column in range(side):
+            left = area.col_off + round(column * (area.width - width) / (side - 1))
+            top = area.row_off + round(row * (area.height - height) / (side - 1))
+            yield Window(left, top, width, height)
+
+
+def _has_overviews(date: Date, shrink: float) -> bool:
+    overviews = date.raster.dataset.overviews(date.composition.bands[0])
+    return bool(overviews) and max(overviews) >= shrink / 4
+
+
+def read_rgb(
+    source: str | os.PathLike,
+    *,
+    bands: str | None = None,
+    sar: bool = False,
+    max_size: int = LONGEST_SIDE,
+) -> Image.Image:
+    """Read one raster as an 8-bit RGB picture that the processor takes.
+
+    Bytes stay as they are; other values are stretched from their 2nd to their 98th percentile, band by band. What has
+    no data is mean grey. No georeference is needed.
+
+    Args:
+        source: Path of a GeoTIFF, COG, JPEG 2000, PNG or JPEG.
+        bands: Band numbers or descriptions, "4,3,2"; by default as the file's colours, names or number of bands say.
+        sar: The bands are SAR backscatter (see `unirs.geo.choose_bands`).
+        max_size: The longer side in pixels; larger rasters are read smaller, from overviews where there are any.
+
+    Raises:
+        RasterError: One line that names the file and says what to do.
+    """
+    return read_aligned_rgb([source], bands=bands, sar=sar, pixel=True, max_size=max_size)[0]
+
+
+def read_aligned_rgb(
+    sources: Sequence[str | os.PathLike],
+    *,
+    bands: str | None = None,
+    sar: bool = False,
+    crs: str | None = None,
+    pixel: bool = False,
+    stretch: StretchMode = "joint",
+    max_size: int = LONGEST_SIDE,
+) -> list[Image.Image]:
+    """Read several dates of one place as RGB pictures on the first one's grid, with one stretch for all.
+
+    Only what all dates show is read. Arguments as in `read_rgb` and `open_dates`.
+    """
+    with open_dates(sources, bands, sar, crs, pixel) as aligned:
+        rendering = make_rendering(aligned, stretch)
+        area = aligned.overlap
+        shrink = max(1.0, max(area.width, area.height) / max_size)
+        shape = None if shrink == 1 else (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
+        return [Image.fromarray(one) for one in rendering.read(aligned, area, shape)[0]]

@@ -1,0 +1,140 @@
+"""A change map for people's eyes: the last date with the heat map over it, changes outlined, and a legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .report import CLEARING, GREYED, INK, MUTED, STRONGEST, colour
+
+if TYPE_CHECKING:
+    from unirs.geo.change_map import ChangeMap
+    from unirs.geo.changes import Change
+    from unirs.geo.coregistration import AlignedDates
+
+LONGEST = 1400  # pixels of the picture
+LEGEND, MARGIN = 300, 24
+OUTLINE = (0, 229, 255)  # cyan: neither in the ramp nor, often, on the ground
+SCALE_STEPS = (1, 2, 5)
+
+
+def write_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image, path: Path) -> None:
+    """Writes the PNG; `after` is the last date over the whole grid, of any size."""
+    from unirs.geo.vector_files import whole_or_absent
+
+    after = after.copy()
+    after.thumbnail((LONGEST, LONGEST))
+    with whole_or_absent(path) as part:
+        draw_preview(change_map, changes, after).save(part, format="PNG")
+
+
+def dates_small(change_map: ChangeMap, aligned: AlignedDates, longest: int) -> list[Image.Image]:
+    """Every date over the whole grid, its longer side at most `longest` pixels."""
+    grid = change_map.scene.grid
+    shrink = max(1.0, max(grid.width, grid.height) / longest)
+    shape = max(1, round(grid.height / shrink)), max(1, round(grid.width / shrink))
+    pictures, _ = change_map.scene.rendering.read(aligned, grid.window, shape)
+    return [Image.fromarray(one) for one in pictures]
+
+
+def heat_layer(change_map: ChangeMap, size: tuple[int, int]) -> Image.Image:
+    """The change map as an RGBA picture, clear where nothing changed or nothing is known."""
+    from unirs.geo.heatmap import shrunk
+
+    values = np.nan_to_num(shrunk(change_map, *size))
+    opacity = (255 * STRONGEST * values**CLEARING).astype(np.uint8)
+    return Image.fromarray(np.dstack([colour(values), opacity]))
+
+
+def draw_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image) -> Image.Image:
+    """The picture with the heat map and outlines, and the legend on its right."""
+    grid = change_map.scene.grid
+    scale = after.width / grid.width
+    base = Image.blend(after, after.convert("L").convert("RGB"), GREYED)
+    base = Image.alpha_composite(base.convert("RGBA"), heat_layer(change_map, after.size)).convert("RGB")
+    draw = ImageDraw.Draw(base)
+    for change in changes:
+        for ring in rings(change):
+            draw.line([(x * scale, y * scale) for x, y in ring], fill=OUTLINE, width=2)
+    height = max(base.height, 420)
+    canvas = Image.new("RGB", (base.width + LEGEND + 3 * MARGIN, height + 2 * MARGIN), "white")
+    canvas.paste(base, (MARGIN, MARGIN))
+    _legend(ImageDraw.Draw(canvas), canvas, change_map, changes, base.width + 2 * MARGIN, scale)
+    return canvas
+
+
+def rings(change: Change) -> list[list[tuple[float, float]]]:
+    """All rings of a change in pixels of the grid."""
+    polygon = change.place
+    return [list(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+
+
+def _legend(
+    draw: ImageDraw.ImageDraw,
+    canvas: Image.Image,
+    change_map: ChangeMap,
+    changes: Sequence[Change],
+    x: int,
+    scale: float,
+) -> None:
+    labels, y = change_map.scene.labels, MARGIN
+    large, plain, small = (ImageFont.load_default(size) for size in (22, 16, 14))
+    draw.text((x, y), "Change", fill=INK, font=large)
+    y += 34
+    for word, label in (("from", labels[0]), ("to", labels[-1])):
+        draw.text((x, y), word, fill=MUTED, font=plain)
+        draw.text((x + 44, y), label if len(label) <= 28 else f"{label[:27]}...", fill=INK, font=plain)
+        y += 24
+    y += 18
+    ramp = np.linspace(0, 1, LEGEND)[None].repeat(18, axis=0)
+    canvas.paste(Image.fromarray(colour(ramp)), (x, y))
+    mark = x + round(change_map.threshold * (LEGEND - 1))
+    draw.line((mark, y - 5, mark, y + 23), fill=INK, width=2)
+    draw.text((x, y + 26), "0  same", fill=MUTED, font=small)
+    draw.text((x + LEGEND, y + 26), "different  1", fill=MUTED, font=small, anchor="ra")
+    draw.text((x, y + 48), f"mark: threshold {change_map.threshold:g}", fill=MUTED, font=small)
+    y += 86
+    draw.rectangle((x, y + 2, x + 22, y + 16), outline=OUTLINE, width=2)
+    outlined = sum(change.kind != "sequence" for change in changes)
+    kind = "region" if any(change.kind == "region" for change in changes) else "tile"
+    draw.text((x + 34, y), f"{outlined:,} changed {kind}{'' if outlined == 1 else 's'}", fill=INK, font=plain)
+    y += 40
+    metre = _metres_a_pixel(change_map)
+    if metre:
+        length, shown = _scale_bar(metre / scale)
+        draw.line((x, y + 8, x + length, y + 8), fill=INK, width=3)
+        for end in (x, x + length):
+            draw.line((end, y + 2, end, y + 14), fill=INK, width=2)
+        draw.text((x + length + 12, y), shown, fill=INK, font=plain)
+        y += 40
+    composition = change_map.scene.rendering.compositions[0]
+    if not composition.in_domain:
+        draw.text((x, y), "Outside of the model's training:", fill=INK, font=small)
+        draw.text((x, y + 20), f"{composition.kind}, not RGB", fill=INK, font=small)
+
+
+def _metres_a_pixel(change_map: ChangeMap) -> float | None:
+    """At the middle of the map, along a row."""
+    from unirs.geo.footprints import ELLIPSOID, Ground
+
+    grid = change_map.scene.grid
+    if grid.crs is None:
+        return None
+    ground = Ground(grid, math.inf)
+    row, column = grid.height / 2, grid.width / 2
+    west, east = ground.lonlat(column - 0.5, row), ground.lonlat(column + 0.5, row)
+    return ELLIPSOID.inv(*west, *east)[2]
+
+
+def _scale_bar(metres: float) -> tuple[int, str]:
+    """Pixels and words of a bar of a round length, for pixels of so many metres."""
+    room = 150 * metres
+    power = 10.0 ** math.floor(math.log10(room))
+    length = max(step * power for step in SCALE_STEPS if step * power <= room)
+    shown = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    return round(length / metres), shown

@@ -1,0 +1,56 @@
+"""Picture files that the commands are given: rasters through `unirs.geo` where rasterio is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from unirs.processing import load_image
+
+from .given import ending
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+RASTERS = {".tif", ".tiff", ".jp2"}
+
+
+def load_picture(file: str) -> Image.Image:
+    """One picture. Rasters of any sensor are read as `unirs.geo.read_rgb` does it.
+
+    Raises:
+        ValueError: It cannot be read; says what to do.
+    """
+    return load_dates([file])[0]
+
+
+def load_dates(files: list[str]) -> list[Image.Image]:
+    """Pictures of one place: rasters with one stretch, on the first one's grid where all have one.
+
+    Raises:
+        ValueError: One cannot be read, or georeferenced rasters do not overlap.
+    """
+    if not all(ending(file) in RASTERS for file in files) or importlib.util.find_spec("rasterio") is None:
+        return [load_image(file) for file in files]
+    from unirs.geo import RasterError, open_raster, read_aligned_rgb, read_rgb
+
+    kinds, sizes, placed = set(), set(), True
+    try:
+        for file in files:
+            with open_raster(file) as raster:
+                kinds.add(raster.dataset.dtypes[0])
+                sizes.add(raster.size)
+                placed = placed and raster.crs is not None and raster.transform is not None
+        if placed or len(sizes) == 1:
+            pixel = not placed or len(files) == 1
+            return read_aligned_rgb(files, pixel=pixel, stretch="joint" if len(kinds) == 1 else "each")
+        return [read_rgb(file) for file in files]
+    except RasterError:
+        if len(files) > 1:
+            raise
+        # Colour tables and print colours are pictures after all, and Pillow reads them.
+        try:
+            return [load_image(files[0])]
+        except ValueError:
+            pass
+        raise

@@ -1,0 +1,280 @@
+"""`unirs map` as a user types it, on a tiny random model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from tests.rasters import LEFT, PIXEL, TOP, scene, write
+from tests.tiny import tiny_model
+
+QUICK = ("--tile", 32, "--max-new-tokens", 3, "--batch-size", 4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("map") / "checkpoint"
+    tiny_model(processor).save_pretrained(path)
+    processor.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two dates of one place; two of twelve tiles differ."""
+    before = scene(width=128, height=96)
+    after = before.copy()
+    after[:, 32:64, 64:96] = 255 - after[:, 32:64, 64:96]
+    after[:, 70:90, 5:25] = 0
+    return write(tmp_path / "town_20190501.tif", before), write(tmp_path / "town_2021-07-02.tif", after)
+
+
+def features(path):
+    return json.loads(path.read_text())["features"]
+
+
+def test_changed_tiles_alone_get_captions(unirs, checkpoint, pair, tmp_path):
+    code, out, err = unirs("map", *pair, "--output", "c.geojson", "--threshold", 0.05, "--model", checkpoint, *QUICK)
+    assert code == 0, err
+    found = features(tmp_path / "c.geojson")
+    assert [one["properties"]["tile"] for one in found] == ["r0001c0002", "r0002c0000"]
+    assert {(one["properties"]["before"], one["properties"]["after"]) for one in found} == {
+        ("2019-05-01", "2021-07-02")
+    }
+    assert out == "2 changes from 2 of 12 tiles: c.geojson\n"
+    assert re.search(r"spared 10 tiles \(83%\), about \d+ s", err)
+    assert not (tmp_path / "c.geojson.journal").exists()
+
+
+def test_json_and_every_output(unirs, checkpoint, pair, tmp_path):
+    outputs = ("--heatmap", "h.tif", "--preview", "p.png", "--html", "m.html")
+    code, out, err = unirs(
+        "map", *pair, "--output", "c.gpkg", *outputs, "--threshold", 0.05, "--merge", "--json", "--shift",
+        "--dates", "old,</script>", "--model", checkpoint, *QUICK,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["tiles"], found["captioned"], found["broken"], found["without_data"]) == (12, 2, [], 0)
+    assert any("Shift of" in note for note in found["notes"])
+    with rasterio.open(tmp_path / "h.tif") as heat, rasterio.open(pair[0]) as before:
+        assert (heat.shape, heat.transform, heat.crs) == (before.shape, before.transform, before.crs)
+        values = heat.read(1)
+    assert values[40, 80] > 0
+    assert values[:32].max() == 0
+    with Image.open(tmp_path / "p.png") as preview:
+        assert preview.width > 128 + 300
+
+
+class Resources(HTMLParser):
+    """Everything that a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        self.found += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+
+
+def test_the_page_fetches_nothing_and_captions_cannot_break_out(unirs, checkpoint, pair, tmp_path):
+    code, _, err = unirs(
+        "map", *pair, "--output", "c.geojson", "--html", "m.html", "--threshold", 0.05,
+        "--dates", "<!--,</script><script>alert(1)", "--model", checkpoint, *QUICK,
+    )  # fmt: skip
+    assert code == 0, err
+    page = (tmp_path / "m.html").read_text()
+    resources = Resources()
+    resources.feed(page)
+    assert (resources.found, resources.scripts) == ([], 1)
+    assert "default-src 'none'" in page
+    assert set(re.findall(r"https?://[^\s\"')]+", page)) == {"http://www.w3.org/2000/svg"}
+    data = json.loads(re.search(r"const data = (\{.*\});\nconst at", page)[1])
+    assert data["labels"] == ["<!--", "</script><script>alert(1)"]
+    assert len(data["changes"]) == 2
+    assert all(one.startswith("data:image/jpeg;base64,") for one in data["dates"])
+
+
+def test_more_dates_describe_each_step_and_the_sequence(unirs, checkpoint, pair, tmp_path):
+    third = write(tmp_path / "town_2023-01-01.tif", scene(width=128, height=96))
+    code, _, err = unirs(
+        "map", *pair, third, "--output", "c.geojson", "--threshold", 0.05, "--model", checkpoint,
+        "--heatmap", "h.tif", *QUICK,
+    )  # fmt: skip
+    assert code == 0, err
+    found = [one["properties"] for one in features(tmp_path / "c.geojson")]
+    steps = [("2019-05-01", "2021-07-02"), ("2021-07-02", "2023-01-01")]
+    tiles = ["r0001c0002", "r0002c0000"]
+    assert [(one["tile"], (one["before"], one["after"])) for one in found if one["kind"] == "tile"] == [
+        (tile, step) for tile in tiles for step in steps
+    ]
+    whole = [one for one in found if one["kind"] == "sequence"]
+    assert [one["tile"] for one in whole] == tiles
+    assert {(one["before"], one["after"]) for one in whole} == {("2019-05-01", "2023-01-01")}
+    with rasterio.open(tmp_path / "h.tif") as file:
+        assert file.count == 2
+        np.testing.assert_allclose(file.read(1), file.read(2), atol=0.005)  # there and back
+
+
+def test_places_without_data_are_no_change(unirs, checkpoint, pair, tmp_path):
+    small = scene(width=128, height=96)[:, :64]
+    after = write(tmp_path / "small.tif", small, transform=from_origin(LEFT, TOP, PIXEL, PIXEL))
+    code, out, err = unirs(
+        "map", pair[0], after, "--output", "c.geojson", "--heatmap", "h.tif", "--threshold", 0.01,
+        "--model", checkpoint, *QUICK,
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("0 changes from 0 of 8 tiles")
+    assert "All dates show 67% of the first one's extent." in err
+    with rasterio.open(tmp_path / "h.tif") as heat:
+        values = heat.read(1)
+    assert np.isnan(values[64:]).all()
+    assert (values[:64] == 0).all()
+
+
+def test_sar_is_marked_as_outside_of_the_training(unirs, checkpoint, tmp_path):
+    power = [10 ** (scene(seed, bands=2, dtype=np.float32, high=20) / 10 - 2) for seed in (0, 1)]
+    paths = [write(tmp_path / f"{n}.tif", one, descriptions=["VV", "VH"]) for n, one in enumerate(power)]
+    code, _, err = unirs("map", *paths, "--output", "c.geojson", "--threshold", 0.01, "--model", checkpoint, *QUICK)
+    assert code == 0, err
+    assert "outside of its training" in err
+    collection = json.loads((tmp_path / "c.geojson").read_text())
+    assert any("outside of its training" in note for note in collection["unirs"]["notes"])
+    assert {one["properties"]["in_training_domain"] for one in collection["features"]} == {False}
+
+
+def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, pair, tmp_path):
+    whole = tmp_path / "tiled.tif"
+    with rasterio.open(pair[1]) as file:
+        write(whole, file.read(), tiled=True, blockxsize=32, blockysize=32, compress="deflate")
+    data = bytearray(whole.read_bytes())
+    with rasterio.open(whole) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    data[offset : offset + 40] = b"\xff" * 40
+    whole.write_bytes(data)
+    command = ("map", pair[0], whole, "--output", "c.geojson", "--threshold", 0.05, "--model", checkpoint, *QUICK)
+    code, _, err = unirs(*command)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("unirs: tile r0001c0001: ")
+    assert "tiled.tif: cannot be read at columns 32 to 64, rows 32 to 64" in err
+    assert "--skip-broken leaves such tiles out" in err
+    os.remove("c.geojson.journal")
+    code, _, err = unirs(*command, "--skip-broken")
+    assert (code, "Left out: tile r0001c0001" in err) == (0, True)
+    assert json.loads((tmp_path / "c.geojson").read_text())["unirs"]["broken_tiles"] == ["r0001c0001"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("{a}", "--output", "c.geojson"), "1 files are given; a map needs two dates"),
+        (("{a}", "absent.tif", "--output", "c.geojson"), "absent.tif: no such file"),
+        (("{a}", "{b}", "--output", "c.shp"), "--output c.shp: give a name that ends in .geojson"),
+        (("{a}", "{b}", "--output", "c.geojson", "--heatmap", "{a}"), "is one of the dates"),
+        (
+            ("{a}", "{b}", "--output", "c.geojson", "--preview", "p.jpg"),
+            "--preview p.jpg: give a name that ends in .png",
+        ),
+        (("{a}", "{b}", "--output", "no/c.geojson"), "does not exist"),
+        (("{a}", "{b}", "--output", "c.geojson", "--tile", "32", "--overlap", "20"), "more than half of a tile"),
+        (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019"), "--dates names 1 dates for 2 files"),
+        (("{a}", "{b}", "--output", "c.geojson", "--bands", "9,1,2"), "has no band 9; it has 3"),
+        (("{a}", "{b}", "--output", "c.geojson", "--model", "nowhere"), "no such folder"),
+    ],
+)
+def test_wrong_input_is_one_line(unirs, pair, words, reason):
+    code, out, err = unirs("map", *[word.format(a=pair[0], b=pair[1]) for word in words])
+    assert (code, out) == (2, "")
+    assert reason in err
+    assert len(err.splitlines()) == 1
+
+
+# -- stopped and resumed ---------------------------------------------------------------------------------------------
+def run_until(batches, command, folder):
+    """Starts the command and kills it, as nothing can catch, once its journal has so many batches."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unirs", *map(str, command)], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    journal, deadline = folder / "c.geojson.journal", time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b"\n") > batches:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+
+
+@pytest.mark.parametrize("overlap", [0, 10])
+def test_a_killed_run_goes_on_to_the_same_bytes(unirs, checkpoint, tmp_path, overlap):
+    before, after = scene(3, 320, 256), scene(4, 320, 256)
+    after[:, :, 60:] = before[:, :, 60:]
+    write(tmp_path / "a.tif", before)
+    write(tmp_path / "b.tif", after)
+    command = (
+        "map", "a.tif", "b.tif", "--output", "c.geojson", "--threshold", 0.3, "--overlap", overlap, "--model",
+        checkpoint, "--heatmap", "h.tif", *QUICK,
+    )  # fmt: skip
+    assert unirs(*command)[0] == 0
+    expected = [(tmp_path / name).read_bytes() for name in ("c.geojson", "h.tif")]
+    assert len(features(tmp_path / "c.geojson")) > 8
+    for name in ("c.geojson", "h.tif"):
+        (tmp_path / name).unlink()
+
+    run_until(5, command, tmp_path)
+    assert not (tmp_path / "c.geojson").exists()
+    with (tmp_path / "c.geojson.journal").open("ab") as file:
+        file.write(b'{"batch": 40, "tiles": [{"tile": "r00')  # the kill hit while a line was written
+    code, _, err = unirs(*command)
+    assert (code, "go on with --resume, or remove it" in err) == (2, True)
+    code, _, err = unirs(*command, "--tile", 64, "--resume")
+    assert (code, "that run had other settings (tiles)" in err) == (2, True)
+    assert unirs(*command, "--resume")[0] == 0
+    assert [(tmp_path / name).read_bytes() for name in ("c.geojson", "h.tif")] == expected
+    assert not list(tmp_path.glob("*.journal"))
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------
+def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tmp_path):
+    """16 bits and four bands, on two grids: Pillow would refuse both."""
+    values = scene(width=128, height=96, bands=4, dtype=np.uint16, high=3000)
+    write(tmp_path / "a.tif", values, photometric="MINISBLACK")
+    shifted = from_origin(LEFT + 320, TOP - 160, PIXEL, PIXEL)
+    write(tmp_path / "b.tif", values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
+    common = ("--model", checkpoint, "--max-new-tokens", 3, "--json")
+    assert unirs("ask", "a.tif", "What?", *common)[0] == 0
+    code, out, err = unirs("change", "a.tif", "b.tif", "--heatmap", "h.png", *common)
+    assert code == 0, err
+    assert json.loads(out)["change_map"]["max"] < 0.02  # the same ground
+    with Image.open("h.png") as heat_map:
+        assert heat_map.size == (96, 80)
+    assert unirs("video", "a.tif", "b.tif", "a.tif", *common)[0] == 0
+    far = write(tmp_path / "far.tif", values, transform=from_origin(0, 0, 10, 10), photometric="MINISBLACK")
+    code, _, err = unirs("change", "a.tif", far, *common)
+    assert (code, "far.tif: does not overlap BEFORE" in err) == (2, True)
+
+
+def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
+    from unirs.processing import load_image
+
+    from unirs.picture_files import load_dates, load_picture
+
+    with rasterio.open(write(tmp_path / "palette.tif", scene(bands=1, high=1.9).astype(np.uint8)), "r+") as file:
+        file.write_colormap(1, {0: (10, 20, 30), 1: (255, 0, 0)})
+    assert load_picture(str(tmp_path / "palette.tif")).getextrema() == ((10, 255), (0, 20), (0, 30))
+    rgb = write(tmp_path / "rgb.tif", scene())
+    Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
+    for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
+        assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))

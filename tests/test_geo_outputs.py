@@ -1,0 +1,175 @@
+"""Features, heat maps and files of a change map whose cells are set by hand."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
+import geopandas
+import rasterio
+import shapely
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+from shapely.geometry import box
+from unirs.geo.bands import Composition
+from unirs.geo.change_map import ChangeMap, Scene
+from unirs.geo.changes import region_changes, tile_changes
+from unirs.geo.coregistration import Grid
+from unirs.geo.heatmap import shrunk, write_heatmap
+from unirs.geo.journal import TileResult
+from unirs.geo.rgb import Rendering
+from unirs.geo.stretch import AS_THEY_ARE
+from unirs.geo.tiles import lay_tiles
+from unirs.geo.vector_files import write_changes
+
+SIDE, CELLS = 60, 6  # cells of 10 pixels
+
+
+def a_map(cells, width=180, height=120, overlap=0, crs="EPSG:32631", steps=1, kind="rgb"):
+    """A change map whose cell at (step, row, column) of the whole grid has the given value; None is no data."""
+    grid = Grid(crs and CRS.from_string(crs), from_origin(500_000, 5_000_000, 10, 10), width, height)
+    tiles = lay_tiles(grid, grid.window, SIDE, overlap)
+    results = []
+    for tile in tiles:
+        maps = np.zeros((steps, CELLS, CELLS), np.uint8)
+        for (step, row, column), value in cells.items():
+            y, x = row - tile.top // 10, column - tile.left // 10
+            if 0 <= y < CELLS and 0 <= x < CELLS:
+                maps[step, y, x] = 255 if value is None else round(250 * value)
+        top = [int(np.where(one == 255, 0, one).max()) / 250 for one in maps]
+        captions = tuple(f"{tile.id} changed" if one >= 0.5 else None for one in top)
+        results.append(TileResult(tile.id, maps, tuple(top), captions))
+    rendering = Rendering((Composition((1, 2, 3), kind),) * (steps + 1), (AS_THEY_ARE,) * (steps + 1))
+    scene = Scene([], {}, grid, rendering, tiles, [str(2019 + number) for number in range(steps + 1)])
+    return ChangeMap(scene, 0.5, results, {"model": "by hand"})
+
+
+BLOCK = {(0, row, column): 0.8 for row in (3, 4, 5, 6) for column in (4, 5, 6, 7)}  # over four tiles
+
+
+def test_a_region_is_one_feature_across_tile_borders():
+    found = region_changes(a_map({**BLOCK, (0, 0, 17): 0.6, (0, 11, 0): 0.4}))
+    assert len(found) == 2
+    large, small = sorted(found, key=lambda one: -one.place.area)
+    assert large.place.equals(box(40, 30, 80, 70))
+    assert large.score == pytest.approx(0.8)
+    assert (large.tiles[0], set(large.tiles)) == (
+        "r0000c0000",
+        {"r0000c0000", "r0000c0001", "r0001c0000", "r0001c0001"},
+    )
+    assert large.caption == "r0000c0000 changed"  # it has the largest share
+    assert small.place.equals(box(170, 0, 180, 10))
+
+
+@pytest.mark.parametrize("overlap", [20, 30])
+def test_overlapping_tiles_make_the_same_region(overlap):
+    found = region_changes(a_map(BLOCK, overlap=overlap))
+    assert len(found) == 1
+    assert found[0].place.equals(box(40, 30, 80, 70))
+
+
+def test_a_region_keeps_its_hole():
+    ring = {cell: value for cell, value in BLOCK.items() if cell[1:] != (4, 5)}
+    (found,) = region_changes(a_map(ring))
+    assert found.place.equals(box(40, 30, 80, 70) - box(50, 40, 60, 50))
+
+
+def test_changed_tiles_are_features_for_each_step():
+    found = tile_changes(a_map({(0, 0, 0): 0.9, (1, 0, 0): 0.7, (1, 7, 7): 0.5, (0, 7, 7): 0.4}, steps=2))
+    assert [(one.tiles[0], one.before, one.after, one.score) for one in found] == [
+        ("r0000c0000", "2019", "2020", 0.9),
+        ("r0000c0000", "2020", "2021", 0.7),
+        ("r0001c0001", "2020", "2021", 0.5),
+    ]
+    assert found[0].place.equals(box(0, 0, 60, 60))
+
+
+def test_geojson_is_rfc_7946_and_read_by_others(tmp_path):
+    path = tmp_path / "changes.geojson"
+    change_map = a_map(BLOCK, kind="SAR")
+    write_changes(tile_changes(change_map), change_map, path)
+    collection = json.loads(path.read_text())
+    assert (collection["type"], collection["unirs"]["model"], "crs" in collection) == (
+        "FeatureCollection",
+        "by hand",
+        False,
+    )
+    first = collection["features"][0]["properties"]
+    assert (first["in_training_domain"], first["composition"], first["tile"]) == (False, "SAR", "r0000c0000")
+    assert first["area_m2"] == pytest.approx(600 * 600 / 0.9996**2, rel=1e-4)  # UTM's scale at its central meridian
+    frame = geopandas.read_file(path)
+    assert (len(frame), frame.crs.to_epsg()) == (4, 4326)
+    projected = frame.to_crs("EPSG:32631").geometry[0]
+    assert projected.symmetric_difference(box(500_000, 4_999_400, 500_600, 5_000_000)).area < 30
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["changes.gpkg", "changes.parquet"])
+def test_geopackage_and_geoparquet_keep_the_grids_crs(tmp_path, name):
+    change_map = a_map(BLOCK)
+    write_changes(region_changes(change_map), change_map, tmp_path / name)
+    frame = (geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file)(tmp_path / name)
+    assert frame.crs.to_epsg() == 32631
+    assert frame.geometry[0].equals(box(500_400, 4_999_300, 500_800, 4_999_700))
+    assert frame.caption[0] == "r0000c0000 changed"
+
+
+@pytest.mark.parametrize("name", ["changes.gpkg", "changes.parquet", "changes.geojson"])
+def test_no_change_is_an_empty_file(tmp_path, name):
+    change_map = a_map({})
+    write_changes(tile_changes(change_map), change_map, tmp_path / name)
+    frame = (geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file)(tmp_path / name)
+    assert len(frame) == 0
+
+
+@pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="ogrinfo is not on this machine")
+def test_ogrinfo_reads_the_geojson(tmp_path):
+    change_map = a_map(BLOCK)
+    write_changes(tile_changes(change_map), change_map, tmp_path / "a.geojson")
+    done = subprocess.run(["ogrinfo", "-so", "-al", tmp_path / "a.geojson"], capture_output=True, text=True)
+    assert "Feature Count: 4" in done.stdout
+
+
+def test_the_heat_map_is_a_cog_on_the_first_dates_grid(tmp_path):
+    cells = {**BLOCK, (1, 2, 2): 0.3, (0, 11, 17): None, (1, 11, 17): None}
+    change_map = a_map(cells, steps=2)
+    write_heatmap(change_map, tmp_path / "heat.tif")
+    with rasterio.open(tmp_path / "heat.tif") as file:
+        grid = change_map.scene.grid
+        assert (file.crs, file.transform, file.width, file.height) == (grid.crs, grid.transform, 180, 120)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.descriptions == ("change from 2019 to 2020", "change from 2020 to 2021")
+        values = file.read()
+    expected = np.zeros((2, 120, 180))
+    expected[0, 30:70, 40:80] = 0.8
+    expected[1, 20:30, 20:30] = 0.3
+    expected[:, 110:, 170:] = np.nan
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert [one.name for one in tmp_path.iterdir()] == ["heat.tif"]
+
+
+def test_large_heat_maps_have_overviews_and_seams_do_not_show(tmp_path):
+    change_map = a_map({(0, 55, 60): 1.0}, width=1400, height=1100, overlap=20)
+    write_heatmap(change_map, tmp_path / "heat.tif")
+    with rasterio.open(tmp_path / "heat.tif") as file:
+        assert file.overviews(1)
+        values = file.read(1)
+    assert values[550:560, 600:610].min() == 1
+    assert values.sum() == 100
+    small = shrunk(change_map, 140, 110)
+    assert small[55, 60] == 1
+    assert small.sum() == 1
+
+
+def test_without_a_crs_coordinates_are_pixels(tmp_path):
+    change_map = a_map(BLOCK, crs=None)
+    object.__setattr__(change_map.scene, "grid", Grid(None, rasterio.Affine.identity(), 180, 120))
+    write_changes(region_changes(change_map), change_map, tmp_path / "a.geojson")
+    found = json.loads((tmp_path / "a.geojson").read_text())
+    assert found["unirs"]["coordinates"] == "columns and rows of the first date"
+    assert found["features"][0]["properties"]["area_m2"] is None
+    assert found["features"][0]["properties"]["area_pixels"] == 1600
+    assert shapely.geometry.shape(found["features"][0]["geometry"]).equals(box(40, 30, 80, 70))
