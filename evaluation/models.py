@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from ..modeling_unirs import PromptAugmenter
 from ..processing.video_loading_unirs import sample_frame_indices
 from ..trainers.data_sets import DataError
+from .answer_score import ChosenProbabilities
 from .model_hash import adapter_base, model_hash
 from .visuals import Messages, open_visuals
 
@@ -37,11 +38,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Said:
-    """An answer; and where clues are asked for, the base model's clue, or None and why."""
+    """An answer; where clues are asked for, the base model's clue, or None and why; and the answer's score.
+
+    `score` is the geometric mean of its tokens' probabilities, the end of the answer among them: 0 to 1.
+    """
 
     text: str
     clue: str | None = None
     no_clue: str | None = None
+    score: float | None = None
 
 
 class Model(Protocol):
@@ -128,8 +133,11 @@ class ImageTextModel:
     def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]:
         """One answer for each row, stripped, in order."""
         inputs = prepared.inputs.to(self.network.device)
-        output = self.network.generate(**inputs, max_new_tokens=max_new_tokens)
-        return [Said(text) for text in self.decode(output[:, inputs["input_ids"].shape[1] :])]
+        chosen = ChosenProbabilities()
+        output = self.network.generate(**inputs, max_new_tokens=max_new_tokens, logits_processor=chosen.as_list())
+        new = output[:, inputs["input_ids"].shape[1] :]  # (rows, new tokens)
+        scores = chosen.scores(new, self.network.generation_config.eos_token_id)
+        return [Said(text, score=score) for text, score in zip(self.decode(new), scores, strict=True)]
 
     def decode(self, new: torch.Tensor) -> list[str]:
         with self._tokenizing:
@@ -188,9 +196,12 @@ class UniRS(ImageTextModel):
         if self.augmenter is None:
             return super().generate(prepared, max_new_tokens)
         inputs = prepared.inputs.to(self.network.device)
-        found = self.augmenter.generate(self.network, prepared.conversations, inputs, max_new_tokens=max_new_tokens)
-        texts = self.decode(found.tokens)
-        return [Said(text, clue.text, clue.failure) for text, clue in zip(texts, found.clues, strict=True)]
+        chosen = ChosenProbabilities()
+        options = {"max_new_tokens": max_new_tokens, "logits_processor": chosen.as_list()}
+        found = self.augmenter.generate(self.network, prepared.conversations, inputs, **options)
+        scores = chosen.scores(found.tokens, self.network.generation_config.eos_token_id)
+        together = zip(self.decode(found.tokens), found.clues, scores, strict=True)
+        return [Said(text, clue.text, clue.failure, score) for text, clue, score in together]
 
     def description(self) -> dict[str, Any]:
         """With `clue`, all that clues depend on; None without."""

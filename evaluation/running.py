@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from itertools import groupby
@@ -22,9 +19,10 @@ from transformers import set_seed
 from ..trainers.collator import text_and_blocks, without_clues
 from ..trainers.data_sets import DataError
 from ..trainers.rows import Row, items_of, task_of
+from .asking import Asked, Asker
 from .captions import normalise
 from .model_hash import file_hash
-from .models import Model, Prepared, Said
+from .models import Model
 from .predictions_file import PredictionsFile
 from .questions import normalise_answer
 from .samples import Benchmark, Prediction, Sample, Scoring
@@ -80,11 +78,18 @@ def run(
     done = {row["id"] for row in file.open(settings)}
     rest = sorted((one for one in benchmark.samples if one.id not in done), key=lambda one: _shape(one, model))
     mine = rest[state.process_index :: state.num_processes]
-    asker = _Asker(model, batch_size, max_new_tokens, blind, benchmark.scoring)
+
+    def shown(batch: Sequence[Sample]) -> list[Messages]:
+        if not blind:
+            return [one.messages for one in batch]
+        # a row's clue was made of its pictures
+        return [blank(without_clues(one.messages), model.num_frames) for one in batch]
+
+    asker: Asker[Sample] = Asker(model, batch_size, max_new_tokens, shown)
     finished, total = 0, len(mine)
     progress(finished, total)
-    for rows in asker.answers(mine):
-        file.append(rows)
+    for rows in asker.answers(_batches(mine, model, lambda: asker.batch_size)):
+        file.append([_prediction(one, benchmark.scoring) for one in rows])
         finished += len(rows)
         progress(finished, total)
     found = file.close([sample.id for sample in benchmark.samples])
@@ -138,103 +143,23 @@ def files_hash(benchmark: Benchmark) -> str:
     return digest.hexdigest()
 
 
-@dataclass
-class _Batch:
-    """Samples that are ready to be asked, and those that cannot be, with the reason."""
-
-    samples: list[Sample]
-    prepared: Prepared | None
-    errors: list[tuple[Sample, str]] = field(default_factory=list)
-
-
-class _Asker:
-    def __init__(self, model: Model, batch_size: int, max_new_tokens: int, blind: bool, scoring: Scoring):
-        self.normalise = normalise if scoring == "captions" else normalise_answer
-        self.model, self.max_new_tokens, self.blind = model, max_new_tokens, blind
-        self.batch_size = self.asked_for = batch_size
-
-    def answers(self, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
-        """Rows of a batch at a time. The next batch's pictures are prepared while the model works."""
-        batches = self._batches(samples)
-        with ThreadPoolExecutor(1) as ahead:
-            following = next(batches, None)
-            waiting = ahead.submit(self.prepare, following) if following else None
-            while waiting is not None:
-                batch = waiting.result()
-                following = next(batches, None)
-                waiting = ahead.submit(self.prepare, following) if following else None
-                yield self.ask(batch)
-
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-        """Of one kind and number of pictures each; made one by one, since `batch_size` may shrink."""
-        for _, alike in groupby(samples, lambda one: _shape(one, self.model)[:2]):
-            group, start = list(alike), 0
-            while start < len(group):
-                batch = group[start : start + self.batch_size]
-                start += len(batch)
-                yield batch
-
-    def prepare(self, samples: list[Sample]) -> _Batch:
-        """Tensors of a batch; if it fails, each sample is tried alone, so that a bad one harms no other."""
-        try:
-            return _Batch(samples, self.model.prepare([self._seen(one) for one in samples]))
-        except ValueError as error:
-            if len(samples) == 1:
-                return _Batch([], None, [(samples[0], " ".join(str(error).split()))])
-        alone = [self.prepare([one]) for one in samples]
-        good = [one for batch in alone for one in batch.samples]
-        errors = [error for batch in alone for error in batch.errors]
-        if not good:
-            return _Batch([], None, errors)
-        return _Batch(good, self.model.prepare([self._seen(one) for one in good]), errors)
-
-    def ask(self, batch: _Batch) -> list[Prediction]:
-        rows = [self._row(sample, Said(""), "", 0.0, error) for sample, error in batch.errors]
-        if batch.prepared is None:
-            return rows
-        if len(batch.samples) <= self.batch_size:
-            start = time.perf_counter()
-            try:
-                answers = self.model.generate(batch.prepared, self.max_new_tokens)
-            except torch.OutOfMemoryError as error:
-                if len(batch.samples) == 1:
-                    self.batch_size = self.asked_for  # this row says nothing about the others
-                    reason = f"does not fit into memory even alone ({' '.join(str(error).split())[:200]})"
-                    return [*rows, self._row(batch.samples[0], Said(""), batch.prepared.prompts[0], 0.0, reason)]
-                self.batch_size = len(batch.samples) // 2
-            else:
-                seconds = (time.perf_counter() - start) / len(answers)
-                together = zip(batch.samples, answers, batch.prepared.prompts, strict=True)
-                return [*rows, *(self._row(sample, said, prompt, seconds) for sample, said, prompt in together)]
-        # out here the traceback, and with it the tensors that did not fit, is gone
-        batch.prepared = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        size = self.batch_size
-        for start_of in range(0, len(batch.samples), size):
-            rows += self.ask(self.prepare(batch.samples[start_of : start_of + size]))
-        return rows
-
-    def _seen(self, sample: Sample) -> Messages:
-        if not self.blind:
-            return sample.messages
-        return blank(without_clues(sample.messages), self.model.num_frames)  # a row's clue was made of its pictures
-
-    def _row(self, sample: Sample, said: Said, prompt: str, seconds: float, error: str | None = None) -> Prediction:
-        clues = [item["text"] for item in items_of(sample.messages, "clue")]
-        row: Prediction = {
-            "id": sample.id,
-            "prediction": said.text,
-            "normalised": self.normalise(said.text),
-            "prompt": prompt or _words(sample.messages),
-            "references": list(sample.references),
-            "kind": sample.kind,
-            "seconds": round(seconds, 4),
-            "clue": said.clue or (clues[-1] if clues else None),
-        }
-        if said.no_clue:
-            row["no_clue"] = said.no_clue
-        return {**row, "error": error} if error else row
+def _prediction(asked: Asked[Sample], scoring: Scoring) -> Prediction:
+    """A line of the predictions file."""
+    sample, said = asked.question, asked.said
+    clues = [item["text"] for item in items_of(sample.messages, "clue")]
+    row: Prediction = {
+        "id": sample.id,
+        "prediction": said.text,
+        "normalised": (normalise if scoring == "captions" else normalise_answer)(said.text),
+        "prompt": asked.prompt or _words(sample.messages),
+        "references": list(sample.references),
+        "kind": sample.kind,
+        "seconds": round(asked.seconds, 4),
+        "clue": said.clue or (clues[-1] if clues else None),
+    }
+    if said.no_clue:
+        row["no_clue"] = said.no_clue
+    return {**row, "error": asked.error} if asked.error else row
 
 
 def _shape(sample: Sample, model: Model) -> tuple[int, str, int]:
@@ -242,6 +167,16 @@ def _shape(sample: Sample, model: Model) -> tuple[int, str, int]:
     row: Row = {"id": sample.id, "task": task_of(sample.messages), "messages": sample.messages}
     characters, blocks = text_and_blocks(row, model.num_frames)
     return -blocks, row["task"], -characters
+
+
+def _batches(samples: Sequence[Sample], model: Model, size: Callable[[], int]) -> Iterator[list[Sample]]:
+    """Of one kind and number of pictures each; made one by one, since the size may shrink."""
+    for _, alike in groupby(samples, lambda one: _shape(one, model)[:2]):
+        group, start = list(alike), 0
+        while start < len(group):
+            batch = group[start : start + size()]
+            start += len(batch)
+            yield batch
 
 
 def _words(messages: Messages) -> str:

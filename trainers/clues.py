@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +13,8 @@ from typing import Any
 from ..modeling_unirs.prompt_augmentation_unirs import Clue, Conversation, PromptAugmenter
 from .data_sets import DataError, DataSet
 from .feature_cache import identity
+from .journal import JournalFile
 from .rows import Row, add_clue, items_of, visuals_of
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one file are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 Progress = Callable[[int, int], None]
 OFTEN = 1000  # rows without a question of their own that are written together
@@ -39,68 +34,19 @@ class Found:
     question: str = ""
 
 
-class Journal:
-    """Clues as they come, one JSON object a line, behind a first line that says what they were made with.
+class Journal(JournalFile):
+    """The clues that are known already, by row. Failures, whose cause may have been mended, are not."""
 
-    Each batch is on the disk before the next one is asked. A line that was cut by a kill is taken off and asked again;
-    so are failures, whose cause may have been mended.
-
-    Raises:
-        DataError: The file was made with other settings, is none of ours, or another run is writing it.
-    """
+    holds = "clues"
 
     def __init__(self, path: Path, settings: dict[str, Any]):
-        self.path = path
-        self.file = path.open("a+b")
-        self._lock()
-        self.file.seek(0)
-        lines = [line for line in self.file if line.endswith(b"\n")]
-        if lines:
-            self._check(lines[0], settings)
-        elif path.stat().st_size and not _line(settings).startswith(path.read_bytes()):
-            raise DataError(f"{path}: is no file of clues, and clues are kept there; move it away")
-        rows = [Found(**json.loads(line)) for line in lines[1:]]
+        super().__init__(path, settings)
+        rows = [Found(**line) for _, line in self.lines()]
         self.found = {one.row: one for one in rows if not one.failure}
-        self.file.truncate(sum(map(len, lines)))
-        if not lines:
-            self._write([_line(settings)])
 
     def add(self, found: list[Found]) -> None:
-        self._write([_line(vars(one)) for one in found])
+        self.write([vars(one) for one in found])
         self.found.update((one.row, one) for one in found)
-
-    def close(self) -> None:
-        self.file.close()
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{self.path}: another run is writing it; wait for that one") from error
-
-    def _check(self, first: bytes, settings: dict[str, Any]) -> None:
-        try:
-            made_with = json.loads(first)
-            differ = sorted(name for name in {*made_with, *settings} if made_with.get(name) != settings.get(name))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise DataError(f"{self.path}: is no file of clues, and clues are kept there; move it away") from error
-        if differ:
-            before, now = (repr(one.get(differ[0]))[:80] for one in (made_with, settings))
-            raise DataError(
-                f"{self.path}: was begun with {differ[0]}={before}, and now it is {now}; go on with the first, or "
-                "remove the file to start anew"
-            )
-
-    def _write(self, lines: list[bytes]) -> None:
-        self.file.write(b"".join(lines))
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-
-def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
 @dataclass(frozen=True)

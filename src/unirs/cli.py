@@ -13,6 +13,7 @@ import typer
 from .cli_data import data
 from .cli_evaluate import evaluate
 from .cli_map import map_scene
+from .cli_predict import predict
 from .cli_reproduce import reproduce
 from .cli_train import train
 from .cli_weights import convert, publish
@@ -34,6 +35,7 @@ app.command("map")(map_scene)
 app.command()(train)
 app.add_typer(data, name="data")
 app.command()(evaluate)
+app.command()(predict)
 app.command()(reproduce)
 app.command()(convert)
 app.command()(publish)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import typer
+
+SECONDS_BETWEEN_LINES = 30  # of progress, in a log
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -49,6 +53,8 @@ def counted(
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the error stream; what it yields is told how much is done, and how much there is in all.
 
+    Rows have their rate and the time left. Where the stream is no terminal, they are told in a line every half minute.
+
     Args:
         afterwards: What goes on once all is done.
     """
@@ -56,20 +62,49 @@ def counted(
     from rich.console import Console
 
     console = Console(stderr=True)
+    if unit == "rows" and not console.is_terminal:
+        yield rows_as_lines(message)
+        return
     columns = [rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()]
     if unit == "bytes":
         columns += [rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()]
     else:
-        columns += [rich_progress.MofNCompleteColumn()]
+        columns += [rich_progress.MofNCompleteColumn(), rich_progress.TextColumn("{task.fields[rate]}")]
     columns.append(rich_progress.TimeRemainingColumn())
     with rich_progress.Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(message, total=None)
+        task = progress.add_task(message, total=None, rate="")
+        begun = False
 
         def told(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            nonlocal begun
+            if not begun:  # what an earlier run has done says nothing about the rate
+                progress.reset(task, completed=done, total=total)
+                begun = True
+            speed = progress.tasks[task].speed
+            progress.update(task, completed=done, total=total, rate=f"{speed:,.1f} rows/s" if speed else "")
             if afterwards and done >= total:
                 progress.update(task, description=afterwards)
 
         yield told
+
+
+def rows_as_lines(message: str) -> Callable[[int, int], None]:
+    """For logs: what it gives is told rows done and rows in all, and now and then prints them, rate and time left."""
+    first: int | None = None
+    start = last = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        nonlocal first, last
+        now = time.monotonic()
+        if first is None:
+            first = done
+        if now - last < SECONDS_BETWEEN_LINES or done == first:
+            return
+        last = now
+        rate = (done - first) / (now - start)
+        left = timedelta(seconds=round((total - done) / rate))
+        typer.echo(f"{message}: {done:,} of {total:,} rows, {rate:,.1f} rows/s, {left} left", err=True)
+
+    return told

@@ -1,0 +1,128 @@
+"""`unirs predict`: answers for a whole table, kept as they come."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .given import check_words
+from .model_source import find_any_model, find_model
+from .terminal import InputError, Json, busy, counted, quieten
+
+if TYPE_CHECKING:
+    from unirs.predicting.ledger import Ledger
+
+
+def predict(
+    table: Annotated[
+        str,
+        typer.Argument(help="CSV, JSONL, Parquet, or a folder of pictures and clips; a path or s3://..., gs://..."),
+    ],
+    output: Annotated[str, typer.Option(help="File for the answers: .jsonl or .parquet, local or in a store.")],
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="For rows without a question of their own.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="Folder that paths are relative to. [default: TABLE's]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub id: UniRS, or any image-text-to-text model. [default: the embedded unirs-tiny]"
+        ),
+    ] = None,
+    clue: Annotated[
+        bool, typer.Option("--clue/--no-clue", help="Let the base model look first; its words enter the prompt.")
+    ] = False,
+    base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Rows asked at a time.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
+    num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer every row of a table. Stopped at any moment, the same command goes on where it was."""
+    if question is not None:
+        check_words(question, "--question")
+    if base is not None and not clue:
+        raise InputError("--base is the model that is asked for clues; add --clue")
+    find_any_model(model)
+    if base is not None:
+        find_model(base, "--base")
+    quieten()
+    try:
+        from unirs.predicting.ledger import Ledger
+        from unirs.predicting.output import check_output, journal_of, write_output
+        from unirs.predicting.running import answer_table, local_engine
+        from unirs.predicting.table import Table
+        from unirs.trainers.data_sets import DataError
+    except ImportError as error:
+        raise InputError(f"tables need more packages ({error.name}): pip install 'unirs[predict]'") from error
+
+    try:
+        journal = journal_of(output)
+        check_output(output, table, journal)
+        rows = Table(table)
+        network, settings = load(model, clue, base, num_frames)
+        settings |= {"question": question, "max_new_tokens": max_new_tokens}
+        with closing(Ledger(journal, settings, len(rows))) as ledger:
+            if ledger.begun_with and not as_json:
+                typer.echo(f"Going on: {ledger.begun_with:,} of {len(rows):,} rows have their answers.", err=True)
+            engine = local_engine(network, batch_size, max_new_tokens)
+            with counted("Asking", unit="rows") as progress:
+                answer_table(rows, engine, ledger, question, images, clue, progress)
+            write_output(ledger.in_order(), output, clue)
+            tell(ledger, output, model, as_json)
+    except DataError as error:
+        raise InputError(str(error)) from error
+    except RuntimeError as error:  # the accelerator's own
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the model failed ({reason}); the answers are kept, run the command again") from error
+    if not ledger.errors:
+        journal.unlink()
+
+
+def load(model: str | None, clue: bool, base: str | None, num_frames: int | None) -> tuple[Any, dict[str, Any]]:
+    """The model, on the accelerator where there is one; and all of it that answers depend on."""
+    import torch
+
+    from unirs.evaluation.models import UniRS, load_model
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    with busy("Loading the model"):
+        network = load_model(find_any_model(model), device or "cpu")
+    if num_frames is not None:
+        network.num_frames = num_frames
+    if isinstance(network, UniRS):
+        network.processor.num_frames = network.num_frames
+        if clue:
+            network.ask_for_clues(None if base is None else find_model(base, "--base"))
+    elif clue:
+        raise InputError(f"--clue: {model} is no UniRS model; clues that are there go into a column `clue`")
+    known = network.description()
+    kept = ("model_sha256", "dtype", "clue")  # the same model may lie elsewhere, or run on another device
+    return network, {**{name: known[name] for name in kept}, "num_frames": network.num_frames}
+
+
+def tell(ledger: Ledger, output: str, model: str | None, as_json: bool) -> None:
+    """How many rows have an answer, and what is wrong with the others.
+
+    Raises:
+        InputError: Not one has.
+    """
+    count, errors = len(ledger.places), ledger.errors
+    if as_json:
+        counts = {"rows": count, "answered": count - errors, "errors": errors, "went_on_from": ledger.begun_with}
+        typer.echo(json.dumps({"task": "predict", "model": model or "unirs-tiny", "output": output, **counts}))
+    else:
+        typer.echo(f"{count - errors:,} of {count:,} rows have an answer: {output}")
+    if not errors:
+        return
+    first = ledger.first_error()
+    if errors == count:
+        raise InputError(f"not one of {count:,} rows could be answered; row {first['row']}: {first['error']}")
+    typer.echo(
+        f"{errors:,} rows have an error, row {first['row']} first: {first['error']}\n"
+        f"Mended, they are asked by the same command; {ledger.path} has the other answers.",
+        err=True,
+    )

@@ -1,0 +1,100 @@
+"""Asks every row of a table that has no answer yet, and writes the output when all have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from unirs.evaluation.asking import Asked, Asker
+from unirs.evaluation.models import READERS, ImageTextModel, Said
+from unirs.trainers.data_sets import DataError
+
+from .ledger import Ledger
+from .rows import TableRow, fetched, read_row
+from .table import Table
+
+Progress = Callable[[int, int], None]
+BAD_ROWS = 1000  # that are written together
+WAITING = 64  # batches of rows that wait for others of their shape
+
+
+class Engine(Protocol):
+    """What answers batches, in any order."""
+
+    batch_size: int
+
+    def answers(self, batches: Iterator[list[TableRow]]) -> Iterable[list[Asked[TableRow]]]: ...
+
+
+def local_engine(model: ImageTextModel, batch_size: int, max_new_tokens: int) -> Asker[TableRow]:
+    """The model in this process."""
+    pool = ThreadPoolExecutor(READERS)
+    return Asker(model, batch_size, max_new_tokens, lambda rows: fetched(rows, pool))
+
+
+def answer_table(
+    table: Table,
+    engine: Engine,
+    ledger: Ledger,
+    question: str | None = None,
+    base: str | None = None,
+    clue: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> None:
+    """Asks all rows that the ledger has no answer for; rows that cannot be asked get an error.
+
+    Args:
+        question: For rows without words.
+        base: Folder that paths are relative to, in place of the table's.
+        clue: Whether lines have `clue` and `no_clue`.
+        progress: Is told rows done and rows in all.
+    """
+    total = len(table)
+    progress(ledger.done, total)
+    bad: list[Asked[TableRow]] = []
+
+    def write(found: list[Asked[TableRow]]) -> None:
+        ledger.add([line_of(one, clue) for one in found])
+        progress(ledger.done, total)
+
+    def rows() -> Iterator[TableRow]:
+        for record in table:
+            try:
+                row = read_row(record, base or table.base, question)
+            except DataError as error:
+                bad.append(Asked(TableRow(record.number, record.id, [], ""), Said(""), error=str(error)))
+                if len(bad) >= BAD_ROWS:
+                    write(bad)
+                    bad.clear()
+                continue
+            if not ledger.has(row.number, row.key):
+                yield row
+
+    for found in engine.answers(batches(rows(), lambda: engine.batch_size)):
+        write(found)
+    write(bad)
+
+
+def batches(rows: Iterator[TableRow], size: Callable[[], int]) -> Iterator[list[TableRow]]:
+    """Of one shape each; made one by one, since the size may shrink."""
+    started: dict[tuple, list[TableRow]] = {}
+    for row in rows:
+        shape = row.shape
+        started.setdefault(shape, []).append(row)
+        if len(started[shape]) >= size():
+            yield started.pop(shape)
+        elif sum(map(len, started.values())) > WAITING * size():
+            yield started.pop(max(started, key=lambda one: len(started[one])))
+    yield from started.values()
+
+
+def line_of(asked: Asked[TableRow], clue: bool) -> dict[str, Any]:
+    """A line of the output, and the key of its question for the journal."""
+    row, said = asked.question, asked.said
+    known: dict[str, Any] = {"answer": None, "score": None, "seconds": None, "error": asked.error}
+    if not asked.error:
+        score = None if said.score is None else round(said.score, 6)
+        known |= {"answer": said.text, "score": score, "seconds": round(asked.seconds, 4)}
+    clues = {"clue": said.clue, "no_clue": said.no_clue} if clue else {}
+    return {"row": row.number, "id": row.id, **known, **clues, "key": row.key}

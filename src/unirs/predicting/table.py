@@ -1,0 +1,175 @@
+"""A table or a folder, record by record: one that cannot be read is told, and the next one follows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unirs.given import CLIPS, PICTURES, PICTURES_OR_CLIPS, ending
+from unirs.trainers.data_sets import DataError
+
+from .stores import file_system, is_remote, open_file, parent, reason
+
+VISUALS = ("image", "before", "after", "images", "video")
+COLUMNS = ("id", *VISUALS, "question", "clue")
+WANTED = "image, before and after, images, or video"
+KINDS = "CSV (.csv, .tsv), JSONL (.jsonl), Parquet (.parquet), or a folder of pictures and clips"
+DELIMITERS = ",;\t"
+LONGEST_FIELD = 2**27  # characters of a CSV field: a picture as a data URI
+PARQUET_ROWS = 32  # read at a time: rows may hold whole pictures
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the table; where `error` says why it is none, `values` is empty. Numbers count from 1."""
+
+    number: int
+    values: dict[str, Any]
+    error: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The table's own, or else the number."""
+        given = self.values.get("id")
+        return str(self.number if given is None or given == "" else given).encode(errors="replace").decode()
+
+
+class Table:
+    """Records of a file or folder, from the start each time. `len` counts them by one pass (of Parquet it is known).
+
+    Args:
+        path: Local, or of a store that fsspec knows.
+
+    Raises:
+        DataError: It is not there, of no known kind, holds no rows, or has no column of pictures.
+    """
+
+    def __init__(self, path: str):
+        self.path = path.rstrip("/") if is_remote(path) else path
+        files, place = file_system(self.path)
+        try:
+            self.is_folder = files.isdir(place)
+        except Exception as error:  # each store has its own kinds
+            raise DataError(f"{path}: cannot be read ({reason(error)})") from error
+        if not self.is_folder and not files.exists(place):
+            raise DataError(f"{path}: no such file or folder; check the path")
+        self.base = self.path if self.is_folder else parent(self.path)
+        self.kind = "folder" if self.is_folder else ending(self.path)
+        if self.kind not in ("folder", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"):
+            raise DataError(f"{path}: its kind is not known; give {KINDS}")
+        self._check_columns()
+        self.count = self._count()
+        if not self.count:
+            raise DataError(f"{path}: holds no {'pictures or clips' if self.is_folder else 'rows'}; check the path")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Record]:
+        if self.is_folder:
+            return self._of_folder()
+        if self.kind == ".parquet":
+            return self._of_parquet()
+        return self._of_json_lines() if self.kind in (".jsonl", ".ndjson") else self._of_csv()
+
+    def _count(self) -> int:
+        if self.kind == ".parquet":
+            with open_file(self.path) as file:
+                return pq.ParquetFile(file).metadata.num_rows
+        return sum(1 for _ in self)
+
+    def _check_columns(self) -> None:
+        if self.kind == ".parquet":
+            with open_file(self.path) as file:
+                try:
+                    names = pq.ParquetFile(file).schema_arrow.names
+                except (pa.ArrowException, OSError) as error:
+                    raise DataError(f"{self.path}: is no whole Parquet file; write it again") from error
+        elif self.kind in (".csv", ".tsv"):
+            with self._csv() as text:
+                names = next(self._reader(text), [])
+        else:  # lines of JSON each have their own
+            return
+        if not set(names) & set(VISUALS):
+            raise DataError(
+                f"{self.path}: has the columns {', '.join(names[:20]) or '(none)'}; pictures belong into {WANTED}"
+            )
+
+    def _of_folder(self) -> Iterator[Record]:
+        """Each picture and clip below the folder, hidden ones left out, by name."""
+        files, place = file_system(self.path)
+        root = place.rstrip("/")
+        names = sorted(one[len(root) + 1 :] for one in files.find(root))
+        shown = [one for one in names if not any(part.startswith(".") for part in one.split("/"))]
+        known = [one for one in shown if ending(one) in PICTURES | PICTURES_OR_CLIPS | CLIPS]
+        for number, name in enumerate(known, 1):
+            yield Record(number, {"id": name, "video" if ending(name) in CLIPS else "image": name})
+
+    def _of_json_lines(self) -> Iterator[Record]:
+        number = 0
+        with open_file(self.path) as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                number += 1
+                try:
+                    values = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield Record(number, {}, f"is no JSON ({reason(error)})")
+                    continue
+                if isinstance(values, dict):
+                    yield Record(number, values)
+                else:
+                    yield Record(number, {}, "is no JSON object")
+
+    def _of_csv(self) -> Iterator[Record]:
+        with self._csv() as text:
+            reader = self._reader(text)
+            names = next(reader)
+            number = 0
+            while True:
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:  # the reader goes on behind it
+                    number += 1
+                    yield Record(number, {}, f"is no line of CSV ({error})")
+                    continue
+                if not cells:
+                    continue
+                number += 1
+                if len(cells) != len(names):
+                    yield Record(number, {}, f"has {len(cells)} cells, and the head has {len(names)}")
+                else:
+                    yield Record(number, dict(zip(names, cells, strict=True)))
+
+    def _of_parquet(self) -> Iterator[Record]:
+        number = 0
+        with open_file(self.path) as file:
+            try:
+                table = pq.ParquetFile(file)
+                names = [name for name in table.schema_arrow.names if name in COLUMNS]
+                for batch in table.iter_batches(PARQUET_ROWS, columns=names):
+                    for values in batch.to_pylist():
+                        number += 1
+                        yield Record(number, values)
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{self.path}, behind row {number}: is damaged ({reason(error)})") from error
+
+    def _csv(self) -> io.TextIOWrapper:
+        # What is no UTF-8 becomes half characters, which its own row is refused for.
+        return io.TextIOWrapper(open_file(self.path), "utf-8-sig", errors="surrogateescape", newline="")
+
+    def _reader(self, text: io.TextIOWrapper) -> Any:
+        csv.field_size_limit(LONGEST_FIELD)
+        head = text.readline(100_000)
+        text.seek(0)
+        return csv.reader(text, delimiter=max(DELIMITERS, key=head.count))
