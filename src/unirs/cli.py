@@ -15,6 +15,7 @@ from .cli_evaluate import evaluate
 from .cli_map import map_scene
 from .cli_predict import predict
 from .cli_reproduce import reproduce
+from .cli_serve import serve
 from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
@@ -36,6 +37,7 @@ app.command()(train)
 app.add_typer(data, name="data")
 app.command()(evaluate)
 app.command()(predict)
+app.command()(serve)
 app.command()(reproduce)
 app.command()(convert)
 app.command()(publish)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from collections.abc import Callable
+from contextlib import closing, redirect_stdout
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +17,8 @@ from .terminal import InputError, Json, busy, counted, quieten
 
 if TYPE_CHECKING:
     from unirs.predicting.ledger import Ledger
+
+Load = Callable[[], tuple[Any, dict[str, Any]]]
 
 
 def predict(
@@ -39,6 +44,12 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Rows asked at a time.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This process, or workers on one machine or many, through Ray.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of --engine ray. [default: one for each accelerator]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer every row of a table. Stopped at any moment, the same command goes on where it was."""
@@ -46,6 +57,8 @@ def predict(
         check_words(question, "--question")
     if base is not None and not clue:
         raise InputError("--base is the model that is asked for clues; add --clue")
+    if workers is not None and engine != "ray":
+        raise InputError("--workers are processes of Ray; add --engine ray")
     find_any_model(model)
     if base is not None:
         find_model(base, "--base")
@@ -53,7 +66,7 @@ def predict(
     try:
         from unirs.predicting.ledger import Ledger
         from unirs.predicting.output import check_output, journal_of, write_output
-        from unirs.predicting.running import answer_table, local_engine
+        from unirs.predicting.running import answer_table
         from unirs.predicting.table import Table
         from unirs.trainers.data_sets import DataError
     except ImportError as error:
@@ -63,14 +76,16 @@ def predict(
         journal = journal_of(output)
         check_output(output, table, journal)
         rows = Table(table)
-        network, settings = load(model, clue, base, num_frames)
+        asking, settings = start(
+            engine, partial(load, model, clue, base, num_frames), batch_size, max_new_tokens, workers
+        )
         settings |= {"question": question, "max_new_tokens": max_new_tokens}
-        with closing(Ledger(journal, settings, len(rows))) as ledger:
+        with closing(asking), closing(Ledger(journal, settings, len(rows))) as ledger:
             if ledger.begun_with and not as_json:
                 typer.echo(f"Going on: {ledger.begun_with:,} of {len(rows):,} rows have their answers.", err=True)
-            engine = local_engine(network, batch_size, max_new_tokens)
-            with counted("Asking", unit="rows") as progress:
-                answer_table(rows, engine, ledger, question, images, clue, progress)
+            # Ray prints of dead workers; the output of this command is one line, or one object of JSON.
+            with redirect_stdout(sys.stderr), counted("Asking", unit="rows") as progress:
+                answer_table(rows, asking, ledger, question, images, clue, progress)
             write_output(ledger.in_order(), output, clue)
             tell(ledger, output, model, as_json)
     except DataError as error:
@@ -80,6 +95,24 @@ def predict(
         raise InputError(f"the model failed ({reason}); the answers are kept, run the command again") from error
     if not ledger.errors:
         journal.unlink()
+
+
+def start(
+    engine: Literal["local", "ray"], load: Load, batch_size: int, max_new_tokens: int, workers: int | None
+) -> tuple[Any, dict[str, Any]]:
+    """What answers, with its model loaded; and what its answers depend on."""
+    if engine == "ray":
+        try:
+            from unirs.predicting.ray_engine import RayEngine
+        except ImportError as error:
+            raise InputError("--engine ray needs one more package: pip install 'unirs[ray]'") from error
+        with busy("Starting the workers"):
+            found = RayEngine(load, batch_size, max_new_tokens, workers)
+        return found, found.settings
+    from unirs.predicting.running import LocalEngine
+
+    network, settings = load()
+    return LocalEngine(network, batch_size, max_new_tokens), settings
 
 
 def load(model: str | None, clue: bool, base: str | None, num_frames: int | None) -> tuple[Any, dict[str, Any]]:

@@ -27,10 +27,15 @@ class Engine(Protocol):
     def answers(self, batches: Iterator[list[TableRow]]) -> Iterable[list[Asked[TableRow]]]: ...
 
 
-def local_engine(model: ImageTextModel, batch_size: int, max_new_tokens: int) -> Asker[TableRow]:
+class LocalEngine(Asker[TableRow]):
     """The model in this process."""
-    pool = ThreadPoolExecutor(READERS)
-    return Asker(model, batch_size, max_new_tokens, lambda rows: fetched(rows, pool))
+
+    def __init__(self, model: ImageTextModel, batch_size: int, max_new_tokens: int):
+        self.pool = ThreadPoolExecutor(READERS)
+        super().__init__(model, batch_size, max_new_tokens, lambda rows: fetched(rows, self.pool))
+
+    def close(self) -> None:
+        self.pool.shutdown()
 
 
 def answer_table(

@@ -1,0 +1,93 @@
+"""`unirs serve`: an OpenAI-compatible API around one model."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .model_source import EMBEDDED, find_model
+from .terminal import InputError, busy, quieten
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MEGABYTE = 2**20
+
+
+def serve(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name for clients. [default: its folder or id]")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = LOOPBACK[0],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="UNIRS_API_KEY", help="Wanted of every client.", show_envvar=True)
+    ] = None,
+    allow_fetch: Annotated[
+        bool, typer.Option("--allow-fetch", help="Fetch pictures from URLs, of public addresses only.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 512,
+    max_request_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest request, pictures included.")] = 32,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=1024, help="All pictures of a request together.")] = 64,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to an answer's end.")] = 60,
+    batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered together.")] = 16,
+) -> None:
+    """Answer OpenAI's chat completions about pictures, pairs and clips."""
+    if api_key is not None and not api_key.strip():
+        raise InputError("the API key is empty; check UNIRS_API_KEY or --api-key")
+    find_model(model)
+    quieten()
+    try:
+        import uvicorn
+
+        from unirs.serving.application import application
+        from unirs.serving.limits import Limits
+    except ImportError as error:
+        raise InputError(f"serving needs more packages ({error.name}): pip install 'unirs[serve]'") from error
+
+    limits = Limits(
+        request_bytes=max_request_mb * MEGABYTE,
+        pixels=max_megapixels * MEGABYTE,
+        new_tokens=max_new_tokens,
+        seconds=time_limit,
+        batch=batch_size,
+    )
+    listening = listen(host, port)
+    network, processor = load(model)
+    served = name or (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
+    is_loopback = host in LOOPBACK
+    hosts = {*LOOPBACK, "[::1]"} if is_loopback else None
+    app = application(served, network, processor, limits, allow_fetch, api_key, hosts)
+    if not is_loopback and api_key is None:
+        typer.echo(f"Anyone who reaches {host} may ask; set UNIRS_API_KEY to change that.", err=True)
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"{served} answers at http://{shown}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)", err=True)
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, server_header=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Before the model is loaded: a port that is taken is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port") from error
+
+
+def load(model: str | None) -> tuple[object, object]:
+    """Greedy and, on the CPU, in float32, as every other command asks."""
+    import torch
+
+    from unirs.evaluation.models import load_model
+    from unirs.trainers.data_sets import DataError
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        with busy("Loading the model"):
+            loaded = load_model(find_model(model), device or "cpu")
+    except DataError as error:
+        raise InputError(str(error)) from error
+    return loaded.network, loaded.processor

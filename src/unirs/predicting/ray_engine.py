@@ -1,0 +1,117 @@
+"""Batches answered by several processes, on one machine or many, through Ray: one actor for each worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from unirs.evaluation.asking import Asked
+from unirs.evaluation.models import ImageTextModel, Said
+from unirs.trainers.data_sets import DataError
+
+from .rows import TableRow
+from .running import LocalEngine
+
+AHEAD = 2  # batches that a worker has: one is read while the other is answered
+RETRIES = 2  # of a batch whose worker died
+Load = Callable[[], tuple[ImageTextModel, dict[str, Any]]]
+
+
+class Worker:
+    """One process: its own model, and a thread more, which reads the next batch meanwhile."""
+
+    def __init__(self, load: Load, batch_size: int, max_new_tokens: int):
+        model, self.settings = load()
+        self.asker = LocalEngine(model, batch_size, max_new_tokens)
+        self.answering = threading.Lock()
+
+    def made_with(self) -> dict[str, Any]:
+        return self.settings
+
+    def answer(self, rows: list[TableRow]) -> list[Asked[TableRow]]:
+        batch = self.asker.prepare(rows)
+        with self.answering:
+            return self.asker.ask(batch)
+
+
+class RayEngine:
+    """Shares batches out among workers, the next one to whoever is free.
+
+    A worker that dies is started again and gets its batches once more. The rows of a batch that kills its worker each
+    time are asked alone at the end, so that only the bad one gets an error.
+
+    Ray is the running cluster that `RAY_ADDRESS` names, or one on this machine; `close` gives it back.
+
+    Args:
+        load: Loads the model, in each worker, and tells what its answers depend on.
+        batch_size: Rows asked at a time.
+        workers: Default: one for each accelerator that Ray knows, or one.
+
+    Raises:
+        DataError: A worker cannot load the model.
+    """
+
+    def __init__(self, load: Load, batch_size: int, max_new_tokens: int, workers: int | None = None):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        found = ray.cluster_resources()
+        accelerators, processors = int(found.get("GPU", 0)), int(found.get("CPU", 1))
+        count = workers or accelerators or 1
+        resources: dict[str, float] = {"num_gpus": min(1, accelerators / count)}
+        if not accelerators:
+            resources = {"num_cpus": max(1, processors // count)}
+        self.batch_size = batch_size
+        remote: Any = ray.remote(Worker).options(
+            max_restarts=-1, max_task_retries=RETRIES, max_concurrency=AHEAD, **resources
+        )
+        self.workers = [remote.remote(load, batch_size, max_new_tokens) for _ in range(count)]
+        try:
+            self.settings: dict[str, Any] = ray.get(self.workers[0].made_with.remote())
+        except ray.exceptions.RayError as error:
+            ray.shutdown()
+            last = str(error).strip().splitlines()[-1]
+            raise DataError(f"a worker of Ray cannot load the model: {last}; is it there on every machine?") from error
+
+    def answers(self, batches: Iterator[list[TableRow]]) -> Iterator[list[Asked[TableRow]]]:
+        """What became of each batch, in the order of their ends."""
+        free = self.workers * AHEAD
+        running: dict[Any, tuple[Any, list[TableRow]]] = {}
+        suspect: list[TableRow] = []  # of batches that killed their worker, or were there when it died
+        while True:
+            while free and (rows := next(batches, None)):
+                worker = free.pop(0)
+                running[worker.answer.remote(rows)] = worker, rows
+            if not running:
+                break
+            (done, *_), _ = ray.wait(list(running))
+            worker, rows = running.pop(done)
+            free.append(worker)
+            if (found := _result(done)) is None:
+                suspect += rows
+            else:
+                yield found
+        for row in suspect:  # with nothing beside them, so that only the guilty get an error
+            found = _result(self.workers[0].answer.remote([row]))
+            yield found or [Asked(row, Said(""), error="its worker dies of it; look at its pictures")]
+
+    def close(self) -> None:
+        ray.shutdown()
+
+
+def _result(done: Any) -> list[Asked[TableRow]] | None:
+    """What became of a batch; None if its worker died of it, each time.
+
+    Raises:
+        RuntimeError: A fault of the model.
+    """
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayActorError:
+        return None
+    except ray.exceptions.RayTaskError as error:
+        raise RuntimeError(str(error.cause)) from error

@@ -1,0 +1,1 @@
+"""transformers' own server for UniRS, made safe to reach: what stands behind `unirs serve`."""

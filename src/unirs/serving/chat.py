@@ -1,0 +1,121 @@
+"""`/v1/chat/completions`: transformers' handler, with requests checked, and all that is shown read by UniRS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
+
+import jinja2
+from fastapi.responses import JSONResponse, StreamingResponse
+from transformers.cli.serving.chat_completion import ChatCompletionHandler
+
+from .engine import Batches, OneModel
+from .limits import Limits, RequestError
+from .messages import Opener
+
+READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
+CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
+# What changes nothing here is refused rather than ignored: its answer would be another than what was asked for.
+REFUSED = ("tools", "functions", "stop", "logit_bias", "generation_config", "logprobs", "audio", "response_format")
+RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "frequency_penalty": (0.0, 2.0)}
+ERROR = 'data: {"error": "'  # as transformers writes it
+TEMPLATE_OPTIONS = ("change_extraction", "task_tag")
+
+
+class Chat(ChatCompletionHandler):
+    """Reads requests on threads, so that one with large pictures stops no other, and answers them in batches."""
+
+    def __init__(self, models: OneModel, batches: Batches, limits: Limits, allow_fetch: bool):
+        super().__init__(models, batches)
+        self.limits, self.allow_fetch = limits, allow_fetch
+        self.readers = ThreadPoolExecutor(READERS, "reader")
+        self.tokenizing = batches.manager.tokenizing
+        self.context = getattr(models.model.config.text_config, "max_position_embeddings", None) or 2**20
+
+    async def handle_request(self, body: dict, request_id: str) -> StreamingResponse | JSONResponse:
+        """Raises `RequestError` for whatever is wrong with a request."""
+        self._check(body)
+        model_id, model, processor = self._resolve_model(body)
+        reading = asyncio.get_running_loop().run_in_executor(self.readers, self._read, body)
+        inputs = await asyncio.wait_for(reading, self.limits.seconds)
+        config = self._config(body, inputs["input_ids"].shape[1])
+        manager = self.generation_state.get_manager(model_id)
+        given = (request_id, model, processor, model_id, inputs, config)
+        if not body.get("stream"):
+            return await self._non_streaming(*given, gen_manager=manager)
+        streamed = self._streaming(*given, gen_manager=manager)
+        streamed.body_iterator = _as_openai(streamed.body_iterator)
+        return streamed
+
+    def _check(self, body: dict) -> None:
+        self._validate_request(body)
+        for name in REFUSED:
+            if body.get(name):
+                raise RequestError(400, f"{name} is not supported; leave it away")
+        if body.get("n") not in (None, 1):
+            raise RequestError(400, "n must be 1; there is one answer")
+        for name, (low, high) in RANGES.items():
+            value = body.get(name)
+            if value is not None and not (_is_number(value) and low <= value <= high):
+                raise RequestError(400, f"{name} must be a number from {low:g} to {high:g}")
+        for name in ("max_tokens", "max_completion_tokens"):
+            value = body.get(name)
+            if value is not None and not (type(value) is int and 1 <= value <= self.limits.new_tokens):
+                raise RequestError(400, f"{name} must be a whole number from 1 to {self.limits.new_tokens}")
+        seed = body.get("seed")
+        if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
+            raise RequestError(400, "seed must be a whole number from 0 on")
+        options = body.get("chat_template_kwargs") or {}
+        if not isinstance(options, dict) or not set(options) <= set(TEMPLATE_OPTIONS):
+            raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}")
+
+    def _read(self, body: dict) -> dict[str, Any]:
+        """The tensors of a request, on the model's device: all that takes time before the model."""
+        model, processor = self.model_manager.model, self.model_manager.processor  # type: ignore[attr-defined]
+        opener = Opener(self.limits, processor.num_frames, self.allow_fetch, CHARACTERS_PER_TOKEN * self.context)
+        chat = opener.chat(body.get("messages"))
+        try:
+            with self.tokenizing:
+                inputs = processor.encode_chats([chat], body.get("chat_template_kwargs") or {})
+        except (ValueError, jinja2.TemplateError) as error:
+            raise RequestError(400, " ".join(str(error).split())[:300]) from error
+        tokens = inputs["input_ids"].shape[1]
+        if tokens >= self.context:
+            raise RequestError(400, f"pictures and words make {tokens} tokens, and the model reads {self.context}")
+        return dict(inputs.to(model.device, dtype=model.dtype))
+
+    def _config(self, body: dict, tokens: int) -> Any:
+        room = self.context - tokens
+        asked = body.get("max_completion_tokens") or body.get("max_tokens")
+        if asked and asked > room:
+            raise RequestError(400, f"the prompt leaves room for {room} tokens, and max_tokens is {asked}")
+        config = self._build_generation_config(
+            {name: value for name, value in body.items() if name != "seed"},  # set where it is used
+            self.model_manager.model.generation_config,  # type: ignore[attr-defined]
+        )
+        config.max_new_tokens = asked or min(self.limits.new_tokens, room)
+        config.max_time = self.limits.seconds
+        if body.get("temperature"):
+            config.do_sample = True
+        config.seed = body.get("seed")
+        return config
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+async def _as_openai(parts: Any) -> AsyncIterator[str]:
+    """The stream as OpenAI's clients read it: an error is an object with a message, and the end is told."""
+    async with aclosing(parts):
+        async for part in parts:
+            if not part.startswith(ERROR):
+                yield part
+                continue
+            message = part.removeprefix(ERROR).rsplit('"', 1)[0]
+            yield f"data: {json.dumps({'error': {'message': message, 'type': 'server_error'}})}\n\n"
+    yield "data: [DONE]\n\n"

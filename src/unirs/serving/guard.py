@@ -1,0 +1,100 @@
+"""The door of the server: who may come in, and with how much."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .limits import Limits, RequestError
+
+ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/health": "GET"}
+SECONDS_FOR_A_BODY = 30.0
+KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def refusal(error: RequestError) -> JSONResponse:
+    """In the form that OpenAI's clients read."""
+    kind = KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    content = {"error": {"message": str(error), "type": kind, "code": None, "param": None}}
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {"Retry-After": "1"}
+    return JSONResponse(content, error.status, headers if error.status in (401, 429, 503) else None)
+
+
+class Guard:
+    """Args:
+    app: What is behind the door.
+    api_key: Wanted of everybody but `/health`; None where all may come in.
+    hosts: Names by which the server may be called, without port; None for any. A web page whose name was made to
+        point to this machine (DNS rebinding) calls it by its own.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None, hosts: set[str] | None):
+        self.app, self.limits, self.hosts = app, limits, hosts
+        self.api_key = None if api_key is None else f"Bearer {api_key}".encode()
+        self.inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # a web socket: closed before it is open
+            return await send({"type": "websocket.close", "code": 1008})
+        counted = scope["path"] == "/v1/chat/completions"
+        try:
+            self._check(scope)
+            if not counted:
+                return await self.app(scope, receive, send)
+            if self.inside >= self.limits.waiting:
+                raise RequestError(429, f"{self.limits.waiting} requests are being answered; try again")
+            self.inside += 1
+            try:
+                body = await asyncio.wait_for(self._body(scope, receive), SECONDS_FOR_A_BODY)
+                return await self.app(scope, _replayed(body, receive), send)
+            except TimeoutError:
+                raise RequestError(408, f"the request did not arrive within {SECONDS_FOR_A_BODY:g} seconds") from None
+            finally:
+                self.inside -= 1
+        except RequestError as error:
+            await refusal(error)(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
+        if self.hosts is not None and host not in self.hosts:
+            raise RequestError(403, "this server answers to its own names only")
+        if ROUTES.get(scope["path"]) != scope["method"]:
+            known = ", ".join(f"{method} {path}" for path, method in ROUTES.items())
+            raise RequestError(404, f"there is no such thing here; there are {known}")
+        if self.api_key is None or scope["path"] == "/health":
+            return
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self.api_key):
+            raise RequestError(401, "the API key is missing or wrong")
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError(400, "the request was cut off")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.limits.request_bytes:
+                raise RequestError(413, f"the request has more than {self.limits.request_bytes:,} bytes")
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Any:
+    first = True
+
+    async def replay() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay

@@ -1,0 +1,36 @@
+"""What one request may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RequestError(ValueError):
+    """A request that is not answered: `status` of HTTP, and a sentence for who sent it."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Args:
+    request_bytes: Body, pictures as data included.
+    fetched_bytes: One picture or clip from a URL.
+    pixels: Of all pictures and frames of a request together.
+    pictures: In a request; a clip counts as one.
+    new_tokens: Longest answer; the default where a request names none.
+    seconds: From a request's arrival to its answer's end.
+    waiting: Requests at a time; more are sent away at once.
+    batch: Requests that are answered together.
+    """
+
+    request_bytes: int = 32 * 2**20
+    fetched_bytes: int = 64 * 2**20
+    pixels: int = 2**26
+    pictures: int = 64
+    new_tokens: int = 512
+    seconds: float = 60.0
+    waiting: int = 128
+    batch: int = 16

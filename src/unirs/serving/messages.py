@@ -1,0 +1,108 @@
+"""Messages of OpenAI's form become chats of transformers, with every picture and clip opened and counted."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from unirs.processing.image_loading_unirs import VisualInputError, load_image
+from unirs.processing.video_loading_unirs import load_video
+
+from .fetching import fetch
+from .limits import Limits, RequestError
+
+ROLES = ("system", "developer", "user", "assistant")
+MOST_MESSAGES = 256
+VISUAL_ITEMS = {"image_url": "image", "video_url": "video"}
+
+
+class Opener:
+    """Opens what one request shows, within its limits.
+
+    Args:
+        num_frames: Taken from a clip.
+        allow_fetch: Whether URLs are fetched; pictures as data always are taken, files of the server never.
+        characters: Most words of a request.
+    """
+
+    def __init__(self, limits: Limits, num_frames: int, allow_fetch: bool, characters: int):
+        self.limits, self.num_frames, self.allow_fetch, self.characters = limits, num_frames, allow_fetch, characters
+        self.pixels = limits.pixels  # that may still be shown
+        self.pictures = limits.pictures
+
+    def chat(self, messages: Any) -> list[dict[str, Any]]:
+        """The chat of a request.
+
+        Raises:
+            RequestError: It is not in the form, or too large, or shows what cannot be opened.
+        """
+        if not isinstance(messages, list) or not messages:
+            raise RequestError(400, "messages must be a list of turns")
+        if len(messages) > MOST_MESSAGES:
+            raise RequestError(400, f"there are {len(messages)} messages, and {MOST_MESSAGES} are read")
+        return [self._turn(message, f"message {number}") for number, message in enumerate(messages, 1)]
+
+    def _turn(self, message: Any, where: str) -> dict[str, Any]:
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ROLES:
+            raise RequestError(400, f"{where} must have a role: {', '.join(ROLES)}")
+        content = message.get("content")
+        items = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(items, list) or not items:
+            raise RequestError(400, f"{where} must have content: words, or a list of items")
+        opened = [self._item(item, where) for item in items]
+        if role != "user" and any(item["type"] != "text" for item in opened):
+            raise RequestError(400, f"{where} shows a picture; only the user can")
+        return {"role": "system" if role == "developer" else role, "content": opened}
+
+    def _item(self, item: Any, where: str) -> dict[str, Any]:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "text":
+            text = item.get("text")
+            if not isinstance(text, str):
+                raise RequestError(400, f"{where} has a text item without words")
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise RequestError(400, f"{where} holds half characters (lone surrogates)")
+            self.characters -= len(text)
+            if self.characters < 0:
+                raise RequestError(400, "the words are more than the model reads; shorten them")
+            return {"type": "text", "text": text}
+        if kind not in VISUAL_ITEMS:
+            raise RequestError(400, f"{where} has an item of type {kind!r:.40}; there are text, image_url, video_url")
+        given = item.get(kind)
+        url = given.get("url") if isinstance(given, dict) else given
+        if not isinstance(url, str):
+            raise RequestError(400, f"{where} has an item {kind} without a url")
+        self.pictures -= 1
+        if self.pictures < 0:
+            raise RequestError(400, f"more than {self.limits.pictures} pictures and clips are shown")
+        return self._opened(VISUAL_ITEMS[kind], self._bytes(url, where), where)
+
+    def _bytes(self, url: str, where: str) -> bytes:
+        head, comma, body = url.partition(",")
+        if head[:5].lower() == "data:" and comma and head.lower().endswith(";base64"):
+            try:
+                return base64.b64decode("".join(body.split()), validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise RequestError(400, f"{where}: a data URI is no valid base64") from error
+        if not url.lower().startswith(("http://", "https://")):
+            raise RequestError(400, f"{where}: a url must be data:image/...;base64,... or an address of http(s)")
+        if not self.allow_fetch:
+            raise RequestError(400, f"{where}: this server fetches no URLs; send data:image/...;base64,...")
+        return fetch(url, self.limits.fetched_bytes, self.limits.seconds / 4)
+
+    def _opened(self, kind: str, content: bytes, where: str) -> dict[str, Any]:
+        try:
+            if kind == "image":
+                picture = load_image(content, max_pixels=max(1, self.pixels))
+                self.pixels -= picture.width * picture.height
+                return {"type": "image", "image": picture}
+            (first,) = load_video(content, 1)  # its size, before many are held
+            if first.width * first.height * self.num_frames > self.pixels:
+                raise RequestError(400, f"{where}: a clip's frames and all pictures have more pixels than are read")
+            frames = load_video(content, self.num_frames)
+        except VisualInputError as error:
+            raise RequestError(400, f"{where}: {str(error).removeprefix('<bytes>: ')}") from error
+        self.pixels -= first.width * first.height * len(frames)
+        return {"type": "video", "video": frames}

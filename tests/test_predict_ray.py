@@ -1,0 +1,112 @@
+"""`unirs predict --engine ray`: the same answers from several processes, also when one of them dies."""
+
+import json
+import os
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.predicting import NEW_TOKENS, expected_answers, lines_of, write_table
+from tests.test_predict import folder, table  # noqa: F401 - fixtures
+from unirs.cli_predict import load
+from unirs.predicting.ledger import Ledger
+from unirs.predicting.running import answer_table
+from unirs.predicting.table import Table
+
+pytest.importorskip("ray", reason="ray is not installed: pip install 'unirs[ray]'")
+
+
+@pytest.fixture
+def local_ray(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # workers unpickle what tests define
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 is for ever on a busy machine
+
+
+@pytest.fixture
+def engine(local_ray):
+    """Starts an engine on this machine."""
+    from unirs.predicting.ray_engine import RayEngine
+
+    started = []
+
+    def start(load, batch_size=2, workers=2):
+        started.append(RayEngine(load, batch_size, NEW_TOKENS, workers))
+        return started[0]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def noting_load(model, pids):
+    """As the command loads, and leaves the process's number for whoever wants to kill it."""
+
+    def loaded():
+        (pids / str(os.getpid())).touch()
+        return load(str(model), False, None, None)
+
+    return loaded
+
+
+def test_worker_killed_in_the_middle_costs_no_row(engine, table, folder, tmp_path):  # noqa: F811
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    killed = []
+
+    def progress(done, total):
+        if done >= 4 and not killed:
+            killed.extend(sorted(pids.iterdir())[:1])
+            os.kill(int(killed[0].name), signal.SIGKILL)
+
+    asking = engine(noting_load(folder, pids))
+    rows = Table(str(table))
+    with closing(Ledger(tmp_path / "journal", asking.settings, len(rows))) as ledger:
+        answer_table(rows, asking, ledger, progress=progress)
+        lines = [line["row"] for _, line in ledger.lines()]
+        assert sorted(lines) == list(range(1, len(rows) + 1))  # none twice
+        assert [line["answer"] for line in ledger.in_order()] == expected_answers(table, folder)
+    assert len(list(pids.iterdir())) == 3  # two workers, and the one that took the place of the dead
+
+
+def test_row_that_kills_its_worker_is_the_only_one_with_an_error(engine, folder, tmp_path):  # noqa: F811
+    table = write_table(tmp_path, 6)  # noqa: F811
+    expected = expected_answers(table, folder)
+    table.write_text(table.read_text().replace("Question 2", "Poison 2"))
+
+    def fragile():
+        model, settings = load(str(folder), False, None, None)
+        generate = model.generate
+
+        def crashing(prepared, max_new_tokens):
+            if any("Poison" in prompt for prompt in prepared.prompts):
+                os._exit(1)
+            return generate(prepared, max_new_tokens)
+
+        model.generate = crashing
+        return model, settings
+
+    asking = engine(fragile, batch_size=6, workers=1)
+    rows = Table(str(table))
+    with closing(Ledger(tmp_path / "journal", asking.settings, len(rows))) as ledger:
+        answer_table(rows, asking, ledger)
+        found = list(ledger.in_order())
+    assert [row["error"] is None for row in found] == [True, True, False, True, True, True]
+    assert "its worker dies of it" in found[2]["error"]
+    assert [row["answer"] for row in found if not row["error"]] == expected[:2] + expected[3:]
+
+
+def test_command_gives_what_the_local_engine_gives(unirs, table, folder, local_ray, tmp_path):  # noqa: F811
+    words = ["predict", table, "--model", folder, "--max-new-tokens", NEW_TOKENS, "--output"]
+    assert unirs(*words, "local.jsonl")[0] == 0
+    code, out, err = unirs(*words, "ray.jsonl", "--engine", "ray", "--workers", "2", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["answered"] == len(lines_of(table))
+    told = ("row", "id", "answer", "score", "error")
+    local, by_ray = (
+        [[row[name] for name in told] for row in lines_of(tmp_path / name)] for name in ("local.jsonl", "ray.jsonl")
+    )
+    assert by_ray == local
+    code, _, err = unirs(*words, "out.jsonl", "--workers", "2")
+    assert (code, "add --engine ray" in err) == (2, True)

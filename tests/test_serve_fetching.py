@@ -1,0 +1,171 @@
+"""Fetching pictures for clients: from the open internet, and from nowhere else, whatever names and redirects say."""
+
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'unirs[serve]'")
+
+from unirs.serving import fetching
+from unirs.serving.fetching import fetch, is_public
+from unirs.serving.limits import RequestError
+
+CONTENT = b"a picture"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append((self.headers["Host"], self.path))
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.end_headers()
+        if self.path == "/slow":
+            for _ in range(100):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+        self.wfile.write(CONTENT if self.path != "/large" else b"x" * 5000)
+
+    def log_message(self, *args): ...
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def names(monkeypatch, server):
+    """What names stand for; an address 93.184.216.34 is the server of the test, and counts as public."""
+    known = {"public.example": ["93.184.216.34"]}
+    asked = []
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        asked.append(host)
+        addresses = known.get(host, [host])
+        address = addresses.pop(0) if len(addresses) > 1 else addresses[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    connect = socket.socket.connect
+
+    def connect_here(sock, address):
+        connected.append(address[0])
+        port = server.server_address[1]
+        return connect(sock, ("127.0.0.1", port) if address[0] == "93.184.216.34" else address)
+
+    connected = []
+    monkeypatch.setattr(fetching.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    return known, asked, connected
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.216.34", True),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("2001:0:7f00:1::1", False),
+    ],
+)
+def test_public_addresses_are_told_from_others(address, public):
+    assert is_public(address) == public
+
+
+def test_public_picture_is_fetched_and_redirects_followed(server, names):
+    assert fetch("http://public.example/a.png?b=c", 100, 5) == CONTENT
+    assert server.asked == [("public.example", "/a.png?b=c")]
+    assert fetch("http://public.example/to/http://public.example/to//b.png", 100, 5) == CONTENT
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "2130706433", "0x7f.1", "127.1"]
+)
+def test_private_addresses_are_asked_for_nothing(server, host):
+    port = server.server_address[1]
+    with pytest.raises(RequestError, match=r"no public address|not known"):
+        fetch(f"http://{host}:{port}/a.png", 100, 5)
+    assert server.asked == []
+
+
+def test_redirect_to_a_private_address_is_not_followed(server, names):
+    port = server.server_address[1]
+    for target in (
+        f"http://127.0.0.1:{port}/secret",
+        f"//127.0.0.1:{port}/secret",
+        "file:///etc/passwd",
+        "gopher://x/",
+    ):
+        with pytest.raises(RequestError):
+            fetch(f"http://public.example/to/{target}", 100, 5)
+    assert all(path.startswith("/to/") for _, path in server.asked)
+
+
+def test_name_that_changes_its_address_gains_nothing(server, names):
+    """DNS rebinding: public when it is looked at, private when it would be connected to. It is looked up once."""
+    known, asked, connected = names
+    known["rebinding.example"] = ["93.184.216.34", "127.0.0.1"]
+    assert fetch("http://rebinding.example/a.png", 100, 5) == CONTENT
+    assert (asked, connected) == (["rebinding.example"], ["93.184.216.34"])
+    with pytest.raises(RequestError, match="no public address"):  # a second request looks again
+        fetch("http://rebinding.example/a.png", 100, 5)
+
+
+def test_name_with_one_private_address_is_refused(monkeypatch):
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 80)) for one in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(fetching.socket, "getaddrinfo", lambda *args, **kwargs: both)
+    with pytest.raises(RequestError, match="no public address"):
+        fetch("http://both.example/", 100, 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("large", "more than 1,000 bytes"), ("slow", "cannot be fetched"), ("missing", "answers 404")]
+)
+def test_large_slow_and_missing_are_refused(server, names, path, reason):
+    start = time.monotonic()
+    with pytest.raises(RequestError, match=reason):
+        fetch(f"http://public.example/{path}", 1000, 1)
+    assert time.monotonic() - start < 4
+
+
+def test_endless_redirects_are_left(server, names):
+    with pytest.raises(RequestError, match="more than 3 times"):
+        fetch("http://public.example" + "/to/" * 9 + "a", 1000, 5)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://user:pw@public.example/", "http://public.example:99999/", "ftp://a/"]
+)
+def test_malformed_urls_are_refused(url):
+    with pytest.raises(RequestError, match="URL"):
+        fetch(url, 100, 5)
