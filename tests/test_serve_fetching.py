@@ -7,8 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'unirs[serve]'")
-
 from unirs.serving import fetching
 from unirs.serving.fetching import fetch, is_public
 from unirs.serving.limits import RequestError
