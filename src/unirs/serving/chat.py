@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -38,11 +39,13 @@ class Chat(ChatCompletionHandler):
 
     async def handle_request(self, body: dict, request_id: str) -> StreamingResponse | JSONResponse:
         """Raises `RequestError` for whatever is wrong with a request."""
+        arrived = time.monotonic()
         self._check(body)
         model_id, model, processor = self._resolve_model(body)
         reading = asyncio.get_running_loop().run_in_executor(self.readers, self._read, body)
         inputs = await asyncio.wait_for(reading, self.limits.seconds)
         config = self._config(body, inputs["input_ids"].shape[1])
+        config.max_time = self.limits.seconds - (time.monotonic() - arrived)
         manager = self.generation_state.get_manager(model_id)
         given = (request_id, model, processor, model_id, inputs, config)
         if not body.get("stream"):
@@ -98,7 +101,6 @@ class Chat(ChatCompletionHandler):
             self.model_manager.model.generation_config,  # type: ignore[attr-defined]
         )
         config.max_new_tokens = asked or min(self.limits.new_tokens, room)
-        config.max_time = self.limits.seconds
         if body.get("temperature"):
             config.do_sample = True
         config.seed = body.get("seed")

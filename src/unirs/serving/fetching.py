@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from urllib.parse import urljoin, urlsplit
 
 from .limits import RequestError
@@ -61,11 +61,14 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, timeout: float, context: ssl.SSLContext | None):
         super().__init__(host, port, timeout=timeout)
         self.context, self.seconds = context, timeout
+        self.opened: socket.socket | None = None  # `sock` is forgotten once an answer begins
 
     def connect(self) -> None:
-        self.sock = connect(self.host, self.port, self.seconds)
+        self.sock = self.opened = connect(self.host, self.port, self.seconds)
         if self.context is not None:
-            self.sock = self.context.wrap_socket(self.sock, server_hostname=self.host)
+            wrapped = self.context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock = self.opened = wrapped
+            wrapped.do_handshake()
 
 
 def fetch(url: str, largest: int, seconds: float) -> bytes:
@@ -119,11 +122,8 @@ def _ask(url: str, largest: int, seconds: float) -> tuple[str | None, bytes]:
     return None, content
 
 
-def _cut(connection: http.client.HTTPConnection, too_slow: threading.Event) -> None:
+def _cut(connection: _Connection, too_slow: threading.Event) -> None:
     too_slow.set()
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
+    if connection.opened is not None:
+        with suppress(OSError):  # closed meanwhile
+            connection.opened.shutdown(socket.SHUT_RDWR)
