@@ -186,7 +186,7 @@ HOSTILE = {
     "a long answer": ({"messages": [image(GOOD)], "max_tokens": 10**9}, "from 1 to 64"),
     "a negative length": ({"messages": [image(GOOD)], "max_tokens": -1}, "from 1 to 64"),
     "words for a number": ({"messages": [image(GOOD)], "temperature": "hot"}, "from 0 to 2"),
-    "not a number": ({"messages": [image(GOOD)], "top_p": float("nan")}, "from 0 to 1"),
+    "not a number": ({"messages": [image(GOOD)], "top_p": float("nan")}, "from 0.01 to 1"),
     "no messages": ({}, "messages must be a list"),
     "messages of another kind": ({"messages": "hello"}, "messages must be a list"),
     "a turn of another kind": ({"messages": [5]}, "must have a role"),

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 import torch
@@ -178,9 +177,10 @@ class BatchManager(BaseGenerateManager):
     """
 
     def __init__(self, model: Any, processor: Any, limits: Limits):
-        self.model, self.processor, self.limits = model, processor, limits
-        self.tokenizing = Lock()  # a fast tokenizer refuses whoever changes its padding while another uses it
-        vocabulary = processor.tokenizer.get_vocab()
+        self.model, self.limits = model, limits
+        # Its own: a fast tokenizer refuses whoever sets its padding, as readers do, while another uses it.
+        self.tokenizer = copy.deepcopy(processor.tokenizer)
+        vocabulary = self.tokenizer.get_vocab()
         self.bytes_of = {number for piece, number in vocabulary.items() if BYTE.fullmatch(piece)}
         self.waiting: deque[Waiting] = deque()
         self.changed = threading.Condition()
@@ -205,8 +205,7 @@ class BatchManager(BaseGenerateManager):
         """The thread ends with the process."""
 
     def _decode(self, tokens: list[int]) -> str:
-        with self.tokenizing:
-            return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _add(self, inputs: Any, config: Any, sink: Collector | Streamed) -> None:
         with self.changed:
@@ -256,7 +255,7 @@ class BatchManager(BaseGenerateManager):
         ends = config.eos_token_id
         streamer = _ToRows(batch, {ends} if isinstance(ends, int) else set(ends or ()))
         self.model.generate(
-            **merged([one.inputs for one in batch], self.processor.tokenizer.pad_token_id),
+            **merged([one.inputs for one in batch], self.tokenizer.pad_token_id),
             generation_config=config,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([_RowsThatEnded(batch)]),

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from threading import Lock
 from typing import Any
 
 import jinja2
@@ -20,9 +21,10 @@ from .messages import Opener
 
 READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
-# What changes nothing here is refused rather than ignored: its answer would be another than what was asked for.
+# Refused, not ignored: the answer would be another than what was asked for.
 REFUSED = ("tools", "functions", "stop", "logit_bias", "generation_config", "logprobs", "audio", "response_format")
-RANGES = {"temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "frequency_penalty": (0.0, 2.0)}
+RANGES = {"temperature": (0.0, 2.0), "top_p": (0.01, 1.0), "frequency_penalty": (0.0, 2.0)}
+COLDEST = 0.01  # below it, sampling is greedy, or overflows
 ERROR = 'data: {"error": "'  # as transformers writes it
 TEMPLATE_OPTIONS = ("change_extraction", "task_tag")
 
@@ -34,7 +36,7 @@ class Chat(ChatCompletionHandler):
         super().__init__(models, batches)
         self.limits, self.allow_fetch = limits, allow_fetch
         self.readers = ThreadPoolExecutor(READERS, "reader")
-        self.tokenizing = batches.manager.tokenizing
+        self.tokenizing = Lock()  # a fast tokenizer sets its padding anew on each call
         self.context = getattr(models.model.config.text_config, "max_position_embeddings", None) or 2**20
 
     async def handle_request(self, body: dict, request_id: str) -> StreamingResponse | JSONResponse:
@@ -101,7 +103,7 @@ class Chat(ChatCompletionHandler):
             self.model_manager.model.generation_config,  # type: ignore[attr-defined]
         )
         config.max_new_tokens = asked or min(self.limits.new_tokens, room)
-        if body.get("temperature"):
+        if (body.get("temperature") or 0) >= COLDEST:
             config.do_sample = True
         config.seed = body.get("seed")
         return config
