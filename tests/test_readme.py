@@ -47,8 +47,7 @@ def test_python_blocks_run_in_order(workplace, capsys):
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    names = "ask change video ask map publish data train evaluate"
-    names = "ask change video ask publish data train evaluate predict"
+    names = "ask change video ask map publish data train evaluate predict"
     assert [command.split()[1] for command in commands] == names.split()
     for command in commands:
         run_unirs(command, workplace)
