@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from unirs.trainers.real_scenes import CLASSES, FOLDERS
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
-from unirs.trainers.tiny_tuning import Collator, KeptFeatures, keep_features
+from unirs.trainers.tiny_tuning import Collator, KeptFeatures, Schedule, keep_features, tune
 
 REAL = Path("../shared/data/rsscn7/train")
 
@@ -133,3 +134,17 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
         if talk.pixels == "pixel_values_pairs":
             said = [t["content"] for t in talk.messages if t["role"] == "assistant"]
             assert ("yes" in said) == (flag == "change")
+
+
+def test_a_copy_of_a_tuned_model_answers_with_its_own_weights(mixture, built, tmp_path):
+    """TRL and accelerate patch `forward` on the instance; left there, every arm would speak through the base."""
+    model, processor = copy.deepcopy(built[0]), built[1]
+    features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
+    tune(model, processor, mixture, features, Schedule(1, 2, 1e-3, 0, tmp_path, warmup=0))
+    twin = copy.deepcopy(model.eval())
+    ids = torch.tensor([[1, 5, 9]])
+    with torch.no_grad():
+        before = twin(ids).logits
+        twin.model.language_model.norm.weight.zero_()
+        assert not torch.equal(twin(ids).logits, before)
+        assert torch.equal(model(ids).logits, before)

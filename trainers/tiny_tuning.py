@@ -168,4 +168,7 @@ def tune(
     )
     trainer.train()
     model.model.vision_tower = tower
+    # TRL and accelerate hang their own `forward` on the instance; a copy of the model would go on with this one's.
+    for module in model.modules():
+        module.__dict__.pop("forward", None)
     return trainer.state.log_history
