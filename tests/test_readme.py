@@ -30,6 +30,9 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+SMALLEST = " --scenes 50 --test 10 --seeds 1 --epochs 0.1"  # two hours otherwise
+
+
 def run_unirs(command, folder):
     done = subprocess.run([sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=folder)
     assert (done.returncode, bool(done.stdout.strip())) == (0, True), done.stderr
@@ -47,10 +50,11 @@ def test_python_blocks_run_in_order(workplace, capsys):
 
 def test_commands_run(workplace):
     commands = re.findall(r"^unirs .*$", README, re.MULTILINE)
-    names = "ask change video ask map publish data train evaluate predict"
+    names = "ask change video ask map publish data train evaluate reproduce predict"
     assert [command.split()[1] for command in commands] == names.split()
     for command in commands:
-        run_unirs(command, workplace)
+        run_unirs(command + (SMALLEST if " reproduce " in command else ""), workplace)
+    assert "Clues help" in (workplace / "runs/reproduce/claims.md").read_text()
     assert (workplace / "change.png").stat().st_size > 0
     run_unirs("unirs ask 2019.png What? --model runs/own --max-new-tokens 1", workplace)
 
