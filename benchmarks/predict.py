@@ -53,7 +53,9 @@ def main() -> None:
                     "errors": ledger.errors,
                 }
     found["overhead_of_ray"] = round(found["ray"]["seconds"] / found["local"]["seconds"] - 1, 3)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({**known, threads: found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

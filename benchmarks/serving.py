@@ -134,7 +134,9 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    RESULT.write_text(json.dumps({**known, threads: found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
