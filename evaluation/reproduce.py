@@ -63,7 +63,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Callable[[str], No
         if not path.exists():
             say(f"clues of the {name} split")
             _write(path, arms.write_clues(base, processor, split))
-        split.clues = arms.read_json(path)
+        split.clues = _read(path)
     scores: dict[int, dict[str, dict[str, float]]] = {}
     for seed in range(plan.seeds):
         scores[seed] = {}
@@ -78,7 +78,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Callable[[str], No
                 _write(
                     path, {"scores": arm_scores(answers), "minutes": (time.time() - begun) / 60, "answers": answers}
                 )
-            scores[seed][arm.name] = arms.read_json(path)["scores"]
+            scores[seed][arm.name] = _read(path)["scores"]
             shown = {name: round(score, 1) for name, score in scores[seed][arm.name].items()}
             say(f"seed {seed}, {arm.name}: {shown} ({(time.time() - started) / 60:.0f} min)")
         _report(folder, plan, checkpoint, scores, started)
@@ -87,7 +87,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Callable[[str], No
 
 def _keep_plan(folder: Path, plan: Plan) -> None:
     path = folder / "plan.json"
-    known = arms.read_json(path)
+    known = _read(path)
     wanted = asdict(plan)
     if known is None:
         _write(path, wanted)
@@ -158,6 +158,10 @@ def _report(folder: Path, plan: Plan, checkpoint: str, scores: dict, started: fl
     (folder / "claims.md").write_text(table(rows), encoding="utf-8")
     figure(folder / "claims.png", rows, whole)
     return result
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _write(path: Path, value: Any) -> None:

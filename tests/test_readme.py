@@ -30,7 +30,7 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-SMALLEST = " --scenes 50 --test 10 --seeds 1 --epochs 0.1"  # two hours otherwise
+SMALLEST = " --scenes 50 --test 10 --seeds 1 --epochs 0.1"  # hours otherwise
 
 
 def run_unirs(command, folder):

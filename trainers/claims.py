@@ -8,7 +8,6 @@ it and is tuned on the three tasks, or on one.
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,7 +237,3 @@ def answer(
         said = say(model, processor, talks, ANSWER_TOKENS)
         answers[task] = [{**record, "said": one} for record, one in zip(records, said, strict=True)]
     return answers
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +49,6 @@ PAIR_QUESTIONS = (
     "Please describe the change.",
     "What has changed between the two dates?",
 )
-
-Kind = Literal["single", "pair", "video", "sequence", "real", "real_pair"]
 
 
 @dataclass

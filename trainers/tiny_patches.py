@@ -15,7 +15,7 @@ from .scene_clips import CLIP_CLASSES
 from .scene_shapes import LAND_CLASSES
 from .scene_tasks import OBJECTS
 from .tiny_data import FRAMES, load_scenes
-from .tiny_real import RealBatches, change_losses, pixels
+from .tiny_real import RealBatches, change_losses, improve, pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,10 +79,7 @@ def pretrain_patches(model: UniRSForConditionalGeneration, scenes: Path, real: R
                 made_losses = change_losses(base.change_extraction, heads["change"], made, real_truth)
                 losses |= {f"real {name}": loss for name, loss in made_losses.items()}
         # 3. one step
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        improve(optimizer, losses)
         if step % 20 == 0:
             shown = {name: round(loss.item(), 4) for name, loss in losses.items()}
             print(f"patches {(time.time() - started) / 60:.1f} min, step {step}/{steps}", shown, flush=True)

@@ -74,6 +74,14 @@ def change_losses(
     }
 
 
+def improve(optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor]) -> None:
+    """One step on the sum of all losses, its gradient cut to length 1."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    optimizer.step()
+
+
 def pretrain_real(model: UniRSForConditionalGeneration, batches: RealBatches, steps: int) -> None:
     """Tower and Change Extraction learn scene classes and made changes on real pictures."""
     base, dim = model.model, model.config.vision_config.hidden_size
@@ -90,10 +98,7 @@ def pretrain_real(model: UniRSForConditionalGeneration, batches: RealBatches, st
             scenes, dates = features[:SINGLES], features[SINGLES:].unflatten(0, (-1, 2))
             losses = {"scene": F.cross_entropy(heads["scene"](scenes.mean(1)).float(), shares)}
             losses |= change_losses(base.change_extraction, heads["change"], dates, truth)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        improve(optimizer, losses)
         if step % 20 == 0:
             shown = {name: round(loss.item(), 4) for name, loss in losses.items()}
             print(f"real {(time.time() - started) / 60:.1f} min, step {step}/{steps}", shown, flush=True)

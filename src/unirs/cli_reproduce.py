@@ -26,8 +26,8 @@ def reproduce(
 ) -> None:
     """Train with and without joint tuning, Change Extraction and clues on generated scenes, and compare.
 
-    The paper's tables VIII, IX and X in the small: a table, a figure and a verdict with intervals over seeds. About
-    two hours on two cores; a run that was stopped goes on where it was.
+    The paper's tables VIII, IX and X in the small: a table, a figure and a verdict with intervals over seeds. It
+    takes hours on two cores; a run that was stopped goes on where it was.
     """
     try:
         from unirs.evaluation.reproduce import Plan, PlanError
