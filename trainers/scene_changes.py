@@ -113,10 +113,10 @@ def _draw_once(rng: np.random.Generator, changed: bool, unseen: bool) -> Change:
     if kind == "houses removed":
         before, after = after, replace(before, trees=after.trees)
     if changed:
-        return Change(_with_traffic(rng, before), _with_traffic(rng, after), kind, tuple(captions))
+        return Change(with_traffic(rng, before), with_traffic(rng, after), kind, tuple(captions))
     # either state may stand still: a model must not learn that finished houses mean a change
     still = before if rng.random() < 0.5 else after
-    return Change(_with_traffic(rng, still), _with_traffic(rng, still), "no change", NO_CHANGE_SENTENCES)
+    return Change(with_traffic(rng, still), with_traffic(rng, still), "no change", NO_CHANGE_SENTENCES)
 
 
 def _old_place(rng: np.random.Generator, kind: str, unseen: bool) -> LayoutBuilder:
@@ -212,8 +212,9 @@ def _cluster_houses(builder: LayoutBuilder, count: int) -> None:
     raise DoesNotFitError
 
 
-def _with_traffic(rng: np.random.Generator, layout: Layout) -> Layout:
+def with_traffic(rng: np.random.Generator, layout: Layout) -> Layout:
     """The same place with other vehicles, which come and go without being a change."""
+    layout = replace(layout, vehicles=())
     if not (layout.roads or layout.lots) or layout.flood:
         return layout
     builder = LayoutBuilder(rng, layout.ground)

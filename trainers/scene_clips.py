@@ -54,7 +54,7 @@ def film(
     turn, zoom = rng.uniform(-0.1, 0.1), rng.uniform(-0.07, 0.07)
     pan = rng.uniform(-0.05, 0.05, 2)
     # the land is exposed once, when it is painted; each frame adds sensor noise only
-    sensor = replace(look, haze=0.0, gain=1.0, contrast=1.0, cast=(1.0, 1.0, 1.0))
+    sensor = replace(look, haze=0.0, gain=1.0, contrast=1.0, cast=(1.0, 1.0, 1.0), colour=1.0)
     no_grain, images = np.zeros((3, size, size), np.float32), []
     for k, time in enumerate(np.linspace(0, 1, frames)):
         land = scene.land.copy()
@@ -242,7 +242,11 @@ def _field_work(
 ) -> Scene:
     builder = _builder(rng, unseen)
     angle = rng.uniform(0, np.pi)
+    half_length, half_width = (0.3, 0.3) if unseen else (0.31, 0.25)
     outline = rectangle(0.5, 0.5, 0.62, 0.5, angle)
+    if unseen:
+        around = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        outline = 0.5 + half_length * np.stack([np.cos(around), np.sin(around)], axis=1)
     builder.add_field(outline, crop=int(rng.choice([0, 5, 1])) if ploughing else 2)
     builder.take(outline)
     builder.add_lone_trees(12)
@@ -257,22 +261,24 @@ def _field_work(
     lanes, first = int(rng.integers(7, 10)), int(rng.integers(1, 5))
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     covered, paint_number = rng.uniform(1.2, 2.2), 2 if ploughing else 5
+    offsets = ((np.arange(lanes) + 0.5) / lanes - 0.5) * 2 * half_width  # of each lane from the middle
+    # half of the length that is worked on each lane: of a round field its chord
+    reaches = np.sqrt(half_length**2 - offsets**2) if unseen else np.full(lanes, half_length)
 
     def paint(image: Image.Image, time: float) -> None:
         position = first + (covered * time if active else 0.35)
         mask = Image.new("L", image.size)
         draw = ImageDraw.Draw(mask)
         for lane in range(int(position) + 1):
-            share = min(1.0, position - lane)
-            length = 0.62 * share
-            start = -0.31 if lane % 2 == 0 else 0.31
-            middle = 0.5 + along * (start + np.sign(-start) * length / 2) + across * ((lane + 0.5) / lanes - 0.5) * 0.5
-            strip = rectangle(middle[0], middle[1], length, 0.51 / lanes, angle) * pixels
+            length = 2 * reaches[lane] * min(1.0, position - lane)
+            way = 1 if lane % 2 == 0 else -1
+            middle = 0.5 + along * way * (length / 2 - reaches[lane]) + across * offsets[lane]
+            strip = rectangle(middle[0], middle[1], length, 2.04 * half_width / lanes, angle) * pixels
             draw.polygon([tuple(p) for p in strip], fill=255)
         image.paste(done, mask=mask)
         lane, share = int(position), position - int(position)
         way = 1 if lane % 2 == 0 else -1
-        spot = 0.5 + along * way * (-0.31 + 0.62 * share) + across * ((lane + 0.5) / lanes - 0.5) * 0.5
+        spot = 0.5 + along * way * reaches[lane] * (2 * share - 1) + across * offsets[lane]
         machine = Mover(float(spot[0]), float(spot[1]), float(angle + np.pi * (way < 0)), paint_number)
         draw_vehicle(ImageDraw.Draw(image), machine, pixels, 0.055 if ploughing else 0.07)
 
@@ -291,7 +297,7 @@ def _harvesting(rng: np.random.Generator, look: Look, pixels: int, active: bool,
 def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
     builder = LayoutBuilder(rng, "soil", unseen)
     angle, (x, y) = rng.uniform(0, np.pi), rng.uniform(*CENTRE, 2)
-    site = rectangle(x, y, 0.5, 0.42, angle)
+    site = blob(rng, x, y, 0.27) if unseen else rectangle(x, y, 0.5, 0.42, angle)
     builder.add_bare(site)
     builder.take(site)
     builder.add_houses(int(rng.integers(0, 3)))
@@ -301,14 +307,21 @@ def _constructing(rng: np.random.Generator, look: Look, pixels: int, active: boo
     machines = rng.uniform(-0.19, 0.19, (3, 2))
     columns, rows = int(rng.integers(4, 6)), 3
     first, last = int(rng.integers(1, 4)), columns * rows
+    column, row = np.arange(last + 1) % columns, np.arange(last + 1) // columns
+    slabs = np.stack([(column - (columns - 1) / 2) * 0.05, (row - 1) * 0.055], axis=1)  # (slabs, 2) from the middle
+    turns = np.full(last + 1, angle)
+    if unseen:  # a house round a court
+        around = np.arange(last + 1) * 2 * np.pi / last
+        slabs = np.stack([np.cos(around), np.sin(around)], axis=1) * 0.008 * last
+        turns = angle + around + np.pi / 2
 
     def paint(image: Image.Image, time: float) -> None:
         draw = ImageDraw.Draw(image)
         done = first + (time * (last - first) if active else 0)
         for k in range(int(done) + 1 if active else last):
-            dx, dy = ((k % columns) - (columns - 1) / 2) * 0.05, ((k // columns) - 1) * 0.055
+            dx, dy = slabs[k]
             cx, cy = x + np.cos(angle) * dx - np.sin(angle) * dy, y + np.sin(angle) * dx + np.cos(angle) * dy
-            slab = [tuple(p) for p in rectangle(cx, cy, 0.047, 0.052, angle) * pixels]
+            slab = [tuple(p) for p in rectangle(cx, cy, 0.047, 0.052, turns[k]) * pixels]
             draw.polygon(slab, fill=(176, 174, 168), outline=(112, 108, 102))
         for k, (dx, dy) in enumerate(machines):
             move = 0.05 * np.sin(4 * time + k) * active
@@ -330,6 +343,8 @@ def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, uns
     builder.add_lone_trees(14)
     land = render(builder.layout, replace(look, season=min(look.season, 0.5)), pixels)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    if unseen:
+        _draw_track(land, turn)
     _draw_pitch(land, turn)
     start = rng.uniform([-0.27, -0.17], [0.27, 0.17], (22, 2))
     speed, phase = rng.uniform(0.05, 0.14, (22, 2)), rng.uniform(0, 6.28, (22, 2))
@@ -351,6 +366,15 @@ def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, uns
 
     people = " with players of two teams" if active else ""
     return Scene(land, paint, f"An aerial view of a soccer field{people}.")
+
+
+def _draw_track(land: Image.Image, turn: Array) -> None:
+    """A running track round the pitch: two straights and two half circles."""
+    bend = np.linspace(-np.pi / 2, np.pi / 2, 24)
+    right = np.stack([0.2 + 0.25 * np.cos(bend), 0.25 * np.sin(bend)], axis=1)
+    outline = np.concatenate([right, -right, right[:2]]) @ turn + 0.5
+    line = [tuple(point) for point in outline * land.width]
+    ImageDraw.Draw(land).line(line, fill=(158, 92, 72), width=round(0.05 * land.width), joint="curve")
 
 
 def _draw_pitch(land: Image.Image, turn: Array) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .scene_changes import Change, draw_change
+from .scene_changes import Change, draw_change, with_traffic
 from .scene_clips import CLIP_CLASSES, film
 from .scene_layout import DoesNotFitError, build_layout
 from .scene_shapes import LAND_CLASSES, Array, Cover, Layout, Plan
@@ -75,6 +75,7 @@ class SceneSample:
     # singles: where objects of OBJECTS lie, (objects, 3) of kind, x, y in 0..1
     centres: Array = field(default_factory=lambda: np.zeros((0, 3)))
     land: tuple[Array, ...] = ()  # singles and pairs: LAND_CLASSES numbers (size, size) of each date, before any shift
+    more: tuple[QuestionAnswer, ...] = ()  # singles: as true as `questions`, but not balanced; for training only
 
 
 def single_sample(seed: int, size: int = 256) -> SceneSample:
@@ -88,10 +89,11 @@ def single_sample(seed: int, size: int = 256) -> SceneSample:
         except DoesNotFitError:  # about one crowded plan in a thousand: the same seed goes on to its next plan
             continue
     image, land = render(layout, random_look(rng), size), land_map(layout, size)
-    questions += (*_ask_area(rng, land), *_ask_position(rng, layout))
-    return SceneSample(
-        "single", (image,), questions, _describe(plan, rng), plan.cover, None, _centres(layout), (land,)
-    )
+    areas, positions = _areas(land), _positions(layout)
+    questions += (*_one_of(rng, areas), *_one_of(rng, positions))
+    clue, more = _describe(plan, rng), (*areas, *positions, *_counts(layout), *_turned(questions))
+    more = tuple(one for one in more if one not in questions)
+    return SceneSample("single", (image,), questions, clue, plan.cover, None, _centres(layout), (land,), more)
 
 
 def single_questions(seed: int) -> tuple[Plan, tuple[QuestionAnswer, ...]]:
@@ -141,7 +143,7 @@ def sequence_sample(seed: int, size: int = 256, dates: int = DATES) -> SceneSamp
     change = draw_change(rng, changed, seed >= TEST_SEED)
     first = int(rng.integers(1, dates)) if changed else dates  # the last date that still shows the old state
     images = tuple(
-        _photograph(rng, change.before if date <= first else change.after, size, moved=date > 1)
+        _photograph(rng, with_traffic(rng, change.before if date <= first else change.after), size, moved=date > 1)
         for date in range(1, dates + 1)
     )
     when = f"between date {first} and date {first + 1}" if changed else "nothing has changed"
@@ -298,7 +300,7 @@ def _ask(
     questions = []
 
     def add(question: str, answer: str, kind: str) -> None:
-        questions.append(QuestionAnswer(question, answer, kind, (answer,)))
+        questions.append(_question(question, answer, kind))
 
     for name, truth in asked.items():
         template = PRESENCE_TEMPLATES[int(rng.integers(len(PRESENCE_TEMPLATES)))]
@@ -314,28 +316,28 @@ def _ask(
     return tuple(questions)
 
 
-def _ask_area(rng: np.random.Generator, land: Array) -> tuple[QuestionAnswer, ...]:
-    """How much of the picture a kind of land covers, in four classes; not asked near a class's border."""
-    for place in rng.permutation(len(AREA_KINDS)):
-        name, words = list(AREA_KINDS.items())[place]
+def _areas(land: Array) -> tuple[QuestionAnswer, ...]:
+    """How much of the picture each kind of land covers, in four classes; not asked near a class's border."""
+    found = []
+    for name, words in AREA_KINDS.items():
         share = float((land == LAND_CLASSES.index(name)).mean())
         if 0 < share < 0.02 or any(abs(share - bound) < 0.025 for bound in AREA_BOUNDS):
             continue
         answer = AREAS[0] if not share else AREAS[1 + sum(share > bound for bound in AREA_BOUNDS)]
-        return (QuestionAnswer(f"How much of the image is covered by {words}?", answer, "area", (answer,)),)
-    return ()
+        found.append(_question(f"How much of the image is covered by {words}?", answer, "area"))
+    return tuple(found)
 
 
-def _ask_position(rng: np.random.Generator, layout: Layout) -> tuple[QuestionAnswer, ...]:
-    """In which ninth of the picture the only thing of its kind lies."""
-    single = {
+def _positions(layout: Layout) -> tuple[QuestionAnswer, ...]:
+    """In which ninth of the picture each thing lies that is the only one of its kind."""
+    kinds = {
         "parking lot": [lot.outline for lot in layout.lots],
         "sports field": list(layout.pitches),
         "solar farm": list(layout.panels),
         "building": [np.concatenate(one.parts) for one in layout.buildings],
     }
-    for place in rng.permutation(len(single)):
-        name, outlines = list(single.items())[place]
+    found = []
+    for name, outlines in kinds.items():
         if len(outlines) != 1:
             continue
         x, y = outlines[0].mean(axis=0)
@@ -343,8 +345,42 @@ def _ask_position(rng: np.random.Generator, layout: Layout) -> tuple[QuestionAns
             continue
         row, column = ROWS[min(int(y * 3), 2)], COLUMNS[min(int(x * 3), 2)]
         answer = " ".join(word for word in (row, column) if word) or "middle"
-        return (QuestionAnswer(f"Where in the image is the {name}?", answer, "position", (answer,)),)
-    return ()
+        found.append(_question(f"Where in the image is the {name}?", answer, "position"))
+    return tuple(found)
+
+
+def _counts(layout: Layout) -> tuple[QuestionAnswer, ...]:
+    """How many there are of everything that comparisons are about."""
+    numbers = {
+        "building": len(layout.buildings),
+        "vehicle": len(layout.vehicles),
+        "boat": len(layout.boats),
+        "water": len(layout.water),
+    }
+    return tuple(
+        _question(f"How many {COUNTABLE[name]} are there?", str(number), "count")
+        for name, number in numbers.items()
+        if number <= MAX_COUNT_ASKED
+    )
+
+
+def _turned(questions: tuple[QuestionAnswer, ...]) -> tuple[QuestionAnswer, ...]:
+    """Comparisons asked the other way round: they differ by two at least, so the answer turns."""
+    found = []
+    for one in questions:
+        if one.kind == "comparison":
+            more, fewer = one.question.removeprefix("Are there more ").removesuffix("?").split(" than ")
+            answer = "no" if one.answer == "yes" else "yes"
+            found.append(_question(f"Are there more {fewer} than {more}?", answer, "comparison"))
+    return tuple(found)
+
+
+def _question(question: str, answer: str, kind: str) -> QuestionAnswer:
+    return QuestionAnswer(question, answer, kind, (answer,))
+
+
+def _one_of(rng: np.random.Generator, choices: tuple[QuestionAnswer, ...]) -> tuple[QuestionAnswer, ...]:
+    return (choices[int(rng.integers(len(choices)))],) if choices else ()
 
 
 def _describe(plan: Plan, rng: np.random.Generator) -> str:

@@ -53,6 +53,7 @@ class Look:
     gain: float
     contrast: float
     cast: tuple[float, float, float]  # factor for red, green, blue
+    colour: float  # saturation: 0 grey .. 1 as painted
     haze: float  # 0 clear .. 0.3 milky
     noise: float  # standard deviation, grey levels of 255
     blur: float  # of the optics, standard deviation in pixels
@@ -73,6 +74,7 @@ def random_look(rng: np.random.Generator) -> Look:
         blur=float(rng.uniform(0.25, 0.75)),
         water=float(rng.random()),
         seed=int(rng.integers(2**31)),
+        colour=float(rng.uniform(0.35, 0.85)),
     )
 
 
@@ -90,11 +92,11 @@ def _noise() -> Array:
     return np.stack(tiles).astype(np.float32)  # (3, TILE, TILE)
 
 
-def _noise_window(texture: tuple[int, int], size: int) -> Array:
-    """Noise (3, size, size) of one place. Detail is tied to pixels, so another size shows other patches."""
+def _noise_window(texture: tuple[int, int], size: int, tiles: slice = slice(None)) -> Array:
+    """Noise (tiles, size, size) of one place. Detail is tied to pixels, so another size shows other patches."""
     y, x = texture
     rows, columns = (np.arange(y, y + size) % TILE), (np.arange(x, x + size) % TILE)
-    return _noise()[:, rows[:, None], columns[None]]
+    return _noise()[tiles].take(rows, axis=1).take(columns, axis=2)
 
 
 @lru_cache(maxsize=256)
@@ -149,14 +151,16 @@ def render(layout: Layout, look: Look, size: int) -> Image.Image:
 
 def expose(picture: Image.Image, look: Look, grain: Array) -> Image.Image:
     """Adds surface grain, light, haze and sensor noise; `grain` is (3, height, width)."""
-    picture = picture.filter(ImageFilter.GaussianBlur(look.blur)) if look.blur else picture
+    picture = _soften(picture, look.blur)
+    if look.colour != 1:
+        picture = Image.blend(picture.convert("L").convert("RGB"), picture, look.colour)
     pixels = np.asarray(picture, np.float32)  # (size, size, 3)
     pixels = pixels * (1 + 0.05 * grain[2] + 0.025 * grain[1])[..., None]
     pixels = (pixels - 110) * look.contrast + 110
     pixels *= np.array(look.cast, np.float32) * look.gain * (1 - look.haze)
     pixels += np.array((188, 196, 206), np.float32) * look.haze
     shift = look.seed % (TILE * TILE)
-    sensor = _noise_window((shift // TILE, shift % TILE), len(pixels))[2][::-1, ::-1]
+    sensor = _noise_window((shift // TILE, shift % TILE), len(pixels), slice(2, 3))[0, ::-1, ::-1]
     pixels += (sensor * look.noise)[..., None]
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -191,10 +195,16 @@ def _ground(layout: Layout, look: Look, grain: Array, size: int) -> Image.Image:
     texture = stripes + grain[0] * 0.05 + grain[1] * 0.05
     texture[label == len(colours) - 1] *= 0.35  # water is smooth
     pixels = np.stack(colours)[label] * (1 + texture)[..., None]  # (size, size, 3)
-    open_ground = label == 0
-    pixels[open_ground] = _open_ground(layout, look, grain)[open_ground]
+    np.copyto(pixels, _open_ground(layout, look, grain), where=(label == 0)[..., None])
     ground = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    return ground.filter(ImageFilter.GaussianBlur(0.6))  # soft borders between covers; grain comes later
+    return _soften(ground, 0.6)  # soft borders between covers; grain comes later
+
+
+def _soften(picture: Image.Image, deviation: float) -> Image.Image:
+    """Gaussian blur of less than a pixel, by its nine nearest weights: half the time of Pillow's general one."""
+    side = np.exp(-0.5 / deviation**2)
+    line = np.array([side, 1.0, side])
+    return picture.filter(ImageFilter.Kernel((3, 3), np.outer(line, line).ravel().tolist()))
 
 
 def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
@@ -204,7 +214,7 @@ def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
     first, second, level = (grass, dry, 0.7) if layout.ground == "grass" else (soil, grass, 1.5)
     share = np.clip((grain[0] + 0.5 * grain[1] - level) * 0.9 + 0.3, 0, 0.85)[..., None]
     shade = 1 + 0.06 * grain[1] + 0.03 * grain[0]
-    return (first * (1 - share) + second * share) * shade[..., None]
+    return (first + (second - first) * share) * shade[..., None]
 
 
 def _draw_paved(draw: ImageDraw.ImageDraw, layout: Layout, scale: float) -> None:

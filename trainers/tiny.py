@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import AutoProcessor, GenerationConfig, PreTrainedTokenizerFast
 
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
@@ -29,7 +29,7 @@ from .tiny_patches import pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
 from .tiny_tuning import Schedule, keep_features, tune
 
-COUNTS = {"single": 11000, "pair": 7000, "video": 3000, "sequence": 2000}
+COUNTS = {"single": 14000, "pair": 6000, "video": 3000, "sequence": 3000}
 PATCH = SIZE // GRID
 VOCABULARY = 1472
 
@@ -129,10 +129,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--stage-1", type=Path, default=None, help="take the tower of this folder, without stage 1")
+    parser.add_argument("--learning-rate-stage-1", type=float, default=1e-3)
+    parser.add_argument("--start", type=Path, default=None, help="go on from this checkpoint: all weights, its words")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -144,20 +145,23 @@ def main() -> None:
     real = args.real / "train" if args.real else None
     mixture = Mixture(args.scenes, real, args.seed)
     started = time.time()
-    model, processor = build(mixture.texts())
+    if args.start:
+        model = UniRSForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
+        processor = AutoProcessor.from_pretrained(args.start)
+    else:
+        model, processor = build(mixture.texts())
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
     # plain attention: PyTorch's fused one has no fast backward pass on CPUs
     model.set_attn_implementation("eager")
-    if args.stage_1:
-        seen = UniRSForConditionalGeneration.from_pretrained(args.stage_1, dtype=torch.float32).model
-        model.model.vision_tower.load_state_dict(seen.vision_tower.state_dict())
-        model.model.change_extraction.load_state_dict(seen.change_extraction.state_dict())
-    else:
-        batches = RealBatches(*load_real(real), SIZE, GRID, args.seed) if real else None
-        if batches:
-            pretrain_real(model, batches, args.steps_real)
-        pretrain_patches(model, args.scenes, batches, args.steps_stage_1)
-        model.save_pretrained(args.output / "stage-1")
+    batches = RealBatches(*load_real(real), SIZE, GRID, args.seed) if real else None
+    if batches and args.steps_real:
+        pretrain_real(model, batches, args.steps_real)
+    if args.steps_stage_1:
+        pretrain_patches(model, args.scenes, batches, args.steps_stage_1, args.learning_rate_stage_1)
+    model.save_pretrained(args.output / "stage-1")
+    processor.save_pretrained(args.output / "stage-1")
+    if not args.steps:
+        return
     schedule = Schedule(args.steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints")
     log = tune(model, processor, mixture, keep_features(model, mixture.pictures), schedule)
     model.set_attn_implementation("sdpa")

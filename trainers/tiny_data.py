@@ -58,6 +58,7 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
                     {"question": q.question, "answer": q.answer, "kind": q.kind, "references": list(q.references)}
                     for q in sample.questions
                 ],
+                "more": [{"question": q.question, "answer": q.answer} for q in sample.more],
             }
         )
     arrays = {"pictures": np.stack(pictures)}  # (samples, pictures, SIZE, SIZE, 3)

@@ -33,7 +33,10 @@ REAL_PAIRS = 4000
 VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
-TURNS = 5  # at most
+TURNS = 7  # at most
+# by which it is told that two questions are about one thing
+THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
+          "solar farm", "main land cover", "urban")  # fmt: skip
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 FLAG_QUESTION = "Has anything changed between the two images?"
 URBAN_QUESTION = "Is it a rural or an urban area?"
@@ -95,7 +98,12 @@ class Mixture:
         self.words["real_pair"] = pairs
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"kind": kind, "row": row} for kind, words in self.words.items() for row in range(len(words))]
+        return [
+            {"kind": kind, "row": row}
+            for kind, words in self.words.items()
+            for row in range(len(words))
+            for _ in range(2 if kind == "single" else 1)  # these are asked the most different things
+        ]
 
     def texts(self) -> list[str]:
         """What the tokenizer is trained on."""
@@ -118,9 +126,7 @@ class Mixture:
         if kind == "pair":
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
-            turns = [(one["question"], one["answer"]) for one in word["questions"]]
-            self.rng.shuffle(turns)
-            return self._single(pictures, turns[:TURNS], word["clue"])
+            return self._single(pictures, self._world_turns(word), word["clue"])
         if kind == "sequence":
             turns = [(one["question"], self._one_of(one["references"])) for one in word["questions"]]
             self.rng.shuffle(turns)
@@ -148,6 +154,17 @@ class Mixture:
         if self.rng.random() < 0.4:
             turns.reverse()
         return Talk(self._with_clue(visuals, turns, clue), "pixel_values_pairs")
+
+    def _world_turns(self, word: dict[str, Any]) -> list[tuple[str, str]]:
+        """Balanced questions and such as are only true, in any order; no two about one thing: the first would tell."""
+        turns: list[tuple[str, str]] = []
+        told: set[str] = set()
+        for one in self.rng.permutation(np.array([*word["questions"], *word["more"]], dtype=object)):
+            about = {name for name in THINGS if name in one["question"]}
+            if not about & told and len(turns) < TURNS:
+                turns.append((one["question"], one["answer"]))
+                told |= about
+        return turns
 
     def _real_turns(self, label: int) -> list[tuple[str, str]]:
         turns = [(REAL_QUESTION, CLASSES[label])]

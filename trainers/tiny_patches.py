@@ -23,24 +23,30 @@ if TYPE_CHECKING:
     from ..modeling_unirs import UniRSForConditionalGeneration
 
 # Of each step: generated pictures, pairs and clips, real pictures and pairs.
-SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 20, 12, 4, 16, 8
+SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 20, 8, 3, 16, 12
 
 
-def pretrain_patches(model: UniRSForConditionalGeneration, scenes: Path, real: RealBatches | None, steps: int) -> None:
+def pretrain_patches(
+    model: UniRSForConditionalGeneration,
+    scenes: Path,
+    real: RealBatches | None,
+    steps: int,
+    learning_rate: float = 1e-3,
+) -> None:
     """Land cover, objects and change at every patch, with heads that are thrown away."""
     base, rng = model.model, np.random.default_rng(0)
     dim = model.config.vision_config.hidden_size
     sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "change": 1, "clip": len(CLIP_CLASSES)}
     heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in (*sizes.items(), ("scene", len(CLASSES)))})
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05)
     singles, pairs = (load_scenes(scenes, task)[0] for task in ("single", "pair"))
     clips, clip_words = load_scenes(scenes, "video")
     clip_truth = torch.tensor([CLIP_CLASSES.index(word["label"]) for word in clip_words])
     started = time.time()
     model.train()
     for step in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, step / 50) * max(0.02, 1 - step / steps)
+        optimizer.param_groups[0]["lr"] = learning_rate * min(1, step / 50) * max(0.02, 1 - step / steps)
         # 1. a batch of every kind, all through the tower at once
         one = rng.integers(len(singles["pictures"]), size=SINGLES)
         two = rng.integers(len(pairs["pictures"]), size=PAIRS)
