@@ -266,6 +266,23 @@ def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tm
     assert (code, "far.tif: does not overlap BEFORE" in err) == (2, True)
 
 
+def test_predict_reads_rasters_as_change_does(unirs, checkpoint, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'unirs[predict]'")
+    values = scene(width=128, height=96, bands=4, dtype=np.uint16, high=3000)
+    write(tmp_path / "a.tif", values, photometric="MINISBLACK")
+    shifted = from_origin(LEFT + 320, TOP - 160, PIXEL, PIXEL)
+    write(tmp_path / "b.tif", 3000 - values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
+    write(tmp_path / "far.tif", values, transform=from_origin(0, 0, 10, 10), photometric="MINISBLACK")
+    (tmp_path / "pairs.csv").write_text("before,after\na.tif,b.tif\na.tif,far.tif\n")
+    common = ("--model", checkpoint, "--max-new-tokens", 8)
+    code, _, err = unirs("predict", "pairs.csv", "--output", "said.jsonl", *common)
+    assert code in (0, 1), err
+    good, bad = (json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines())
+    code, out, err = unirs("change", "a.tif", "b.tif", *common, "--json")
+    assert (code, good["answer"]) == (0, json.loads(out)["answer"]), err
+    assert "far.tif: does not overlap BEFORE" in bad["error"]
+
+
 def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
     from unirs.processing import load_image
 
