@@ -22,7 +22,8 @@ from unirs.trainers.real_scenes import (
     view,
 )
 from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
-from unirs.trainers.scene_tasks import PRESENCE_OBJECTS, single_sample
+from unirs.trainers.scene_questions import PRESENCE_OBJECTS
+from unirs.trainers.scene_tasks import single_sample
 
 from tests.conftest import DATA
 

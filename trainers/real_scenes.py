@@ -22,7 +22,7 @@ CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential
 NOUNS = ("grassland", "a field", "an industrial area", "water", "a forest", "a residential area", "a parking lot")
 SIDE = 192  # pixels, as the pictures are stored
 CHANGED_SHARE = (0.03, 0.55)  # of the picture
-HOUSES = ("a house", "houses", "houses and a road")  # what `real_pair` paints
+HOUSES = ("a house", "houses", "a house and a road", "houses and a road")  # what `real_pair` paints
 # What such a scene surely shows, and what it surely does not; URBAN is None where either may hold.
 SHOWN: tuple[tuple[str, ...], ...] = (
     (),
@@ -50,13 +50,15 @@ COVERS = ("grassland", "cropland", "built-up area", "water", "forest", "built-up
 class RealPair:
     """Two dates `(2, size, size, 3)` uint8, the mask `(size, size)` of what changed, and the names of both sides.
 
-    `old` and `new` are nouns of the land before and after, both empty where nothing changed.
+    `old` and `new` are nouns of the land before and after, both empty where nothing changed. `land` is the noun of the
+    scene that both dates were made of.
     """
 
     pictures: Array
     mask: Array
     old: str = ""
     new: str = ""
+    land: str = ""
 
 
 def load_real(folder: Path, side: int = SIDE) -> tuple[Array, Array]:
@@ -156,7 +158,7 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old
     dates = [relight(rng, before), misregister(rng, relight(rng, after))]
-    return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new)
+    return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new, NOUNS[labels[number]])
 
 
 def captions(pair: RealPair) -> tuple[str, ...]:
@@ -284,4 +286,4 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
     # Only what was painted is taken over: enlarging and reducing has softened the rest, which would tell of a change.
     touched = ImageChops.lighter(land, shadow.point(lambda value: 255 * (value > 0))).reduce(2)
     after, mask = Image.composite(painted, before, touched), np.asarray(land.reduce(2)) > 127
-    return after, mask, "houses and a road" if road else "a house" if count == 1 else "houses"
+    return after, mask, ("a house" if count == 1 else "houses") + " and a road" * road

@@ -25,7 +25,8 @@ from .real_scenes import (
     view,
 )
 from .rows import conversation, image_items, video_item
-from .scene_tasks import PRESENCE_TEMPLATES
+from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
+from .scene_tasks import FLAG_QUESTION
 from .tiny_data import SIZE, load_scenes
 
 TASKS = ("single", "pair", "video", "sequence")
@@ -38,9 +39,6 @@ TURNS = 7  # at most
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
-FLAG_QUESTION = "Has anything changed between the two images?"
-URBAN_QUESTION = "Is it a rural or an urban area?"
-COVER_QUESTION = "What is the main land cover of this image?"
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 CLIP_QUESTIONS = (
     DEFAULT_INSTRUCTIONS["video"],
@@ -122,7 +120,9 @@ class Mixture:
         if kind == "real":
             return self._single(pictures, self._real_turns(word), f"An aerial view of {NOUNS[word]}.")
         if kind == "real_pair":
-            return self._pair(pictures, captions(word), "" if self.rng.random() < 0.7 else _seen(word))
+            # of the land alone: words on what is new would tell that something changed
+            clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
+            return self._pair(pictures, captions(word), clue)
         if kind == "pair":
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
@@ -191,9 +191,3 @@ class Mixture:
 
 
 NOTHING = RealPair(np.zeros(0), np.zeros(0))
-
-
-def _seen(pair: RealPair) -> str:
-    """What the second date of a made pair shows."""
-    things = [name for name in (pair.new, pair.old) if name] if pair.new in NOUNS else [pair.new] * bool(pair.new)
-    return f"An aerial view of {' and '.join(things)}." if things else ""
