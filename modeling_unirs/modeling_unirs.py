@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.utils import cached_file, torch_compilable_check
 
 from .change_extraction_unirs import ChangeExtraction
@@ -142,9 +143,14 @@ class UniRSModel(UniRSPreTrainedModel):
             )
         return self.encode_pixels(pixel_values_pairs.flatten(0, 1)).unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Single images `(images, 3, H, W)` to language-model features `(images, image_seq_length, hidden_size)`."""
-        return self.multi_modal_projector(self.encode_pixels(pixel_values))
+    def get_image_features(self, pixel_values: torch.Tensor, return_dict: bool = False) -> torch.Tensor:
+        """Single images `(images, 3, H, W)` to language-model features `(images, image_seq_length, hidden_size)`.
+
+        Args:
+            return_dict: Give them as `pooler_output` of an output, as transformers' own models do and vLLM asks for.
+        """
+        features = self.multi_modal_projector(self.encode_pixels(pixel_values))
+        return BaseModelOutputWithPooling(pooler_output=features) if return_dict else features
 
     def get_change_features(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
         """Pairs `(pairs, 2, 3, H, W)`, before first, to fused features `(pairs, image_seq_length, hidden_size)`."""
@@ -194,7 +200,7 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def get_visual_features(self, visual_inputs: dict[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
         """The features of every kind that `visual_inputs` (names of `VISUAL_INPUTS`) has pixels or features for."""
-        encoders = {
+        encoders: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
             "image_features": ("pixel_values", self.get_image_features),
             "change_features": ("pixel_values_pairs", self.get_change_features),
             "video_features": ("pixel_values_videos", self.get_video_features),

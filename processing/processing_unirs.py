@@ -284,19 +284,19 @@ class UniRSProcessor(ProcessorMixin):
                 if match.group() == VIDEO_MARKER:
                     frames = FRAME_MARKERS[: next(frames_per_video)]
                     between = self._after_marker + "\n"
-                    new = between.join(frame * self.image_seq_length for frame in frames)
+                    block = between.join(frame * self.image_seq_length for frame in frames)
                 else:
-                    new = match.group() * self.image_seq_length
+                    block = match.group() * self.image_seq_length
                 follows = text[end : end + 1]
-                if follows and not MARKER.match(text, end):
-                    new += self._after_marker
+                new = block + self._after_marker if follows and not MARKER.match(text, end) else block
                 noted.append(
                     {
                         "type": "video" if match.group() == VIDEO_MARKER else "image",
                         "span": (start, end),
                         "new_span": (start + shift, start + shift + len(new)),
                         "text": match.group(),
-                        "replacement": new,
+                        # For vLLM, which asks for it with bare markers and puts it into chats, where a line follows.
+                        "replacement": block + self._after_marker,
                     }
                 )
                 pieces += [text[last:start], new]
