@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from unirs.trainers import tiny_mixture
-from unirs.trainers.real_scenes import CLASSES, FOLDERS, RealPair
+from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
@@ -144,7 +144,7 @@ def test_patch_centres_by_hand():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
 def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch):
-    for number, name in enumerate(FOLDERS):
+    for number, name in enumerate(one.folder for one in SCENE_CLASSES):
         (tmp_path / name).mkdir()
         for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
             (tmp_path / name / path.name).symlink_to(path.resolve())
@@ -152,7 +152,7 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
     monkeypatch.setattr(tiny_mixture, "REAL_PAIRS", 6)
     mixture = Mixture(tmp_path / "scenes", tmp_path, 0, tasks=("single",))
     labels = mixture.words["real"]
-    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(FOLDERS)))
+    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(SCENE_CLASSES)))
     for row, label in enumerate(labels):
         for _ in range(8):
             text = words(mixture.talk("real", row).messages)
