@@ -28,7 +28,7 @@ from unirs.evaluation.change_flags import says_change
 from unirs.evaluation.cider import CiderD
 from unirs.evaluation.questions import normalise_answer
 from unirs.evaluation.statistics import bootstrap_mean, bootstrap_ratio, majority, wilson
-from unirs.trainers.real_scenes import CLASSES, FOLDERS, misregister, relight
+from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
 from unirs.trainers.scene_tasks import (
     FLAG_QUESTION,
     HELD_OUT_SEED,
@@ -118,9 +118,9 @@ def labelled_pairs(data: Path):
 
 def real(data: Path):
     number = itertools.count()
-    for folder, name in zip(FOLDERS, CLASSES, strict=True):
-        for path in sorted((data / "rsscn7" / "test" / folder).glob("*.jpg")):
-            yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (name,), next(number))
+    for one in SCENE_CLASSES:
+        for path in sorted((data / "rsscn7" / "test" / one.folder).glob("*.jpg")):
+            yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (one.name,), next(number))
     rng = np.random.default_rng(0)
     for dates, mask in labelled_pairs(data):
         yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",), next(number))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from unirs.trainers import tiny_mixture
-from unirs.trainers.real_scenes import CLASSES, FOLDERS, RealPair
+from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
-from unirs.trainers.tiny_tuning import Collator, KeptFeatures, Schedule, keep_features, tune
+from unirs.trainers.tiny_tuning import (
+    Collator,
+    KeptFeatures,
+    Schedule,
+    in_batches_of_one_kind,
+    keep_features,
+    tune,
+)
 
 REAL = Path("../shared/data/rsscn7/train")
 
@@ -136,6 +144,24 @@ def test_clues_of_real_pairs_do_not_tell_whether_anything_changed(mixture):
     assert 0.5 < len(clues[0]) / len(clues[1]) < 2
 
 
+def test_batches_hold_one_kind_and_every_row_as_often_as_any_other():
+    rows = [{"kind": kind, "row": row} for kind, count in (("a", 40), ("b", 40), ("c", 20)) for row in range(count)]
+    ordered = in_batches_of_one_kind(rows, Schedule(30, 10, 1e-3, 0, Path()))
+    batches = [ordered[start : start + 10] for start in range(0, 300, 10)]
+    assert all(len({row["kind"] for row in batch}) == 1 for batch in batches)
+    assert set(Counter((row["kind"], row["row"]) for row in ordered).values()) == {3}
+    turns = "".join(batch[0]["kind"] for batch in batches)
+    assert "ab" in turns
+    assert "ba" in turns
+    assert ordered != in_batches_of_one_kind(rows, Schedule(30, 10, 1e-3, 1, Path()))
+
+
+def test_fewer_rows_than_a_batch_still_fill_one():
+    ordered = in_batches_of_one_kind([{"kind": "a", "row": row} for row in range(3)], Schedule(2, 4, 1e-3, 0, Path()))
+    assert len(ordered) == 8
+    assert {row["row"] for row in ordered[:4]} == {0, 1, 2}
+
+
 def test_patch_centres_by_hand():
     marked = patch_centres(np.array([[0, 0.0, 0.0], [1, 0.99, 0.5], [3, 0.5, 1.0]])).reshape(4, GRID, GRID)
     found = sorted((int(k), int(r), int(c)) for k, r, c in np.argwhere(marked))
@@ -144,7 +170,7 @@ def test_patch_centres_by_hand():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
 def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch):
-    for number, name in enumerate(FOLDERS):
+    for number, name in enumerate(one.folder for one in SCENE_CLASSES):
         (tmp_path / name).mkdir()
         for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
             (tmp_path / name / path.name).symlink_to(path.resolve())
@@ -152,7 +178,7 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
     monkeypatch.setattr(tiny_mixture, "REAL_PAIRS", 6)
     mixture = Mixture(tmp_path / "scenes", tmp_path, 0, tasks=("single",))
     labels = mixture.words["real"]
-    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(FOLDERS)))
+    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(SCENE_CLASSES)))
     for row, label in enumerate(labels):
         for _ in range(8):
             text = words(mixture.talk("real", row).messages)

@@ -12,12 +12,9 @@ from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
 from .real_scenes import (
     CLASSES,
-    COVERS,
-    HIDDEN,
-    NOUNS,
-    SHOWN,
-    URBAN,
+    SCENE_CLASSES,
     RealPair,
+    SceneClass,
     captions,
     load_real,
     real_pair,
@@ -118,7 +115,9 @@ class Mixture:
         """The conversation of one row; drawn anew each time it is asked for."""
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
-            return self._single(pictures, self._real_turns(word), f"An aerial view of {NOUNS[word]}.")
+            return self._single(
+                pictures, self._real_turns(SCENE_CLASSES[word]), f"An aerial view of {SCENE_CLASSES[word].noun}."
+            )
         if kind == "real_pair":
             # of the land alone: words on what is new would tell that something changed
             clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
@@ -166,17 +165,15 @@ class Mixture:
                 told |= about
         return turns
 
-    def _real_turns(self, label: int) -> list[tuple[str, str]]:
-        turns = [(REAL_QUESTION, CLASSES[label])]
-        there = bool(SHOWN[label]) and self.rng.random() < 0.5
-        thing = self._one_of((SHOWN if there else HIDDEN)[label])
+    def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
+        turns = [(REAL_QUESTION, scene.name)]
+        there = bool(scene.shown) and self.rng.random() < 0.5
+        thing = self._one_of(scene.shown if there else scene.hidden)
         turns.append((self._one_of(PRESENCE_TEMPLATES).format(a=thing), "yes" if there else "no"))
-        urban = URBAN[label]
-        if urban is not None:
-            turns.append((URBAN_QUESTION, "urban" if urban else "rural"))
-        cover = COVERS[label]
-        if cover is not None:
-            turns.append((COVER_QUESTION, cover))
+        if scene.urban is not None:
+            turns.append((URBAN_QUESTION, "urban" if scene.urban else "rural"))
+        if scene.cover is not None:
+            turns.append((COVER_QUESTION, scene.cover))
         self.rng.shuffle(turns)
         return turns
 
