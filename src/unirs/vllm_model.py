@@ -85,11 +85,11 @@ class UniRSMultiModalProcessor(BaseMultiModalProcessor[UniRSInfo]):
 
         takes = {single: 1, pair: 2, clip: 0}
         clips = markers.count(clip)
-        if clips == 1 and not videos:  # a dated sequence, which comes as images
-            takes[clip] = len(images) - sum(takes[marker] for marker in markers)
-            clips = 0
+        left = len(images) - sum(takes[marker] for marker in markers)
+        if clips == 1 and not videos and left > 2:  # a dated sequence, which comes as images
+            takes[clip], clips = left, 0
         wanted = sum(takes[marker] for marker in markers)
-        if min(takes.values()) < 0 or (wanted, clips) != (len(images), videos):
+        if (wanted, clips) != (len(images), videos):
             raise ValueError(
                 f"the prompt has markers for {wanted} images and {clips} clips, but {len(images)} images and "
                 f"{videos} clips were given; a conversation takes clips, or one sequence of three and more images"
