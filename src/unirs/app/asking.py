@@ -18,6 +18,7 @@ from .limits import Limits
 
 if TYPE_CHECKING:
     import torch
+
     from unirs.modeling_unirs.prompt_augmentation_unirs import Clue
 
 TASKS = {"picture": "rs-visual-question-answering", "pair": "change-captioning", "clip": "video-scene-classification"}

@@ -1,8 +1,8 @@
 """The door of the page: who may come in, with how much, and which files of the machine may be named.
 
-Gradio's application has many more routes than its page uses: it fetches URLs, proxies, runs functions past the queue. A
-mounted one also copies any file that a request names into the folder that it serves. Here a short list is open, and
-what a request names must lie in the folder of uploads.
+Gradio's application has many more routes than its page uses: it fetches URLs, proxies, runs functions past the queue.
+A mounted one also copies any file that a request names into the folder that it serves. Here a short list is open,
+and what a request names must lie in the folder of uploads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that does not come in: `status` of HTTP, and a sentence."""
 
     def __init__(self, status: int, sentence: str):
@@ -69,7 +69,7 @@ class Door:
             if scope["method"] == "POST" and scope["path"] != UPLOAD:
                 receive = await self._read(scope, receive)
             await self.app(scope, receive, _with_headers(send))
-        except Refused as error:
+        except RefusedError as error:
             logger.info("refused %s %s: %s", scope["method"], scope["path"], error)
             await PlainTextResponse(str(error), error.status)(scope, receive, _with_headers(send))
 
@@ -77,29 +77,29 @@ class Door:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         host = headers.get("host", "")
         if self.hosts is not None and host.rsplit(":", 1)[0].lower() not in self.hosts:
-            raise Refused(403, "This page answers to its own names only.")
+            raise RefusedError(403, "This page answers to its own names only.")
         if method in ("GET", "HEAD"):
             if not READ.fullmatch(path):
-                raise Refused(404, "There is no such page.")
+                raise RefusedError(404, "There is no such page.")
             if path.startswith(FILE) and not self.uploads.holds(path.removeprefix(FILE)):
-                raise Refused(403, "This file is none of the page's.")
+                raise RefusedError(403, "This file is none of the page's.")
             return
         if method != "POST" or path not in WRITTEN:
-            raise Refused(404, "There is no such page.")
+            raise RefusedError(404, "There is no such page.")
         if "origin" in headers and urlsplit(headers["origin"]).netloc != host:
-            raise Refused(403, "Another site's page may not ask here.")
+            raise RefusedError(403, "Another site's page may not ask here.")
         if path == UPLOAD:
             self._check_upload(headers.get("content-length", ""))
 
     def _check_upload(self, length: str) -> None:
         """A browser tells the length beforehand, and the server holds it to that."""
         if not (length.isascii() and length.isdigit()):
-            raise Refused(411, "The upload does not say how long it is.")
+            raise RefusedError(411, "The upload does not say how long it is.")
         limits = self.uploads.limits
         if int(length) > limits.upload_bytes + FORM:
-            raise Refused(413, f"The upload has more than {limits.upload_bytes / 2**20:,.0f} MB.")
+            raise RefusedError(413, f"The upload has more than {limits.upload_bytes / 2**20:,.0f} MB.")
         if self.uploads.is_full():
-            raise Refused(503, "The page holds as many uploads as it may. Try again later.")
+            raise RefusedError(503, "The page holds as many uploads as it may. Try again later.")
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """The whole body, whose files are all uploads."""
@@ -107,18 +107,18 @@ class Door:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(400, "The request was cut off.")
+                raise RefusedError(400, "The request was cut off.")
             body += message.get("body", b"")
             if len(body) > BODY:
-                raise Refused(413, "The request is too large.")
+                raise RefusedError(413, "The request is too large.")
             if not message.get("more_body"):
                 break
         try:
             files = list(_files(json.loads(body or b"{}")))
         except (ValueError, RecursionError):
-            raise Refused(400, "The request is no JSON.") from None
+            raise RefusedError(400, "The request is no JSON.") from None
         if not all(isinstance(file, str) and self.uploads.holds(file) for file in files):
-            raise Refused(403, "The request names a file that is no upload.")
+            raise RefusedError(403, "The request names a file that is no upload.")
         return _replayed(body, receive)
 
 

@@ -38,7 +38,9 @@ def write_examples(folder: Path) -> Examples:
         question = single.questions[number % len(single.questions)].question
         pictures.append((_saved(single.images[0], folder / f"scene-{number + 1}.png"), question))
     # Chosen by the truth, before any model has answered: half of all pairs show no change.
-    found = [_first(pair_sample, lambda one, wanted=wanted: one.change_mask.any() == wanted) for wanted in (True, False)]
+    found = [
+        _first(pair_sample, lambda one, wanted=wanted: one.change_mask.any() == wanted) for wanted in (True, False)
+    ]
     pairs = [_saved_pair(pair, folder, number) for number, pair in enumerate(found, start=1)]
     for number in range(CLIPS):
         path = folder / f"clip-{number + 1}.mp4"
@@ -71,6 +73,8 @@ def _scene(folder: Path) -> tuple[str, str]:
         values = np.concatenate(rows).transpose(2, 0, 1)  # (3, H, W)
         count, height, width = values.shape
         shape = {"count": count, "height": height, "width": width, "dtype": "uint8"}
-        with rasterio.open(path, "w", driver="GTiff", photometric="RGB", compress="deflate", **shape, **ON_GROUND) as file:
+        with rasterio.open(
+            path, "w", driver="GTiff", photometric="RGB", compress="deflate", **shape, **ON_GROUND
+        ) as file:
             file.write(values)
     return str(paths[0]), str(paths[1])

@@ -60,7 +60,9 @@ def map_scene(
     sources = [str(path) for path in rasters]
     reading = {"bands": None, "sar": False, "crs": None, "pixel": pixel}
     place = Path(tempfile.mkdtemp(prefix="map-", dir=folder))
-    output, heatmap, preview, page = (place / name for name in ("changes.geojson", "change.tif", "map.png", "map.html"))
+    output, heatmap, preview, page = (
+        place / name for name in ("changes.geojson", "change.tif", "map.png", "map.html")
+    )
     try:
         with open_dates(sources, **reading) as aligned:
             scene = look_at(aligned, sources, reading, tile)

@@ -73,5 +73,5 @@ def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes
 
 def _area(square_metres: float | None) -> str:
     if square_metres is None:
-        return "–"
+        return ""
     return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
