@@ -7,15 +7,26 @@ from typing import Any
 
 import gradio as gr
 
-from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
-
 from .examples import Examples
 from .handlers import Handlers
 
 TITLE = "UniRS"
 INTRODUCTION = "Ask about an aerial or satellite image, about what changed between two dates, or about a clip."
+TRY = "Or try an example"
 CSS = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
+# Dark enough for white words on buttons, and for words on white, by WCAG 2 (4.5 to 1).
+THEME = gr.themes.Default(
+    primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    input_placeholder_color="*neutral_500",
+)
 RASTER_ENDINGS = [".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"]
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 READERS = 2  # uploads that are measured and previewed at a time: each may hold a large picture
@@ -36,7 +47,7 @@ def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Picture"):
                 _picture_tab(handlers, examples, clue)
-            with gr.Tab("Before and after"):
+            with gr.Tab("Change"):
                 _pair_tab(handlers, examples, clue)
             with gr.Tab("Clip"):
                 _clip_tab(handlers, examples, clue)
@@ -59,7 +70,7 @@ def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
             ask = gr.Button("Ask", variant="primary")
         with gr.Column():
             answer = _answer()
-    gr.Examples([list(one) for one in examples.pictures], [image, question], label="Try one of these")
+            gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
     image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
         [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
@@ -72,15 +83,13 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
         with gr.Column():
             with gr.Row(elem_classes="two"):
                 before, after = _image("Before", small=True), _image("After", small=True)
-            instruction = _instruction("pair")
+            instruction = _instruction()
             with_clue = _clue_box(clue)
             ask = gr.Button("Describe the change", variant="primary")
         with gr.Column():
             answer = _answer()
-            slider = gr.ImageSlider(
-                label="Before (left) and after with its change map (right)", interactive=False, buttons=["fullscreen"]
-            )
-    gr.Examples([list(one) for one in examples.pairs], [before, after], label="Try one of these")
+            slider = gr.HTML("")
+            gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
     for image in (before, after):
         image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
@@ -101,13 +110,20 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 height=170,
             )
             num_frames = gr.Slider(1, limits.files, min(taken, limits.files), step=1, label="Frames to look at")
-            instruction = _instruction("video")
+            instruction = _instruction()
             with_clue = _clue_box(clue)
             ask = gr.Button("Name the scene", variant="primary")
         with gr.Column():
             answer = _answer()
-            frames = gr.Gallery(label="The frames that the model sees", columns=4, height="auto", interactive=False)
-    gr.Examples([[one] for one in examples.clips], [files], label="Try one of these")
+            frames = gr.Gallery(
+                label="The frames that the model sees",
+                columns=4,
+                height="auto",
+                interactive=False,
+                buttons=[],
+                elem_classes="frames",
+            )
+            gr.Examples([[one] for one in examples.clips], [files], label=TRY)
     gr.on(
         [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
         concurrency_limit=READERS, **RAW,
@@ -135,8 +151,8 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
         with gr.Column():
             table = _answer()
             files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=150)
+            gr.Examples([list(one) for one in examples.maps], [before, after], label=TRY)
     preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
-    gr.Examples([list(one) for one in examples.maps], [before, after], label="Try this one")
     run.click(
         handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
         show_progress_on=preview, **ONE_AT_A_TIME, **RAW,
@@ -144,13 +160,11 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
 
 
 def _image(label: str, small: bool = False) -> gr.Image:
-    height = 220 if small else 360
-    return gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=height, buttons=[])
+    return gr.Image(label=label, type="filepath", sources=["upload"], height=200 if small else 320, buttons=[])
 
 
-def _instruction(kind: str) -> gr.Textbox:
-    own = DEFAULT_INSTRUCTIONS[kind]
-    return gr.Textbox(label="Instruction (may stay empty)", placeholder=own, max_lines=4)
+def _instruction() -> gr.Textbox:
+    return gr.Textbox(label="Instruction", placeholder="Empty: the model's own", max_lines=4)
 
 
 def _clue_box(ticked: bool) -> gr.Checkbox:

@@ -60,7 +60,7 @@ def _application(
     from .door import Door
     from .examples import write_examples
     from .handlers import Handlers
-    from .page import CSS, SCRIPT, build
+    from .page import CSS, SCRIPT, THEME, build
     from .uploads import Uploads
 
     uploads = Uploads(uploads_folder, limits)
@@ -79,7 +79,7 @@ def _application(
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=THEME,
         css_paths=CSS,
         js=SCRIPT.read_text(encoding="utf-8"),
     )

@@ -94,7 +94,7 @@ class Uploads:
             raise InputError(f"{len(values)} files are chosen, and {self.limits.files} are read. Choose fewer.")
         paths = [self.path(value, what) for value in values]
         if 1 < len(paths) < FEWEST_DATES:
-            raise InputError("Two pictures are a pair: show them under “Before and after”.")
+            raise InputError("Two pictures are a pair: show them under “Change”.")
         try:
             if len(paths) > 1:
                 self._check_pixels(paths)
