@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from unirs.trainers.scene_changes import CHANGE_KINDS
+from unirs.trainers.scene_questions import PRESENCE_TEMPLATES
 from unirs.trainers.scene_tasks import (
     CLIP_CLASSES,
     HELD_OUT_SEED,
-    PRESENCE_TEMPLATES,
     TEST_SEED,
     clip_sample,
     pair_captions,

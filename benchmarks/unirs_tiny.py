@@ -8,6 +8,7 @@ is the best one sentence for all.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -26,18 +27,20 @@ from unirs.evaluation.change_captions import change_caption_scores
 from unirs.evaluation.change_flags import says_change
 from unirs.evaluation.cider import CiderD
 from unirs.evaluation.questions import normalise_answer
-from unirs.evaluation.statistics import bootstrap_mean, wilson
-from unirs.trainers.real_scenes import CLASSES, FOLDERS, misregister, relight
+from unirs.evaluation.statistics import bootstrap_mean, bootstrap_ratio, majority, wilson
+from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
 from unirs.trainers.scene_tasks import (
+    FLAG_QUESTION,
     HELD_OUT_SEED,
     TEST_SEED,
+    WORLD_VERSION,
     clip_sample,
     pair_sample,
     sequence_sample,
     single_sample,
 )
 from unirs.trainers.tiny_data import FRAMES, SIZE
-from unirs.trainers.tiny_mixture import CLIP_QUESTIONS, FLAG_QUESTION, PAIR_QUESTIONS, REAL_QUESTION, clip_answer
+from unirs.trainers.tiny_mixture import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_QUESTION, clip_answer
 
 import unirs
 
@@ -71,7 +74,6 @@ NAMES = {
     "real_change_map": "change map against the masks of 14 real pairs",
 }
 FAMILIAR = "familiar_"
-MOST_CAPTIONS = 200  # sentences that are tried as the one for all
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Case:
     pictures: list[Image.Image]
     question: str
     references: tuple[str, ...]
+    scene: int  # several questions may be asked of one
     clip: bool = False
 
 
@@ -90,19 +93,19 @@ def generated(first: int, count: int, prefix: str = ""):
     for seed in range(first, first + count):
         sample = single_sample(seed, SIZE)
         for one in sample.questions:
-            yield Case(prefix + one.kind, list(sample.images), one.question, one.references)
+            yield Case(prefix + one.kind, list(sample.images), one.question, one.references, seed)
         sample = pair_sample(seed, SIZE)
         caption, flag = sample.questions
         if not prefix:
-            yield Case(caption.kind, list(sample.images), PAIR_QUESTIONS[0], caption.references)
-        yield Case(prefix + flag.kind, list(sample.images), FLAG_QUESTION, flag.references)
+            yield Case(caption.kind, list(sample.images), PAIR_QUESTIONS[0], caption.references, seed)
+        yield Case(prefix + flag.kind, list(sample.images), FLAG_QUESTION, flag.references, seed)
         sample = clip_sample(seed, SIZE, FRAMES)
         answer = (clip_answer(sample.label),)
-        yield Case(prefix + "clip_class", list(sample.images), CLIP_QUESTIONS[0], answer, clip=True)
+        yield Case(prefix + "clip_class", list(sample.images), CLIP_QUESTIONS[0], answer, seed, clip=True)
         if not prefix:
             sample = sequence_sample(seed, SIZE)
             when = sample.questions[1]
-            yield Case("when", list(sample.images), when.question, when.references)
+            yield Case("when", list(sample.images), when.question, when.references, seed)
 
 
 def labelled_pairs(data: Path):
@@ -114,15 +117,16 @@ def labelled_pairs(data: Path):
 
 
 def real(data: Path):
-    for folder, name in zip(FOLDERS, CLASSES, strict=True):
-        for path in sorted((data / "rsscn7" / "test" / folder).glob("*.jpg")):
-            yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (name,))
+    number = itertools.count()
+    for one in SCENE_CLASSES:
+        for path in sorted((data / "rsscn7" / "test" / one.folder).glob("*.jpg")):
+            yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (one.name,), next(number))
     rng = np.random.default_rng(0)
     for dates, mask in labelled_pairs(data):
-        yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",))
+        yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",), next(number))
         for date in dates:
             again = misregister(rng, relight(rng, date))
-            yield Case("real_no_change", [date, again], FLAG_QUESTION, ("no",))
+            yield Case("real_no_change", [date, again], FLAG_QUESTION, ("no",), next(number))
 
 
 def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[str]:
@@ -165,16 +169,64 @@ def map_scores(model, processor, data: Path) -> list[float]:
 
 
 def best_sentence(references: list[tuple[str, ...]]) -> tuple[str, float]:
-    """The one caption that scores best when it is said of every pair, and its CIDEr-D."""
+    """Of all true captions the one that scores best when it is said of every pair, and its CIDEr-D."""
     cider = CiderD(references)
-    counts: dict[str, int] = defaultdict(int)
-    for some in references:
-        for one in some:
-            counts[one] += 1
-    tried = sorted(counts, key=lambda one: (-counts[one], one))[:MOST_CAPTIONS]
-    scores = {one: float(cider.scores_of_all(one).mean()) for one in tried}
-    best = max(tried, key=lambda one: scores[one])
+    scores = {
+        one: float(cider.scores_of_all(one).mean()) for one in sorted({one for some in references for one in some})
+    }
+    best = max(scores, key=lambda one: scores[one])
     return best, scores[best]
+
+
+def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str, dict]:
+    """Shares of right answers by kind, with and without a picture, and the share of the commonest answer."""
+    found: dict[str, list[tuple[int, bool, bool, str]]] = defaultdict(list)  # scene, right, right when blind, truth
+    for case, *words in zip(cases, said, blind, strict=True):
+        truths = [normalise_answer(one) for one in case.references]
+        right = [normalise_answer(one) in truths for one in words]
+        found[case.kind].append((case.scene, *right, truths[0]))
+        kind = case.kind.removeprefix(FAMILIAR)
+        if kind in QUESTIONS:
+            found[case.kind.replace(kind, "vqa_micro")].append((case.scene, *right, truths[0]))
+        if case.kind == "change_caption":
+            truth = says_change(case.references[0])
+            flags = [says_change(one) == truth for one in words]
+            found["change_flag_of_caption"].append((case.scene, *flags, str(truth)))
+    return {kind: accuracy(kind, rows) for kind, rows in found.items() if kind in NAMES}
+
+
+def accuracy(kind: str, rows: list[tuple[int, bool, bool, str]]) -> dict:
+    scenes, right, blind, truths = (np.array(column) for column in zip(*rows, strict=True))
+    _, places = np.unique(scenes, return_inverse=True)
+    if places.max() + 1 == len(rows):
+        low, high = wilson(int(right.sum()), len(rows))
+    else:
+        low, high = bootstrap_ratio(np.bincount(places, right), np.bincount(places))
+    return {
+        "name": NAMES[kind],
+        "count": len(rows),
+        "accuracy": round(float(right.mean()), 4),
+        "interval_95": [round(low, 4), round(high, 4)],
+        "blind": round(float(blind.mean()), 4),
+        "commonest_answer": round(majority(truths.tolist())[1] / len(rows), 4),
+    }
+
+
+def captions(cases: list[Case], said: list[str]) -> tuple[dict, dict]:
+    """CIDEr-D of changed pairs, and of all pairs with the one caption for all."""
+    pairs = [(case, words) for case, words in zip(cases, said, strict=True) if case.kind == "change_caption"]
+    kinds = ["change" if says_change(case.references[0]) else "no_change" for case, _ in pairs]
+    changed = [case.references for case, _ in pairs if says_change(case.references[0])]
+    found = change_caption_scores([words for _, words in pairs], [case.references for case, _ in pairs], kinds, False)
+    sentence, floor = best_sentence(changed)
+    row = {
+        "name": NAMES["change_only_cider_d"],
+        "count": len(changed),
+        "cider_d": round(found["change_only"]["cider_d"], 2),
+        "interval_95": [round(end, 2) for end in found["change_only"]["cider_d_interval_95"]],
+        "blind": round(floor, 2),
+    }
+    return row, {"best_one_caption": sentence, "cider_d_of_all_pairs": round(found["cider_d"], 2)}
 
 
 def main() -> None:
@@ -199,42 +251,8 @@ def main() -> None:
         said[blind] = []
         for start in range(0, len(everything), args.batch):
             said[blind] += answer(model, processor, everything[start : start + args.batch], blind, augmenter)
-    rights: dict[bool, dict[str, list[bool]]] = {False: defaultdict(list), True: defaultdict(list)}
-    for blind, answers in said.items():
-        for case, words in zip(everything, answers, strict=True):
-            right = normalise_answer(words) in [normalise_answer(one) for one in case.references]
-            rights[blind][case.kind].append(right)
-            kind = case.kind.removeprefix(FAMILIAR)
-            if kind in QUESTIONS:
-                rights[blind][case.kind.replace(kind, "vqa_micro")].append(right)
-            if case.kind == "change_caption":
-                truth = says_change(case.references[0])
-                rights[blind]["change_flag_of_caption"].append(says_change(words) == truth)
-    scores = {
-        kind: {
-            "name": NAMES[kind],
-            "count": len(found),
-            "accuracy": round(sum(found) / len(found), 4),
-            "interval_95": [round(end, 4) for end in wilson(sum(found), len(found))],
-            "blind": round(sum(rights[True][kind]) / len(found), 4),
-        }
-        for kind, found in rights[False].items()
-        if kind in NAMES
-    }
-    captions = [
-        (case, words) for case, words in zip(everything, said[False], strict=True) if case.kind == "change_caption"
-    ]
-    kinds = ["change" if says_change(case.references[0]) else "no_change" for case, _ in captions]
-    changed = [case.references for case, _ in captions if says_change(case.references[0])]
-    found = change_caption_scores([words for _, words in captions], [c.references for c, _ in captions], kinds, False)
-    sentence, floor = best_sentence(changed)
-    scores["change_only_cider_d"] = {
-        "name": NAMES["change_only_cider_d"],
-        "count": len(changed),
-        "cider_d": round(found["change_only"]["cider_d"], 2),
-        "interval_95": [round(end, 2) for end in found["change_only"]["cider_d_interval_95"]],
-        "blind": round(floor, 2),
-    }
+    scores = accuracies(everything, said[False], said[True])
+    scores["change_only_cider_d"], beside = captions(everything, said[False])
     if args.data:
         aucs = map_scores(model, processor, args.data)
         scores["real_change_map"] = {
@@ -247,13 +265,13 @@ def main() -> None:
     result = {
         "model": Path(args.model).name,
         "dataset": "RS-World",
+        "world": WORLD_VERSION,
         "note": NOTE,
         "weights": sum(p.numel() for p in model.parameters()),
         "first_seeds": {"test": TEST_SEED, "validation": HELD_OUT_SEED},
         "scenes_of_each_task": args.count,
         "clues": args.clue,
-        "best_one_caption": sentence,
-        "cider_d_of_all_pairs": round(found["cider_d"], 2),
+        **beside,
         "minutes": round((time.time() - started) / 60, 1),
         "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",

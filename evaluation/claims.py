@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .change_captions import change_caption_scores
+from .captions import ScoredCaptions
+from .change_flags import says_change
+from .cider import CiderD
 from .classes import letters
 from .plots import BLUE, DPI, GREY, INK
 from .questions import is_right
 
-# 97.5 % points of Student's t, for 1 to 9 degrees of freedom.
+# 97.5 % points of Student's t, for 1 to 9 degrees of freedom: up to the ten seeds that the command takes.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-MOST_SEEDS = len(STUDENT) + 1
+NORMAL = 1.96
+VERDICTS = ("yes", "no, it hurts", "not decided")
 
 MEASURES = {
     "vqa": "questions, % right",
@@ -65,65 +68,112 @@ CLAIMS = (
 )
 
 
-def arm_scores(answers: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Measures of one trained arm, in per cent or CIDEr-D times 100, by the tasks that it answered."""
+def scene_scores(answers: dict[str, list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """What a trained arm earned on each test scene, by measure: points, and how many chances it had, `(scenes, 2)`.
+
+    A measure is the sum of the points over the sum of the chances, in per cent or CIDEr-D times 100; scenes that a
+    measure does not ask (unchanged pairs in `change_only_cider_d`) have no chance.
+    """
     scores = {}
     if single := answers.get("single"):
-        scores["vqa"] = 100 * float(np.mean([is_right(one["said"], one["references"][0]) for one in single]))
+        scores["vqa"] = _by_scene(single, [100 * is_right(one["said"], one["references"][0]) for one in single])
     if pairs := answers.get("pair"):
-        kinds = ["change" if one["changed"] else "no_change" for one in pairs]
         said, references = [one["said"] for one in pairs], [one["references"] for one in pairs]
-        found = change_caption_scores(said, references, kinds, with_meteor=False)
-        scores["cider_d"] = found["cider_d"]
-        scores["change_only_cider_d"] = found["change_only"]["cider_d"]
-        scores["change_flag"] = 100 * found["change_flag_accuracy"]
+        scored, changed = ScoredCaptions(said, references), [one["changed"] for one in pairs]
+        scores["cider_d"] = _by_scene(pairs, scored.cider_d)
+        # document frequencies of their own, as `change_captions.change_caption_scores` has them
+        places = [place for place, one in enumerate(changed) if one]
+        changed_alone = CiderD(scored.true, scored.ngrams).part(places).scores([scored.said[k] for k in places])
+        only = np.zeros((len(pairs), 2))
+        only[places] = np.stack([changed_alone, np.ones(len(places))], axis=1)
+        scores["change_only_cider_d"] = only
+        flags = [100 * (says_change(one) == truth) for one, truth in zip(said, changed, strict=True)]
+        scores["change_flag"] = _by_scene(pairs, flags)
     if clips := answers.get("video"):
-        right = [letters(one["said"]) == letters(one["references"][0]) for one in clips]
-        scores["clip"] = 100 * float(np.mean(right))
+        right = [100 * (letters(one["said"]) == letters(one["references"][0])) for one in clips]
+        scores["clip"] = _by_scene(clips, right)
     return scores
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a mean over seeds by Student's t; everything is possible of one seed."""
-    count = len(differences)
-    if count < 2:
+def _by_scene(answers: Sequence[dict[str, Any]], points: Sequence[float] | np.ndarray) -> np.ndarray:
+    rows = [one["row"] for one in answers]
+    count = max(rows) + 1
+    return np.stack([np.bincount(rows, points, count), np.bincount(rows, minlength=count)], axis=1)
+
+
+def score(earned: np.ndarray) -> float:
+    """The measure over all scenes, from points and chances `(scenes, 2)`."""
+    return float(earned[:, 0].sum() / earned[:, 1].sum())
+
+
+def interval(differences: np.ndarray, chances: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a mean difference between two arms: over trainings and over test scenes.
+
+    Both spreads add up in squares: Student's t over the seeds' differences, and the error of a ratio over the scenes
+    that all seeds share. Everything is possible of one seed.
+
+    Args:
+        differences: Points that one arm earned more than the other, `(seeds, scenes)`.
+        chances: How often points could be earned on each scene, `(scenes,)`.
+    """
+    seeds, scenes = differences.shape
+    by_seed = differences.sum(1) / chances.sum()
+    if seeds < 2 or scenes < 2:
         return -math.inf, math.inf
-    half = STUDENT[count - 2] * float(np.std(differences, ddof=1)) / math.sqrt(count)
-    return float(np.mean(differences)) - half, float(np.mean(differences)) + half
+    mean = float(by_seed.mean())
+    of_seeds = STUDENT[seeds - 2] * float(np.std(by_seed, ddof=1)) / math.sqrt(seeds)
+    left = differences.mean(0) - mean * chances
+    of_scenes = NORMAL * float(np.sqrt((left**2).sum() * scenes / (scenes - 1)) / chances.sum())
+    half = math.hypot(of_seeds, of_scenes)
+    return mean - half, mean + half
 
 
 def verdict(low: float, high: float) -> str:
     """What an interval of "with minus without" says."""
-    return "yes" if low > 0 else "no, it hurts" if high < 0 else "not decided"
+    return VERDICTS[0] if low > 0 else VERDICTS[1] if high < 0 else VERDICTS[2]
 
 
-def judge(scores: dict[int, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
-    """Differences between the full model and each arm, paired by seed.
+def judge(earned: dict[int, dict[str, dict[str, np.ndarray]]]) -> list[dict[str, Any]]:
+    """Differences between the full model and each arm, paired by seed and by test scene.
 
     Args:
-        scores: `arm_scores` by seed and arm.
+        earned: `scene_scores` by seed and arm.
     """
     rows = []
     for claim in CLAIMS:
         for arm, measure in claim.comparisons:
-            pairs = [(arms["full"][measure], arms[arm][measure]) for arms in scores.values()]
-            full, without = (np.array(side) for side in zip(*pairs, strict=True))
-            low, high = interval(full - without)
+            full = np.stack([arms["full"][measure] for arms in earned.values()])  # (seeds, scenes, 2)
+            without = np.stack([arms[arm][measure] for arms in earned.values()])
+            differences, chances = full[..., 0] - without[..., 0], full[0, :, 1]
+            by_seed = differences.sum(1) / chances.sum()
+            low, high = interval(differences, chances)
             rows.append(
                 {
                     "table": claim.table,
                     "claim": claim.title,
                     "arm": arm,
                     "measure": measure,
-                    "full": float(full.mean()),
-                    "without": float(without.mean()),
-                    "difference": float((full - without).mean()),
+                    "full": float(np.mean([score(one) for one in full])),
+                    "without": float(np.mean([score(one) for one in without])),
+                    "difference": float(by_seed.mean()),
+                    "of_each_seed": by_seed.tolist(),
                     "interval_95": [low, high],
-                    "seeds": len(pairs),
+                    "scenes": int((chances > 0).sum()),
                     "verdict": verdict(low, high),
                 }
             )
     return rows
+
+
+def claim_verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """One line on a claim from the verdicts of its measures; none is picked out after the fact."""
+    said = [row["verdict"] for row in rows]
+    helps, hurts, count = said.count(VERDICTS[0]), said.count(VERDICTS[1]), len(said)
+    if not helps and not hurts:
+        return f"not decided by any of {count} measures"
+    word = "mixed" if helps and hurts else "yes" if helps else "no"
+    left = count - helps - hurts
+    return f"{word}: it helps by {helps} of {count} measures, hurts by {hurts}, {left} not decided"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -132,6 +182,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for claim in CLAIMS:
         parts += [
             f"**{claim.title}** (table {claim.table}; the paper: {claim.paper})",
+            "",
+            f"Verdict: {claim_verdict([row for row in rows if row['table'] == claim.table])}.",
             "",
             "| measure | full | arm | without | difference | 95 % | verdict |",
             "|---|---|---|---|---|---|---|",
@@ -147,7 +199,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def figure(path: Path, rows: Sequence[dict[str, Any]], scores: dict[int, dict[str, dict[str, float]]]) -> None:
+def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Differences with their intervals, one panel a claim, and every seed as a dot."""
     counts = [sum(row["table"] == claim.table for row in rows) for claim in CLAIMS]
     picture = Figure(figsize=(8.5, 1.6 + 0.42 * sum(counts) + 0.5 * len(CLAIMS)), dpi=DPI, layout="constrained")
@@ -156,8 +208,7 @@ def figure(path: Path, rows: Sequence[dict[str, Any]], scores: dict[int, dict[st
         shown = [row for row in rows if row["table"] == claim.table]
         for place, row in enumerate(reversed(shown)):
             low, high = row["interval_95"]
-            dots = [arms["full"][row["measure"]] - arms[row["arm"]][row["measure"]] for arms in scores.values()]
-            decided = row["verdict"] != "not decided"
+            dots, decided = row["of_each_seed"], row["verdict"] != VERDICTS[2]
             if math.isfinite(low):
                 axes.plot([low, high], [place, place], color=BLUE if decided else GREY, linewidth=5, alpha=0.55)
             axes.plot(dots, [place] * len(dots), "o", color=INK, markersize=3, alpha=0.7)
@@ -168,5 +219,7 @@ def figure(path: Path, rows: Sequence[dict[str, Any]], scores: dict[int, dict[st
         axes.set_title(f"{claim.title} (table {claim.table})", loc="left", fontsize=10)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    panels[-1].set_xlabel("with minus without, points; diamond: mean, bar: 95 % over seeds, dots: seeds", fontsize=8)
+    panels[-1].set_xlabel(
+        "with minus without, points; diamond: mean, bar: 95 % over seeds and test scenes, dots: seeds", fontsize=8
+    )
     picture.savefig(path)

@@ -10,26 +10,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..trainers import claims as arms
-from ..trainers.scene_tasks import TEST_SEED
+from ..trainers.scene_tasks import TEST_SEED, WORLD_VERSION
 from ..trainers.tiny_data import make_scenes
 from ..trainers.tiny_tuning import Schedule, keep_features
-from .claims import arm_scores, figure, judge, table
+from .claims import figure, judge, scene_scores, score, table
+from .model_hash import model_hash
 
-FIRST_SEED = 500_000  # training seeds that the embedded checkpoint's tower was not trained on
+# Training seeds that the embedded checkpoint's tower was not trained on. The base learns from scenes of its own: of
+# those that it had learned to describe, its clues would be better than they are in the test.
+FIRST_SEEDS = {"base": 300_000, "train": 500_000, "test": TEST_SEED}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Sizes of a run. What is in the folder already must have been made with the same ones."""
 
-    single: int = 3000
-    pair: int = 3000
-    video: int = 1500
+    single: int = 1500
+    pair: int = 1500
+    video: int = 750
     test: int = 400  # scenes of each task
     seeds: int = 5
     base_epochs: float = 3.0
@@ -39,6 +43,10 @@ class Plan:
 
     def steps(self, tasks: tuple[str, ...], epochs: float) -> int:
         return max(1, round(sum(getattr(self, task) for task in tasks) * epochs / self.batch))
+
+    def warmup(self, steps: int) -> int:
+        """Steps of warming up: the same share of every arm's training, or short ones would learn less of it."""
+        return round(steps / 20)
 
 
 class PlanError(Exception):
@@ -52,43 +60,42 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Callable[[str], No
         PlanError: `folder` was begun with another plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_plan(folder, plan)
+    _keep_plan(folder, {**asdict(plan), "checkpoint": model_hash(checkpoint), "world": WORLD_VERSION})
     started = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = AutoProcessor.from_pretrained(checkpoint)
-    train, test = _look(folder, plan, checkpoint, device, say)
-    base = _base(folder, plan, checkpoint, processor, train, device, say)
+    base_split, train, test = (_look(folder, plan, name, checkpoint, device, say) for name in FIRST_SEEDS)
+    base = _base(folder, plan, checkpoint, processor, base_split, device, say)
     for name, split in (("train", train), ("test", test)):
         path = folder / f"clues-{name}.json"
         if not path.exists():
             say(f"clues of the {name} split")
             _write(path, arms.write_clues(base, processor, split))
         split.clues = _read(path)
-    scores: dict[int, dict[str, dict[str, float]]] = {}
+    earned: dict[int, dict[str, dict[str, np.ndarray]]] = {}
     for seed in range(plan.seeds):
-        scores[seed] = {}
+        earned[seed] = {}
         for arm in arms.ARMS:
             path = folder / f"seed-{seed}" / f"{arm.name.replace(' ', '-')}.json"
             if not path.exists():
                 begun = time.time()
                 steps = plan.steps(arm.tasks, plan.epochs)
-                schedule = Schedule(steps, plan.batch, plan.learning_rate, seed, folder / "checkpoints", warmup=20)
+                schedule = Schedule(
+                    steps, plan.batch, plan.learning_rate, seed, folder / "checkpoints", plan.warmup(steps)
+                )
                 model = arms.train_arm(base, processor, train, arm, schedule)
                 answers = arms.answer(model, processor, test, arm)
-                _write(
-                    path, {"scores": arm_scores(answers), "minutes": (time.time() - begun) / 60, "answers": answers}
-                )
-            scores[seed][arm.name] = _read(path)["scores"]
-            shown = {name: round(score, 1) for name, score in scores[seed][arm.name].items()}
+                _write(path, {"minutes": (time.time() - begun) / 60, "answers": answers})
+            earned[seed][arm.name] = scene_scores(_read(path)["answers"])
+            shown = {name: round(score(points), 1) for name, points in earned[seed][arm.name].items()}
             say(f"seed {seed}, {arm.name}: {shown} ({(time.time() - started) / 60:.0f} min)")
-        _report(folder, plan, checkpoint, scores, started)
-    return _report(folder, plan, checkpoint, scores, started)
+        result = _report(folder, plan, checkpoint, earned, started)
+    return result
 
 
-def _keep_plan(folder: Path, plan: Plan) -> None:
+def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
     path = folder / "plan.json"
     known = _read(path)
-    wanted = asdict(plan)
     if known is None:
         _write(path, wanted)
         return
@@ -100,28 +107,23 @@ def _keep_plan(folder: Path, plan: Plan) -> None:
         )
 
 
-def _look(
-    folder: Path, plan: Plan, checkpoint: str, device: str, say: Callable[[str], None]
-) -> tuple[arms.Split, arms.Split]:
-    """Scenes of both splits and what the frozen tower makes of them."""
-    splits = []
-    for name, first in (("train", FIRST_SEED), ("test", TEST_SEED)):
-        counts = {task: getattr(plan, task) if name == "train" else plan.test for task in arms.TASKS}
-        scenes, kept = folder / "scenes" / name, folder / f"features-{name}.safetensors"
-        if not kept.exists():
-            say(f"{name} split: {counts}")
-            make_scenes(scenes, counts, first, quiet=True)
-        found = arms.load_split(scenes)
-        if not kept.exists():
-            say(f"the tower looks at the {name} split")
-            tower = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).to(device)
-            _save(kept, keep_features(tower, {task: pictures for task, (pictures, _) in found.items()}))
-        splits.append(arms.Split({task: words for task, (_, words) in found.items()}, load_file(kept), {}))
-    return splits[0], splits[1]
+def _look(folder: Path, plan: Plan, name: str, checkpoint: str, device: str, say: Callable[[str], None]) -> arms.Split:
+    """Scenes of one split and what the frozen tower makes of them."""
+    counts = {task: plan.test if name == "test" else getattr(plan, task) for task in arms.TASKS}
+    scenes, kept = folder / "scenes" / name, folder / f"features-{name}.safetensors"
+    if not kept.exists():
+        say(f"{name} split: {counts}")
+        make_scenes(scenes, counts, FIRST_SEEDS[name], quiet=True)
+    found = arms.load_split(scenes)
+    if not kept.exists():
+        say(f"the tower looks at the {name} split")
+        tower = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).to(device)
+        _save(kept, keep_features(tower, {task: pictures for task, (pictures, _) in found.items()}))
+    return arms.Split({task: words for task, (_, words) in found.items()}, load_file(kept), {})
 
 
 def _base(
-    folder: Path, plan: Plan, checkpoint: str, processor: Any, train: arms.Split, device: str, say: Callable
+    folder: Path, plan: Plan, checkpoint: str, processor: Any, split: arms.Split, device: str, say: Callable
 ) -> Any:
     """The frozen base: a small language model that describes what it is shown."""
     trained = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
@@ -131,32 +133,37 @@ def _base(
     base.model.vision_tower = torch.nn.Identity()  # its features are kept
     path = folder / "base.safetensors"
     if path.exists():
-        base.load_state_dict(load_file(path), strict=False)
+        missing, unexpected = base.load_state_dict(load_file(path), strict=False)
+        if missing != ["lm_head.weight"] or unexpected:  # the one that is tied
+            raise PlanError(f"{path}: holds another base; remove {folder}, or give another --output")
     else:
         steps = plan.steps(arms.TASKS, plan.base_epochs)
         say(f"the base learns to describe: {steps} steps")
         schedule = Schedule(steps, plan.batch, plan.learning_rate, 0, folder / "checkpoints")
-        arms.train_base(base, processor, train, schedule)
+        arms.train_base(base, processor, split, schedule)
         state = {name: value.detach().cpu().clone() for name, value in base.state_dict().items()}
         state.pop("lm_head.weight", None)  # tied
         _save(path, state)
     return base.to(device)
 
 
-def _report(folder: Path, plan: Plan, checkpoint: str, scores: dict, started: float) -> dict[str, Any]:
-    whole = {seed: by_arm for seed, by_arm in scores.items() if len(by_arm) == len(arms.ARMS)}
-    rows = judge(whole)
+def _report(folder: Path, plan: Plan, checkpoint: str, earned: dict, started: float) -> dict[str, Any]:
+    rows = judge(earned)
     result = {
         "plan": asdict(plan),
-        "checkpoint": Path(checkpoint).name,
+        "world": WORLD_VERSION,
+        "checkpoint": {"name": Path(checkpoint).name, "sha256": model_hash(checkpoint)},
         "claims": rows,
-        "scores": whole,
+        "scores": {
+            seed: {arm: {name: score(points) for name, points in one.items()} for arm, one in by_arm.items()}
+            for seed, by_arm in earned.items()
+        },
         "minutes_of_this_call": round((time.time() - started) / 60, 1),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
     }
     _write(folder / "claims.json", result)
     (folder / "claims.md").write_text(table(rows), encoding="utf-8")
-    figure(folder / "claims.png", rows, whole)
+    figure(folder / "claims.png", rows)
     return result
 
 

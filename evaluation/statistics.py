@@ -46,6 +46,27 @@ def bootstrap_mean(values: Sequence[float] | np.ndarray, resamples: int = RESAMP
     return float(low), float(high)
 
 
+def bootstrap_ratio(
+    points: Sequence[float] | np.ndarray, chances: Sequence[float] | np.ndarray, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % percentile interval of sum(points) / sum(chances) under resampling of the samples; the same at every call.
+
+    For samples that are asked several questions each: answers about one picture are no independent draws.
+
+    Args:
+        points: Right answers of each sample, `(samples,)`.
+        chances: Questions of each sample, `(samples,)`, all above zero.
+    """
+    points, chances = np.asarray(points, float), np.asarray(chances, float)
+    if not len(points):
+        raise ValueError("there is nothing to resample")
+    rng = np.random.default_rng(SEED)
+    drawn = [rng.integers(len(points), size=len(points)) for _ in range(resamples)]
+    shares = [points[rows].sum() / chances[rows].sum() for rows in drawn]
+    low, high = np.quantile(shares, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    return float(low), float(high)
+
+
 def majority(answers: Iterable[str]) -> tuple[str, int]:
     """The commonest answer and how often it is given; of equally common ones the first in the alphabet."""
     counts = Counter(answers)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..processing.image_loading_unirs import shown
 from .raster_files import Raster, RasterError
 
 # Without names or colours in the file, by the number of data bands: the usual product of that many bands.
@@ -38,7 +39,7 @@ class Composition:
     """How the values of some bands become three channels.
 
     Args:
-        bands: Numbers from 1: three for RGB, one for a single band, one or two (co-, cross-polarised) for SAR.
+        bands: Numbers from 1: three for RGB, one for a single band; of SAR one, two (co-, cross-polarised) or three.
         kind: "rgb" is what the model was trained on; the other two are outside of its training.
         decibels: SAR values are decibels already.
     """
@@ -59,6 +60,8 @@ class Composition:
             return f"band {self.bands[0]} as grey"
         if len(self.bands) == 1:
             return f"SAR: band {self.bands[0]} in decibels as grey"
+        if len(self.bands) == 3:
+            return "SAR: bands {}, {}, {} in decibels as red, green, blue".format(*self.bands)
         return "SAR: bands {} and {} in decibels as red and green, their difference as blue".format(*self.bands)
 
     def channels(self, values: np.ndarray) -> np.ndarray:
@@ -95,7 +98,9 @@ def choose_bands(raster: Raster, asked: str | None = None, sar: bool = False) ->
     else:
         chosen = _usual(raster, data, names, sar)
     is_sar = sar or len(chosen) == 2 or any(_is_sar(names[number - 1]) for number in chosen)
-    if is_sar and len(chosen) < 3:
+    if is_sar and len(chosen) == 3:
+        return Composition(tuple(chosen), "SAR")
+    if is_sar:
         co_first = sorted(chosen, key=lambda number: not _is_co_polarised(names[number - 1]))
         return Composition(tuple(co_first), "SAR")
     if len(chosen) == 1 or len(set(chosen)) == 1:
@@ -133,7 +138,9 @@ def _find(word: str, names: list[str], raster: Raster) -> int:
             if labels.count(wanted) == 1:
                 return labels.index(wanted) + 1
     known = ", ".join(name for name in names if name) or "none of its bands has a name"
-    raise RasterError(f"{raster.name}: has no band {word!r} ({known[:200]}); give numbers from 1 to {len(names)}")
+    raise RasterError(
+        f"{raster.name}: has no band {word!r} ({shown(known)[:200]}); give numbers from 1 to {len(names)}"
+    )
 
 
 def _names(raster: Raster) -> list[str]:

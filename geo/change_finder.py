@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from .journal import NO_VALUE, STEPS, TileResult
 from .tile_reader import TileBatch
 
 STRONGEST = 0.05  # share of a tile's cells that make its score: a house is a few cells, whatever the grid
-HALF = 0.5  # of a cell's pixels must have data
 SEQUENCE_INSTRUCTION = "These are {count} images of one place in order of time. Describe what changes between them."
 
 
@@ -40,11 +38,17 @@ class ChangeFinder:
         self.map_seconds = self.caption_seconds = 0.0
         self.captions_made = 0
 
+    @property
+    def grid(self) -> int:
+        """Cells a side of a change map: the tower's patches."""
+        vision = self.network.config.vision_config
+        return vision.image_size // vision.patch_size
+
     @torch.inference_mode()
     def find(self, batch: TileBatch) -> list[TileResult]:
         """One result for each tile of the batch, in order."""
         results = {tile.id: TileResult(tile.id, broken=batch.broken.get(tile.id)) for tile in batch.tiles}
-        if batch.pixels is None or batch.valid is None:
+        if batch.pixels is None or batch.cells is None:
             return list(results.values())
 
         # 1. Every date is encoded once, whatever the number of steps it takes part in
@@ -55,7 +59,7 @@ class ChangeFinder:
         pairs = torch.stack([encoded[:, :-1], encoded[:, 1:]], dim=2)  # (n, steps, 2, patches, d)
         maps = network.change_map(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])  # (n, steps, grid, grid)
         maps = maps.float().cpu().numpy()
-        cells = np.stack([valid_cells(valid, maps.shape[-1]) for valid in batch.valid])  # (n, grid, grid)
+        cells = batch.cells  # (n, grid, grid)
         scores = [[score(of_step, there) for of_step in of_tile] for of_tile, there in zip(maps, cells, strict=True)]
         self.map_seconds += time.perf_counter() - started
 
@@ -119,12 +123,6 @@ class ChangeFinder:
         tokens = self.network.generate(**encoded, **features, **self.options)
         answers = self.processor.post_process_image_text_to_text(tokens[:, encoded["input_ids"].shape[1] :])
         return [answer.strip() for answer in answers]
-
-
-def valid_cells(valid: np.ndarray, grid: int) -> np.ndarray:
-    """Cells of the map at least half of whose pixels have data: `(side, side)` to `(grid, grid)`."""
-    share = Image.fromarray(valid.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
-    return np.asarray(share) >= HALF
 
 
 def score(change_map: np.ndarray, cells: np.ndarray) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from .change_finder import ChangeFinder
 from .coregistration import AlignedDates, Grid, open_dates
+from .footprints import Ground
 from .journal import Journal, TileResult
 from .raster_files import Raster
 from .rgb import Rendering, StretchMode, make_rendering
@@ -33,6 +35,7 @@ class Scene:
     rendering: Rendering
     tiles: list[Tile]
     labels: list[str]  # a date, or the file's name
+    placed: list[str]  # where each date lies, by its own georeference
 
     @property
     def steps(self) -> list[tuple[str, str]]:
@@ -70,11 +73,17 @@ def look_at(
         tile: Pixels a side, on the first date's grid.
         overlap: Pixels that neighbouring tiles share.
         labels: What to call the dates; by default the day in the file's name or tags, else the file's name.
+
+    Raises:
+        RasterError: The dates cannot be stretched together, or their grid has no place on the ground.
     """
+    if aligned.grid.crs is not None:
+        Ground(aligned.grid, math.inf).check(aligned.names[0])
     tiles = lay_tiles(aligned.grid, aligned.overlap, tile, overlap)
     named = list(labels) if labels else [label_of(one.raster) for one in aligned.dates]
     rendering = make_rendering(aligned, stretch)
-    return Scene([os.fspath(source) for source in sources], reading, aligned.grid, rendering, tiles, named)
+    placed = [f"{one.raster.crs} {tuple(one.raster.transform or ())} {one.raster.size}" for one in aligned.dates]
+    return Scene([os.fspath(source) for source in sources], reading, aligned.grid, rendering, tiles, named, placed)
 
 
 def find_changes(
@@ -93,7 +102,7 @@ def find_changes(
     """
     starts = range(0, len(scene.tiles), batch_size)
     batches = {number: scene.tiles[start : start + batch_size] for number, start in enumerate(starts)}
-    reader = TileReader(scene.rendering, finder.processor.image_processor, skip_broken)
+    reader = TileReader(scene.rendering, finder.processor.image_processor, finder.grid, skip_broken)
 
     def read() -> Iterator[TileBatch]:
         # A thread of its own needs datasets of its own.

@@ -22,6 +22,7 @@ from .bands import Composition, choose_bands
 from .raster_files import Raster, RasterError, open_raster
 
 SAME_GRID = 0.01  # pixels; grids that differ less are read without warping
+TINIEST = 1e-12  # units of the CRS that a pixel may be wide
 WARP_MEMORY = 64  # MB
 
 
@@ -37,6 +38,9 @@ class Grid:
     @property
     def window(self) -> Window:
         return Window(0, 0, self.width, self.height)
+
+    def to_json(self) -> list[Any]:
+        return [self.crs.to_wkt() if self.crs else None, tuple(self.transform), self.width, self.height]
 
 
 @dataclass(frozen=True)
@@ -158,13 +162,23 @@ def _grid_of(raster: Raster) -> Grid:
 
 
 def _georeference(raster: Raster) -> tuple[Affine, Any]:
+    if raster.transform is None and raster.dataset.gcps[0]:
+        raise RasterError(f"{raster.name}: has ground control points and no grid; warp it first with gdalwarp")
     if raster.transform is None:
         raise RasterError(
             f"{raster.name}: has no georeference; if the files show the same place pixel by pixel, add --pixel"
         )
     if raster.crs is None:
         raise RasterError(f"{raster.name}: has a grid and no CRS; say which, e.g. --crs EPSG:32631 (or --pixel)")
+    steps = raster.transform[:2] + raster.transform[3:5]
+    if not all(map(math.isfinite, raster.transform)) or max(map(abs, steps)) < TINIEST or not _invertible(steps):
+        raise RasterError(f"{raster.name}: its georeference is no grid {shown(tuple(raster.transform)[:6])}; mend it")
     return raster.transform, raster.crs
+
+
+def _invertible(steps: Sequence[float]) -> bool:
+    a, b, d, e = (step / max(map(abs, steps)) for step in steps)  # or their product could vanish
+    return abs(a * e - b * d) > TINIEST
 
 
 def _place(raster: Raster, composition: Composition, grid: Grid, pixel: bool, stack: ExitStack) -> Date:
@@ -214,7 +228,13 @@ def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid) -> Window:
         ) from error
     if not all(map(math.isfinite, there)):
         raise RasterError(f"{raster.name}: its extent {_written(bounds)} has no place in BEFORE's CRS; check its CRS")
-    found = from_bounds(*there, transform=grid.transform)
+    try:
+        found = from_bounds(*there, transform=grid.transform)
+    except WindowError as error:
+        raise RasterError(
+            f"{raster.name}: its extent {_written(there)} is none in BEFORE's CRS, as across the 180th meridian; "
+            "gdalwarp both to one projected CRS"
+        ) from error
     inside = _intersection(_whole_pixels(found), grid.window)
     if inside is None:
         left, top = grid.transform * (0, 0)

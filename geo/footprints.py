@@ -8,14 +8,17 @@ import antimeridian
 import numpy as np
 import pyproj
 import shapely
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
+from ..processing.image_loading_unirs import shown
 from .coregistration import Grid
+from .raster_files import RasterError
 
 WGS84 = "EPSG:4326"
 ELLIPSOID = pyproj.Geod(ellps="WGS84")
 DECIMALS = 7  # of a degree: a centimetre
+PIECES = 32  # a side, of a tile that reaches over the edge of its CRS
 STRAIGHT = 5e-8  # degrees; points that lie closer to a straight line say nothing
 
 
@@ -36,18 +39,35 @@ class Ground:
         assert self.grid.crs is not None
         return pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(self.grid.crs.to_wkt()), WGS84, always_xy=True)
 
+    def check(self, name: str) -> None:
+        """Raises `RasterError` where the grid has no place on the ground; before hours of work, not after."""
+        try:
+            nodes = self._lonlat(box(0, 0, self.grid.width, self.grid.height))
+        except pyproj.exceptions.ProjError as error:
+            raise RasterError(
+                f"{name}: its CRS cannot be brought to WGS 84 ({shown(error)}); gdalwarp it to another, or add --pixel"
+            ) from error
+        if nodes.is_empty:
+            raise RasterError(f"{name}: lies where its CRS has no ground; check its CRS and georeference")
+
     def in_crs(self, pixels: BaseGeometry) -> BaseGeometry:
         """A geometry of (column, row) in coordinates of the raster's CRS; as it is where there is none."""
         a, b, c, d, e, f = tuple(self.grid.transform)[:6]
         return shapely.transform(pixels, lambda xy: xy @ np.array([[a, d], [b, e]]) + (c, f))
 
     def in_wgs84(self, pixels: BaseGeometry) -> BaseGeometry:
-        """Longitude and latitude as RFC 7946 wants them: rings by the right-hand rule, cut at the 180th meridian."""
+        """Longitude and latitude as RFC 7946 wants them: rings by the right-hand rule, cut at the 180th meridian.
+
+        Empty where the CRS has no ground, as beside the oval of a world map.
+        """
         parts = []
         for polygon in _polygons(shapely.simplify(self._lonlat(pixels), STRAIGHT)):
             if _crosses(polygon):
-                polygon = antimeridian.fix_polygon(_wrapped(polygon))
+                # by longitudes alone its ring could also be the other side of a pole
+                polygon = antimeridian.fix_polygon(_wrapped(polygon), fix_winding=False)
             parts += _polygons(polygon)
+        if not parts:
+            return Polygon()
         rounded = shapely.transform(MultiPolygon(parts) if len(parts) > 1 else parts[0], lambda xy: xy.round(DECIMALS))
         return shapely.orient_polygons(rounded)
 
@@ -63,7 +83,26 @@ class Ground:
 
     def _lonlat(self, pixels: BaseGeometry) -> BaseGeometry:
         cut = shapely.segmentize(pixels, self.longest_edge)
-        return shapely.transform(self.in_crs(cut), lambda xy: np.stack(self._to_wgs84.transform(*xy.T), axis=1))
+        # counter-clockwise in the CRS is so on the globe too, at the poles as elsewhere
+        there = shapely.transform(shapely.orient_polygons(self.in_crs(cut)), self._transformed)
+        if np.isfinite(shapely.get_coordinates(there)).all():
+            return there
+        part = self._with_ground(pixels)
+        return shapely.transform(shapely.orient_polygons(self.in_crs(part)), self._transformed)
+
+    def _transformed(self, xy: np.ndarray) -> np.ndarray:
+        return np.stack(self._to_wgs84.transform(*xy.T), axis=1)
+
+    def _with_ground(self, pixels: BaseGeometry) -> BaseGeometry:
+        """The part of a geometry whose pixels have longitude and latitude, in pieces of its bounds."""
+        left, top, right, bottom = pixels.bounds
+        columns, rows = np.linspace(left, right, PIECES + 1), np.linspace(top, bottom, PIECES + 1)
+        nodes = shapely.points(*(axis.ravel() for axis in np.meshgrid(columns, rows)))
+        known = np.isfinite(self._transformed(shapely.get_coordinates(self.in_crs(nodes)))).all(1)
+        known = known.reshape(PIECES + 1, PIECES + 1)
+        whole = known[:-1, :-1] & known[1:, :-1] & known[:-1, 1:] & known[1:, 1:]  # (rows, columns)
+        pieces = [box(columns[k], rows[j], columns[k + 1], rows[j + 1]) for j, k in zip(*whole.nonzero(), strict=True)]
+        return shapely.intersection(shapely.union_all(pieces), pixels)
 
 
 def _polygons(geometry: BaseGeometry) -> list[Polygon]:

@@ -48,8 +48,8 @@ def write_heatmap(change_map: ChangeMap, path: Path) -> None:
             with rasterio.open(plain, "w", **profile) as file:
                 for step, (before, after) in enumerate(scene.steps, start=1):
                     file.set_band_description(step, f"change from {before} to {after}")
-                for window, values in strips(change_map):
-                    file.write(values, window=window)
+                for step, window, values in strips(change_map):
+                    file.write(values, step + 1, window=window)
             rasterio.shutil.copy(
                 plain,
                 part,
@@ -64,57 +64,67 @@ def write_heatmap(change_map: ChangeMap, path: Path) -> None:
             plain.unlink(missing_ok=True)
 
 
-def strips(change_map: ChangeMap) -> Iterator[tuple[Window, np.ndarray]]:
-    """The map in strips of full width from above: windows and `(steps, rows, width)` float32."""
-    scene = change_map.scene
-    tile_of = change_map.tile_of
-    placed = [(tile_of[result.tile], result) for result in change_map.results if result.maps is not None]
-    for top in range(0, scene.grid.height, BLOCK):
-        rows = min(BLOCK, scene.grid.height - top)
-        total = np.zeros((len(scene.steps), rows, scene.grid.width), np.float32)
-        count = np.zeros((rows, scene.grid.width), np.uint8)
-        for tile, result in placed:
-            if tile.top < top + rows and tile.top + tile.side > top:
-                _add(tile, result, top, total, count)
-        with np.errstate(invalid="ignore"):
-            yield Window(0, top, scene.grid.width, rows), np.where(count > 0, total / count, np.nan)
+def strips(change_map: ChangeMap) -> Iterator[tuple[int, Window, np.ndarray]]:
+    """The map of each step in strips of full width from above: step from 0, window, `(rows, width)` float32."""
+    scene, tile_of = change_map.scene, change_map.tile_of
+    touching: dict[int, list[TileResult]] = {}  # tiles by the strips that they reach into
+    for result in change_map.results:
+        if result.maps is not None:
+            tile = tile_of[result.tile]
+            for number in range(tile.top // BLOCK, (tile.top + tile.side - 1) // BLOCK + 1):
+                touching.setdefault(number, []).append(result)
+    for number, top in enumerate(range(0, scene.grid.height, BLOCK)):
+        window = Window(0, top, scene.grid.width, min(BLOCK, scene.grid.height - top))
+        for step in range(len(scene.steps)):
+            total = np.zeros((window.height, window.width), np.float32)
+            count = np.zeros((window.height, window.width), np.uint8)
+            for result in touching.get(number, []):
+                _add(tile_of[result.tile], result.values(step), top, total, count)
+            total[count == 0] = np.nan
+            total /= np.maximum(count, 1, out=count)
+            yield step, window, total
 
 
-def _add(tile: Tile, result: TileResult, top: int, total: np.ndarray, count: np.ndarray) -> None:
-    """Adds the part of a tile that lies in the strip from row `top`."""
+def _add(tile: Tile, values: np.ndarray, top: int, total: np.ndarray, count: np.ndarray) -> None:
+    """Adds the part of a tile's map `(grid, grid)` that lies in the strip from row `top`."""
     rows, width = count.shape
     first, last = max(tile.top, top), min(tile.top + tile.side, top + rows)
     right = min(tile.left + tile.side, width)
-    values = np.stack([result.values(step) for step in range(len(total))])  # (steps, grid, grid)
-    grid = values.shape[-1]
+    grid = len(values)
     row = (np.arange(first, last) - tile.top) * grid // tile.side
     column = np.arange(right - tile.left) * grid // tile.side
-    spread = values[:, row][:, :, column]  # (steps, rows, columns)
-    there = ~np.isnan(spread[0])
+    spread = values[row][:, column]  # (rows, columns)
     place = (slice(first - top, last - top), slice(tile.left, right))
-    total[(slice(None), *place)] += np.nan_to_num(spread)
-    count[place] += there
+    total[place] += np.nan_to_num(spread)
+    count[place] += ~np.isnan(spread)
 
 
 def shrunk(change_map: ChangeMap, width: int, height: int) -> np.ndarray:
-    """The strongest change of all steps over the whole grid, in `(height, width)` pixels; NaN without data."""
-    scene = change_map.scene
+    """The strongest change of all steps over the whole grid, in `(height, width)` pixels; NaN without data.
+
+    No cell is lost where several fall into one pixel: the strongest is shown.
+    """
+    scene, tile_of = change_map.scene, change_map.tile_of
     across, down = scene.grid.width / width, scene.grid.height / height  # pixels of the grid in one of these
-    total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.uint8)
-    tile_of = change_map.tile_of
+    shown = np.full((height, width), np.nan, np.float32)
     for result in change_map.results:
         if result.maps is None:
             continue
         tile = tile_of[result.tile]
-        rows = np.arange(round(tile.top / down), min(height, max(1, round((tile.top + tile.side) / down))))
-        columns = np.arange(round(tile.left / across), min(width, max(1, round((tile.left + tile.side) / across))))
-        strongest = np.max([result.values(step) for step in range(len(scene.steps))], axis=0)  # (grid, grid)
+        strongest = np.fmax.reduce([result.values(step) for step in range(len(scene.steps))])  # (grid, grid)
         grid = len(strongest)
+        # 1. every pixel whose middle lies in the tile has the cell that is there
+        rows = np.arange(round(tile.top / down), min(height, round((tile.top + tile.side) / down)))
+        columns = np.arange(round(tile.left / across), min(width, round((tile.left + tile.side) / across)))
         row = (((rows + 0.5) * down - tile.top) * grid / tile.side).clip(0, grid - 1).astype(int)
         column = (((columns + 0.5) * across - tile.left) * grid / tile.side).clip(0, grid - 1).astype(int)
-        spread = strongest[np.ix_(row, column)]
         place = np.ix_(rows, columns)
-        total[place] += np.nan_to_num(spread)
-        count[place] += ~np.isnan(spread)
-    with np.errstate(invalid="ignore"):
-        return np.where(count > 0, total / count, np.nan)
+        shown[place] = np.fmax(shown[place], strongest[np.ix_(row, column)])
+        # 2. and every cell has the pixel that its middle lies in
+        middles = (np.arange(grid) + 0.5) * tile.side / grid
+        rows = ((tile.top + middles) / down).astype(int)
+        columns = ((tile.left + middles) / across).astype(int)
+        inside = np.ix_(rows < height, columns < width)
+        place = np.ix_(rows[rows < height], columns[columns < width])
+        np.fmax.at(shown, place, strongest[inside])
+    return shown

@@ -20,6 +20,7 @@ except ImportError:  # Windows: two runs into one output are not noticed
 
 STEPS = 250  # of a map value between 0 and 1
 NO_VALUE = 255  # cells without data
+BEGINS = b'{"files": '  # every journal of ours
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Journal:
         self.file = path.open("a+b")
         self._lock()
         self.file.seek(0)
+        if not BEGINS.startswith(self.file.read(len(BEGINS))):
+            raise RasterError(f"{path}: is no journal of `unirs map`; move it away")
+        self.file.seek(0)
         lines = [line for line in self.file if line.endswith(b"\n")]
         if len(lines) > 1 and not resume:
             raise RasterError(f"{path}: an unfinished run is kept there; go on with --resume, or remove it")
@@ -93,9 +97,12 @@ class Journal:
         if lines:
             self._check(lines[0], settings)
         self.batches: dict[int, list[TileResult]] = {}
-        for line in lines[1:]:
-            found = json.loads(line)
-            self.batches[found["batch"]] = [TileResult.from_json(one) for one in found["tiles"]]
+        for number, line in enumerate(lines[1:], start=2):
+            try:
+                found = json.loads(line)
+                self.batches[found["batch"]] = [TileResult.from_json(one) for one in found["tiles"]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise RasterError(f"{path}: its line {number} is damaged; remove the file, and begin again") from error
         self.file.truncate(sum(map(len, lines)))
         if not lines:
             self._write(settings)
@@ -109,8 +116,8 @@ class Journal:
 
     def remove(self) -> None:
         """At the end, when all outputs are written."""
+        self.path.unlink()  # while it is locked
         self.close()
-        self.path.unlink()
 
     def _lock(self) -> None:
         if fcntl is None:

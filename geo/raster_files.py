@@ -92,7 +92,7 @@ def open_raster(source: str | os.PathLike, crs: str | None = None) -> Iterator[R
         with dataset:
             _check(dataset, name, path.stat().st_size)
             found = _own_crs(dataset, name) or _sidecar_crs(path) or (_given_crs(crs) if crs else None)
-            yield Raster(dataset, name, found, _transform(dataset, path, name))
+            yield Raster(dataset, name, found, _transform(dataset, path))
 
 
 def _driver(path: Path, name: str) -> str:
@@ -156,7 +156,7 @@ def _given_crs(text: str) -> Any:
 
 def _sidecar_crs(path: Path) -> Any | None:
     """The CRS beside a file with a world file: WKT in `.prj`, or `<SRS>` in QGIS's and GDAL's `.aux.xml`."""
-    prj = _sidecar(path.with_suffix(".prj"))
+    prj = _sidecar(_beside(path.with_suffix(".prj")))
     aux = _sidecar(path.with_name(path.name + ".aux.xml"))
     try:
         if prj:
@@ -169,25 +169,30 @@ def _sidecar_crs(path: Path) -> Any | None:
         ) from error
 
 
-def _transform(dataset: Any, path: Path, name: str) -> Affine | None:
+def _transform(dataset: Any, path: Path) -> Affine | None:
     if dataset.transform != Affine.identity():
         return dataset.transform
-    if dataset.gcps[0]:
-        raise RasterError(f"{name}: has ground control points and no grid; warp it first with gdalwarp")
-    ending = path.suffix[1:]
+    ending = path.suffix[1:].lower()
     for suffix in (f".{ending[:1]}{ending[-1:]}w", f".{ending}w", ".wld"):
-        text = _sidecar(path.with_suffix(suffix))
+        beside = _beside(path.with_suffix(suffix))
+        text = _sidecar(beside)
         if text:
             try:
                 return loadsw(text)  # world files give the centre of the first pixel, this its corner
             except (ValueError, TypeError, IndexError) as error:
-                raise RasterError(f"{path.with_suffix(suffix)}: is no world file of six numbers") from error
+                raise RasterError(f"{shown(beside)}: is no world file of six numbers") from error
     return None
+
+
+def _beside(path: Path) -> Path:
+    """The file of that name, or with its ending in capitals, as Windows programs write them."""
+    capitals = path.with_suffix(path.suffix.upper())
+    return capitals if not path.is_file() and capitals.is_file() else path
 
 
 def _sidecar(path: Path) -> str | None:
     if not path.is_file():
         return None
     if path.stat().st_size > MAX_SIDECAR:
-        raise RasterError(f"{path}: is too large for a world file or CRS; remove it")
+        raise RasterError(f"{shown(path)}: is too large for a world file or CRS; remove it")
     return path.read_text(encoding="utf-8", errors="replace")

@@ -64,6 +64,11 @@ def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Render
             "or add --stretch each"
         )
     channels = [one.channels(raw) for one, raw in zip(compositions, raws, strict=True)]
+    if not channels[0].size and set(kinds) != {"uint8"}:
+        raise RasterError(
+            f"{', '.join(aligned.names)}: have no data at any of the places that their stretch is taken from; "
+            "add overviews with gdaladdo, or cut out the part with data with gdal_translate -srcwin"
+        )
     are_pictures = [kind == "uint8" and one.kind != "SAR" for kind, one in zip(kinds, compositions, strict=True)]
     if mode == "joint":
         joint = AS_THEY_ARE if are_pictures[0] else joint_stretch(channels)

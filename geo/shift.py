@@ -8,6 +8,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from .coregistration import AlignedDates
+from .raster_files import RasterError
 
 PATCH = 128  # pixels a side
 PATCHES_A_SIDE = 4
@@ -32,14 +33,13 @@ class Shift:
 
 
 def estimate_shift(aligned: AlignedDates, date: int) -> Shift | None:
-    """The shift of a date against the first one, or None where too few patches agree on one.
-
-    Raises:
-        RasterError: A file is damaged.
-    """
+    """The shift of a date against the first one, or None where too few patches agree on one."""
     found, tried = [], 0
     for window in _patches(aligned.overlap):
-        first, other = aligned.dates[0].read(window), aligned.dates[date].read(window)
+        try:
+            first, other = aligned.dates[0].read(window), aligned.dates[date].read(window)
+        except RasterError:  # a broken tile is told where it is mapped
+            continue
         if not (first[1] & other[1]).all():
             continue
         tried += 1

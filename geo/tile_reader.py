@@ -18,6 +18,7 @@ from .rgb import NO_DATA, Rendering
 from .tiles import Tile
 
 AHEAD = 2  # batches that wait for the model
+HALF = 0.5  # of a cell's pixels must have data
 
 Item = TypeVar("Item")
 
@@ -31,7 +32,7 @@ class TileBatch:
         tiles: All of them, in order.
         shown: Those of `tiles` that have pixels.
         pixels: `(shown, dates, 3, H, W)`.
-        valid: `(shown, side, side)`: where all dates have data.
+        cells: `(shown, grid, grid)`: which cells of the change map have data at all dates.
         broken: What could not be read, and why, by tile id.
     """
 
@@ -39,7 +40,7 @@ class TileBatch:
     tiles: Sequence[Tile]
     shown: list[Tile] = field(default_factory=list)
     pixels: torch.Tensor | None = None
-    valid: np.ndarray | None = None
+    cells: np.ndarray | None = None
     broken: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,19 +49,20 @@ class TileReader:
 
     Args:
         image_processor: The model's, which makes pixels of pictures.
+        grid: Cells a side of the model's change map.
         skip_broken: Note tiles that cannot be read, instead of stopping there.
     """
 
-    def __init__(self, rendering: Rendering, image_processor: Any, skip_broken: bool):
+    def __init__(self, rendering: Rendering, image_processor: Any, grid: int, skip_broken: bool):
         self.rendering = rendering
         self.image_processor = image_processor
+        self.grid = grid
         self.skip_broken = skip_broken
 
     def batch(self, aligned: AlignedDates, number: int, tiles: Sequence[Tile]) -> TileBatch:
         """Raises `RasterError` where a tile is broken and that was not allowed."""
         batch = TileBatch(number, tiles)
-        pictures: list[Image.Image] = []
-        masks = []
+        pixels, cells = [], []  # made tile by tile: pictures of a whole batch of large tiles would fill memory
         for tile in tiles:
             try:
                 dates, valid = self.tile(aligned, tile)
@@ -72,12 +74,11 @@ class TileReader:
             if not valid.any():
                 continue
             batch.shown.append(tile)
-            pictures += [Image.fromarray(one) for one in dates]
-            masks.append(valid)
+            pictures = [Image.fromarray(one) for one in dates]
+            pixels.append(self.image_processor(pictures, return_tensors="pt")["pixel_values"])  # (dates, 3, H, W)
+            cells.append(valid_cells(valid, self.grid))
         if batch.shown:
-            pixels = self.image_processor(pictures, return_tensors="pt")["pixel_values"]
-            batch.pixels = pixels.unflatten(0, (len(batch.shown), -1))  # (shown, dates, 3, H, W)
-            batch.valid = np.stack(masks)  # (shown, side, side)
+            batch.pixels, batch.cells = torch.stack(pixels), np.stack(cells)
         return batch
 
     def tile(self, aligned: AlignedDates, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +90,12 @@ class TileReader:
             dates = np.pad(dates, ((0, 0), (0, bottom), (0, right), (0, 0)), constant_values=NO_DATA)
             valid = np.pad(valid, ((0, bottom), (0, right)))
         return dates, valid
+
+
+def valid_cells(valid: np.ndarray, grid: int) -> np.ndarray:
+    """Cells of the map at least half of whose pixels have data: `(side, side)` to `(grid, grid)`."""
+    share = Image.fromarray(valid.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
+    return np.asarray(share) >= HALF
 
 
 def read_ahead(make: Callable[[], Iterator[Item]], ahead: int = AHEAD) -> Iterator[Item]:

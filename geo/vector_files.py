@@ -60,7 +60,7 @@ def geojson(changes: Sequence[Change], change_map: ChangeMap) -> Iterator[str]:
         place = ground.in_wgs84(change.place) if on_ground else change.place
         feature = {
             "type": "Feature",
-            "geometry": shapely.geometry.mapping(place),
+            "geometry": None if place.is_empty else shapely.geometry.mapping(place),
             "properties": properties(change, ground, change_map),
         }
         yield ("," if number else "") + "\n" + json.dumps(feature, ensure_ascii=False)

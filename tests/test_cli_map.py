@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
+import geopandas
 import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
@@ -75,6 +76,8 @@ def test_json_and_every_output(unirs, checkpoint, pair, tmp_path):
     assert values[:32].max() == 0
     with Image.open(tmp_path / "p.png") as preview:
         assert preview.width > 128 + 300
+    assert len(geopandas.read_file(tmp_path / "c.gpkg")) == found["changes"] == 2
+    assert '"tile": "r0001c0002"' in (tmp_path / "m.html").read_text()
 
 
 class Resources(HTMLParser):
@@ -172,8 +175,10 @@ def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, p
     assert "tiled.tif: cannot be read at columns 32 to 64, rows 32 to 64" in err
     assert "--skip-broken leaves such tiles out" in err
     os.remove("c.geojson.journal")
-    code, _, err = unirs(*command, "--skip-broken")
+    code, _, err = unirs(*command, "--skip-broken", "--shift", "--preview", "p.png", "--html", "m.html")
     assert (code, "Left out: tile r0001c0001" in err) == (0, True)
+    with Image.open(tmp_path / "p.png") as preview:
+        assert len(preview.convert("L").crop((24, 24, 120, 100)).getcolors(256)) > 50  # the rest is there
     assert json.loads((tmp_path / "c.geojson").read_text())["unirs"]["broken_tiles"] == ["r0001c0001"]
 
 
@@ -246,6 +251,26 @@ def test_a_killed_run_goes_on_to_the_same_bytes(unirs, checkpoint, tmp_path, ove
     assert not list(tmp_path.glob("*.journal"))
 
 
+def test_resume_refuses_other_tiles_of_the_same_number(unirs, checkpoint, tmp_path, monkeypatch):
+    """200 pixels in tiles of 64: four a side with or without an overlap of 4, at other places."""
+    a, b = write(tmp_path / "a.tif", scene(width=200, height=200)), write(tmp_path / "b.tif", scene(3, 200, 200))
+    command = ("map", a, b, "--output", "c.geojson", "--model", checkpoint, "--tile", 64, "--max-new-tokens", 2)
+    with monkeypatch.context() as killed:
+        killed.setattr("unirs.cli_map.write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert unirs(*command)[0] != 0
+    code, _, err = unirs(*command, "--overlap", 4, "--resume")
+    assert (code, "that run had other settings (tiles)" in err) == (2, True)
+    assert unirs(*command, "--resume")[0] == 0
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b"{}"])
+def test_a_foreign_file_under_the_journals_name_is_left_alone(unirs, checkpoint, pair, tmp_path, content):
+    (tmp_path / "c.geojson.journal").write_bytes(content)
+    code, _, err = unirs("map", *pair, "--output", "c.geojson", "--model", checkpoint, *QUICK)
+    assert (code, "is no journal of `unirs map`; move it away" in err) == (2, True)
+    assert (tmp_path / "c.geojson.journal").read_bytes() == content
+
+
 # -- the other commands ----------------------------------------------------------------------------------------------
 def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tmp_path):
     """16 bits and four bands, on two grids: Pillow would refuse both."""
@@ -264,6 +289,23 @@ def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tm
     far = write(tmp_path / "far.tif", values, transform=from_origin(0, 0, 10, 10), photometric="MINISBLACK")
     code, _, err = unirs("change", "a.tif", far, *common)
     assert (code, "far.tif: does not overlap BEFORE" in err) == (2, True)
+
+
+def test_predict_reads_rasters_as_change_does(unirs, checkpoint, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'unirs[predict]'")
+    values = scene(width=128, height=96, bands=4, dtype=np.uint16, high=3000)
+    write(tmp_path / "a.tif", values, photometric="MINISBLACK")
+    shifted = from_origin(LEFT + 320, TOP - 160, PIXEL, PIXEL)
+    write(tmp_path / "b.tif", 3000 - values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
+    write(tmp_path / "far.tif", values, transform=from_origin(0, 0, 10, 10), photometric="MINISBLACK")
+    (tmp_path / "pairs.csv").write_text("before,after\na.tif,b.tif\na.tif,far.tif\n")
+    common = ("--model", checkpoint, "--max-new-tokens", 8)
+    code, _, err = unirs("predict", "pairs.csv", "--output", "said.jsonl", *common)
+    assert code in (0, 1), err
+    good, bad = (json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines())
+    code, out, err = unirs("change", "a.tif", "b.tif", *common, "--json")
+    assert (code, good["answer"]) == (0, json.loads(out)["answer"]), err
+    assert "far.tif: does not overlap BEFORE" in bad["error"]
 
 
 def test_pictures_and_colour_tables_are_read_as_before(tmp_path):

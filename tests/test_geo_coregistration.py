@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from unirs.geo import RasterError, open_dates, read_aligned_rgb
 from unirs.geo.shift import estimate_shift
 
-from tests.rasters import LEFT, PIXEL, TOP, UTM, write
+from tests.rasters import LEFT, PIXEL, TOP, UTM, scene, write
 
 
 def field(x, y):
@@ -122,6 +122,39 @@ def test_dates_that_do_not_fit_are_refused_with_what_to_do(tmp_path):
     Image.fromarray(np.ones((80, 96, 3), np.uint8)).save(tmp_path / "plain.png")
     told = pytest.raises(RasterError, match=r"plain\.png: has no georeference; .* add --pixel")
     with told, open_dates([before, tmp_path / "plain.png"]):
+        pass
+
+
+@pytest.mark.parametrize("steps", ["0 0 0 0", "1e-320 0 0 -1e-320", "nan 0 0 -1", "10 10 10 10"])
+def test_a_georeference_that_is_no_grid_is_told(tmp_path, steps):
+    write(tmp_path / "before.tif", scene())
+    Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "after.png")
+    (tmp_path / "after.pgw").write_text("\n".join([*steps.split(), "500005", "4999995"]))
+    files = [tmp_path / "before.tif", tmp_path / "after.png"]
+    with pytest.raises(RasterError, match=r"after.png: its georeference is no grid"), open_dates(files, crs=UTM):
+        pass
+    with pytest.raises(RasterError, match=r"after.png: its georeference is no grid"), open_dates(files[::-1], crs=UTM):
+        pass
+
+
+def test_an_extent_across_the_180th_meridian_is_told(tmp_path):
+    write(tmp_path / "before.tif", scene(), crs="EPSG:4326", transform=from_origin(179.9, 1, 0.002, 0.002))
+    write(tmp_path / "after.tif", scene(), crs="EPSG:32660", transform=from_origin(829_000, 90_000, 200, 200))
+    with (
+        pytest.raises(RasterError, match=r"after.tif: .*180th meridian"),
+        open_dates([tmp_path / "before.tif", tmp_path / "after.tif"]),
+    ):
+        pass
+
+
+def test_control_points_do_not_matter_where_pixels_are_compared(tmp_path):
+    path = write(tmp_path / "gcp.tif", scene(), crs=None, transform=rasterio.Affine.identity())
+    with rasterio.open(path, "r+") as file:
+        points = [(0, 0, 5.0, 50.0), (0, 128, 6.0, 50.0), (128, 0, 5.0, 49.0)]
+        file.gcps = [rasterio.control.GroundControlPoint(*one) for one in points], rasterio.crs.CRS.from_epsg(4326)
+    with open_dates([path, path], pixel=True) as aligned:
+        assert aligned.grid.crs is None
+    with pytest.raises(RasterError, match=r"gcp.tif: has ground control points"), open_dates([path, path]):
         pass
 
 

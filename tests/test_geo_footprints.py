@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from shapely.geometry import box
 from unirs.geo.coregistration import Grid
 from unirs.geo.footprints import Ground
+from unirs.geo.raster_files import RasterError
 from unirs.geo.tiles import lay_tiles
 
 A, F = 6378137.0, 1 / 298.257223563  # WGS 84
@@ -120,6 +121,41 @@ def test_a_footprint_across_the_180th_meridian_is_cut(crs, left, top, pixel):
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90), ("EPSG:3995", 90), ("EPSG:3031", -90)])
+def test_a_footprint_over_a_pole_holds_the_pole(crs, pole):
+    """51.2 km around it: 0.46 degrees of latitude, not the rest of the globe."""
+    there = ground(crs, -51_200, 51_200, 102.4)
+    found = there.in_wgs84(box(0, 0, 1000, 1000))
+    assert found.contains(shapely.Point(0.3, math.copysign(89.9, pole)))
+    assert not found.intersects(shapely.Point(0.3, 0.5))
+    assert min(abs(latitude) for _, latitude in shapely.get_coordinates(found)) > 89
+    assert shapely.is_valid(found)
+
+
+def test_what_lies_beside_the_oval_of_a_world_map_has_no_ground():
+    """Mollweide: a tile in the corner is nowhere, one over the edge is there in part."""
+    radius = 6_378_137 * math.sqrt(2)
+    there = ground("ESRI:54009", -2 * radius, radius, radius / 100, width=400, height=200, longest_edge=2)
+    assert there.in_wgs84(box(0, 0, 20, 20)).is_empty
+    assert there.area(box(0, 0, 20, 20)) == 0
+    edge, whole = there.area(box(40, 20, 80, 60)), 1600 * (radius / 100) ** 2  # equal area
+    assert 0.1 * whole < edge < 0.9 * whole
+    assert there.area(box(180, 80, 220, 120)) == pytest.approx(whole, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wkt", "reason"),
+    [
+        ('LOCAL_CS["site",UNIT["metre",1]]', "cannot be brought to WGS 84"),
+        ("ESRI:54009", "lies where its CRS has no ground"),
+    ],
+)
+def test_a_grid_without_ground_is_told_before_any_work(wkt, reason):
+    there = ground(wkt, 5e8, 5e8, 10)
+    with pytest.raises(RasterError, match=rf"a.tif: .*{reason}"):
+        there.check("a.tif")
+
+
 @given(
     width=st.integers(1, 900),
     height=st.integers(1, 900),

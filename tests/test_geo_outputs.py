@@ -1,16 +1,17 @@
 """Features, heat maps and files of a change map whose cells are set by hand."""
 
 import json
-import shutil
-import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
 import geopandas
+import pyogrio
 import rasterio
 import shapely
+from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from shapely.geometry import box
@@ -18,12 +19,14 @@ from unirs.geo.bands import Composition
 from unirs.geo.change_map import ChangeMap, Scene
 from unirs.geo.changes import region_changes, tile_changes
 from unirs.geo.coregistration import Grid
-from unirs.geo.heatmap import shrunk, write_heatmap
+from unirs.geo.heatmap import shrunk, strips, write_heatmap
 from unirs.geo.journal import TileResult
 from unirs.geo.rgb import Rendering
 from unirs.geo.stretch import AS_THEY_ARE
 from unirs.geo.tiles import lay_tiles
 from unirs.geo.vector_files import write_changes
+
+from unirs.map_page import page_data, write_page
 
 SIDE, CELLS = 60, 6  # cells of 10 pixels
 
@@ -43,7 +46,7 @@ def a_map(cells, width=180, height=120, overlap=0, crs="EPSG:32631", steps=1, ki
         captions = tuple(f"{tile.id} changed" if one >= 0.5 else None for one in top)
         results.append(TileResult(tile.id, maps, tuple(top), captions))
     rendering = Rendering((Composition((1, 2, 3), kind),) * (steps + 1), (AS_THEY_ARE,) * (steps + 1))
-    scene = Scene([], {}, grid, rendering, tiles, [str(2019 + number) for number in range(steps + 1)])
+    scene = Scene([], {}, grid, rendering, tiles, [str(2019 + number) for number in range(steps + 1)], [])
     return ChangeMap(scene, 0.5, results, {"model": "by hand"})
 
 
@@ -125,12 +128,54 @@ def test_no_change_is_an_empty_file(tmp_path, name):
     assert len(frame) == 0
 
 
-@pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="ogrinfo is not on this machine")
-def test_ogrinfo_reads_the_geojson(tmp_path):
+@pytest.mark.parametrize("name", ["changes.gpkg", "changes.geojson"])
+def test_gdal_reads_what_is_written(tmp_path, name):
+    """As `ogrinfo` does, through the same library."""
     change_map = a_map(BLOCK)
-    write_changes(tile_changes(change_map), change_map, tmp_path / "a.geojson")
-    done = subprocess.run(["ogrinfo", "-so", "-al", tmp_path / "a.geojson"], capture_output=True, text=True)
-    assert "Feature Count: 4" in done.stdout
+    write_changes(tile_changes(change_map), change_map, tmp_path / name)
+    found = pyogrio.read_info(tmp_path / name)
+    assert (found["features"], found["geometry_type"]) == (4, "Polygon")
+    assert {"caption", "score", "area_m2", "before", "after", "tile"} <= set(found["fields"])
+
+
+def test_the_heat_map_is_made_in_strips_of_one_step(tmp_path):
+    """Memory does not grow with the number of dates; strips together are the whole map."""
+    change_map = a_map({(0, 55, 60): 1.0, (1, 3, 3): 0.5}, width=700, height=1100, steps=2)
+    whole = np.full((2, 1100, 700), -1.0)
+    for step, window, values in strips(change_map):
+        assert values.shape == (window.height, 700)
+        whole[step, window.row_off : window.row_off + window.height] = values
+    assert whole.min() == 0
+    assert (whole[0].sum(), whole[1].sum()) == (100, 50)
+
+
+def test_no_cell_is_lost_in_a_small_picture():
+    """One cell of 10 pixels in pictures whose pixels are 18, and more than a tile wide."""
+    change_map = a_map({(0, 31, 17): 1.0}, width=1800, height=1800)
+    for side in (100, 10):
+        assert shrunk(change_map, side, side).max() == 1
+
+
+def test_the_pages_text_cannot_break_out(tmp_path):
+    change_map = a_map(BLOCK)
+    hostile = "</script><img src=x onerror=alert(1)><!--"
+    changes = [replace(one, caption=hostile, before=hostile) for one in tile_changes(change_map)]
+    change_map.about["notes"] = [hostile]
+    write_page(change_map, changes, [Image.new("RGB", (180, 120))] * 2, tmp_path / "m.html")
+    page = (tmp_path / "m.html").read_text()
+    assert "onerror=alert(1)" in page
+    assert "<img src=x" not in page
+    assert page.count("</script>") == 1
+
+
+def test_longitudes_on_the_page_do_not_jump_at_the_180th_meridian():
+    change_map = a_map(BLOCK)
+    grid = Grid(CRS.from_string("EPSG:32660"), from_origin(829_000, 10_000, 100, 100), 180, 120)
+    object.__setattr__(change_map.scene, "grid", grid)
+    row = page_data(change_map, [], [Image.new("RGB", (180, 120))])["lattice"][0]
+    steps = np.diff([longitude for longitude, _ in row])
+    assert row[0][0] < 180 < row[-1][0]
+    assert steps.max() < 0.05
 
 
 def test_the_heat_map_is_a_cog_on_the_first_dates_grid(tmp_path):

@@ -119,6 +119,24 @@ def test_a_pixel_that_is_nodata_in_one_band_only_is_valid(tmp_path):
     assert (found[:, 100:] == 127).all()
 
 
+@pytest.mark.parametrize(
+    ("names", "asked", "sar"), [(("VV", "VH", "ratio"), "VV,VH,ratio", False), (("", "", ""), "1,2,3", True)]
+)
+def test_sar_in_three_bands_is_outside_of_the_training_too(tmp_path, names, asked, sar):
+    values = np.full((3, 8, 8), 0.1, np.float32)
+    with open_raster(write(tmp_path / "sar.tif", values, descriptions=names)) as raster:
+        found = choose_bands(raster, asked, sar)
+    assert (found.kind, found.bands, found.in_domain) == ("SAR", (1, 2, 3), False)
+    assert found.channels(values) == pytest.approx(np.full((3, 8, 8), -10.0))
+
+
+def test_a_stretch_from_no_data_at_all_is_told(tmp_path):
+    values = np.zeros((3, 40, 40), np.uint16)
+    path = write(tmp_path / "empty.tif", values, nodata=0)
+    with pytest.raises(RasterError, match=r"empty.tif: have no data at any of the places"):
+        read_rgb(path)
+
+
 def test_sar_becomes_decibels_and_their_difference(tmp_path):
     power = 10 ** (scene(bands=2, dtype=np.float32, high=20) / 10 - 2)  # -20 to 0 dB
     path = write(tmp_path / "s1.tif", power[::-1], descriptions=["VH", "VV"])
@@ -164,6 +182,15 @@ def test_a_world_file_and_the_crs_beside_it_georeference_a_png(tmp_path):
     (tmp_path / "a.prj").write_text(rasterio.crs.CRS.from_epsg(28992).to_wkt("WKT1_ESRI"))
     with open_raster(tmp_path / "a.png") as raster:
         assert raster.crs.to_epsg() == 28992
+
+
+def test_world_files_of_windows_programs_are_found(tmp_path):
+    Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "A.PNG")
+    (tmp_path / "A.PGW").write_text("10\n0\n0\n-10\n500005\n4999995\n")
+    (tmp_path / "A.PRJ").write_text(rasterio.crs.CRS.from_epsg(32631).to_wkt("WKT1_ESRI"))
+    with open_raster(tmp_path / "A.PNG") as raster:
+        assert tuple(raster.transform)[:6] == (10, 0, 500_000, 0, -10, 5_000_000)
+        assert raster.crs.to_epsg() == 32631
 
 
 def test_large_rasters_are_read_small(tmp_path):

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from unirs.trainers.real_scenes import (
-    CLASSES,
-    COVERS,
-    FOLDERS,
-    HIDDEN,
     HOUSES,
-    NOUNS,
-    SHOWN,
-    URBAN,
+    SCENE_CLASSES,
     captions,
     load_real,
     misregister,
@@ -22,12 +16,14 @@ from unirs.trainers.real_scenes import (
     view,
 )
 from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
-from unirs.trainers.scene_tasks import PRESENCE_OBJECTS, single_sample
+from unirs.trainers.scene_questions import PRESENCE_OBJECTS
+from unirs.trainers.scene_tasks import single_sample
 
 from tests.conftest import DATA
 
 SIDE = 96
 REAL = DATA / "rsscn7" / "train"
+FOLDERS = [one.folder for one in SCENE_CLASSES]
 
 
 @pytest.fixture(scope="module", params=["generated", pytest.param("real", marks=pytest.mark.data)])
@@ -84,8 +80,8 @@ def test_half_get_a_piece_of_another_class_and_half_get_houses(scenes):
     assert abs(len(built) / 400 - 0.5) < 3 * 0.5 / 20
     for pair in pairs:
         assert pair.old != pair.new
-        assert {pair.old, pair.new} <= {*NOUNS, *HOUSES}
-    assert {pair.new for pair in pairs} >= {*NOUNS, "houses", "houses and a road"}
+        assert {pair.old, pair.new} <= {*(one.noun for one in SCENE_CLASSES), *HOUSES}
+    assert {pair.new for pair in pairs} >= {*(one.noun for one in SCENE_CLASSES), "houses", "houses and a road"}
 
 
 def test_captions_agree_with_what_was_built():
@@ -162,10 +158,10 @@ def test_a_view_holds_only_what_the_picture_holds():
 
 # -- what is asked of real pictures ----------------------------------------------------------------------------------
 def test_what_a_class_shows_and_hides_is_asked_as_for_generated_scenes_and_never_both():
-    assert len(FOLDERS) == len(CLASSES) == len(NOUNS) == len(SHOWN) == len(HIDDEN) == len(URBAN) == len(COVERS) == 7
-    for shown, hidden in zip(SHOWN, HIDDEN, strict=True):
-        assert not set(shown) & set(hidden)
-        assert {*shown, *hidden} <= set(PRESENCE_OBJECTS.values())
+    assert len(SCENE_CLASSES) == 7
+    for one in SCENE_CLASSES:
+        assert not set(one.shown) & set(one.hidden)
+        assert {*one.shown, *one.hidden} <= set(PRESENCE_OBJECTS.values())
 
 
 def test_load_real_names_what_is_missing(tmp_path):

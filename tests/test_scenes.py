@@ -11,15 +11,14 @@ from PIL import Image
 from unirs.trainers import scene_clips, scene_tasks
 from unirs.trainers.scene_changes import CHANGE_KINDS, NO_CHANGE_SENTENCES, draw_change
 from unirs.trainers.scene_layout import build_layout
+from unirs.trainers.scene_questions import PRESENCE_OBJECTS, QuestionAnswer
 from unirs.trainers.scene_shapes import LAND_CLASSES, TEST_LAYOUTS, TRAINING_LAYOUTS, Layout, Plan
 from unirs.trainers.scene_tasks import (
     CHANGE_INSTRUCTION,
     CLIP_CLASSES,
     CLIP_INSTRUCTION,
     HELD_OUT_SEED,
-    PRESENCE_OBJECTS,
     TEST_SEED,
-    QuestionAnswer,
     SceneSample,
     clip_sample,
     pair_captions,
@@ -60,6 +59,28 @@ def test_same_seed_gives_the_same_bytes_and_words(make):
 @pytest.mark.parametrize("make", [single_sample, pair_sample, clip_sample, sequence_sample])
 def test_held_out_seeds_show_other_pictures(make):
     assert len({make(first + 5, SIZE).images[0].tobytes() for first in (0, HELD_OUT_SEED, TEST_SEED)}) == 3
+
+
+def test_further_questions_for_training_are_true():
+    """Checked by the layout that is painted, and by the question that they turn round."""
+    kinds = Counter()
+    for seed in range(40):
+        ((layout, _),) = unpainted(lambda one: single_sample(one, 48), [seed])
+        sample = single_sample(seed, 48)
+        there = {"buildings": layout.buildings, "vehicles": layout.vehicles, "boats": layout.boats}
+        there["water areas"] = layout.water
+        asked = {one.question: one.answer for one in sample.questions}
+        for one in sample.more:
+            kinds[one.kind] += 1
+            assert one.question not in asked
+            if one.kind == "count":
+                name = one.question.removeprefix("How many ").removesuffix(" are there?")
+                assert one.answer == str(len(there[name]))
+            if one.kind == "comparison":
+                more, fewer = one.question.removeprefix("Are there more ").removesuffix("?").split(" than ")
+                assert one.answer == ("yes" if len(there[more]) > len(there[fewer]) else "no")
+                assert asked[f"Are there more {fewer} than {more}?"] != one.answer
+    assert min(kinds[kind] for kind in ("count", "area", "comparison", "position")) > 0
 
 
 @pytest.mark.parametrize("size", [64, 144, 200])
@@ -398,6 +419,22 @@ def test_unchanged_pairs_hold_one_land_and_traffic_is_no_change():
     assert moved > 15
 
 
+def test_trees_go_only_where_something_new_stands():
+    """Houses are tried at several places; trees at those where they did not fit must stay."""
+    gone = 0
+    for seed in range(150):
+        change = draw_change(np.random.default_rng(seed), changed=True)
+        if change.kind != "few houses":
+            continue
+        standing = {tuple(tree[:2]) for tree in change.after.trees}
+        new = [part.mean(axis=0) for house in change.after.buildings for part in house.parts]
+        for x, y, radius, _ in change.before.trees:
+            if (x, y) not in standing:
+                gone += 1
+                assert min(np.hypot(*(middle - [x, y])) for middle in new) < 0.13 + radius
+    assert gone > 10
+
+
 # -- sequences -------------------------------------------------------------------------------------------------------
 def test_land_changes_between_the_dates_named_and_nowhere_else(monkeypatch):
     """What is painted at each date, looked at beside what is said of it."""
@@ -431,6 +468,23 @@ def test_land_changes_between_the_dates_named_and_nowhere_else(monkeypatch):
     assert np.mean(np.array(ratios) > 1.1) > 0.8
 
 
+def test_vehicles_do_not_tell_the_date_of_a_change(monkeypatch):
+    """They differ from each date to the next, whether the land changes there or not."""
+    painted = []
+    monkeypatch.setattr(scene_tasks, "render", lambda *given: (painted.append(given[0]), render(*given))[1])
+    steps: dict[bool, list[bool]] = {True: [], False: []}
+    for seed in range(60):
+        painted.clear()
+        sequence_sample(seed, 48)
+        for before, after in pairwise(painted):
+            if (before.roads or before.lots) and (before.vehicles or after.vehicles) and not after.flood:
+                changed = (land_map(before, 48) != land_map(after, 48)).any()
+                steps[bool(changed)].append(before.vehicles != after.vehicles)
+    assert len(steps[True]) > 5
+    assert len(steps[False]) > 20
+    assert np.mean(steps[True]) == np.mean(steps[False]) == 1
+
+
 # -- clips -----------------------------------------------------------------------------------------------------------
 def test_clip_classes_are_drawn_evenly_and_asked_by_name():
     names = [CLIP_CLASSES[int(np.random.default_rng((s, 2)).integers(len(CLIP_CLASSES)))] for s in range(2000)]
@@ -448,3 +502,13 @@ def test_frames_differ_by_more_than_sensor_noise():
         steps = [np.abs(b - a).mean() for a, b in pairwise(frames)]
         assert min(steps) > 1.0
         assert np.abs(frames[-1] - frames[0]).max() > 40
+
+
+@pytest.mark.parametrize("name", [name for name in CLIP_CLASSES if name not in ("non-event", "fire")])
+def test_clips_of_the_test_lie_otherwise(name):
+    """The same draws give another picture; of a fire only the wood around it does, which has its own name."""
+    for seed in range(3):
+        familiar, unseen = (
+            scene_clips.film(np.random.default_rng(seed), name, 64, 2, unseen=unseen)[0] for unseen in (False, True)
+        )
+        assert familiar[-1].tobytes() != unseen[-1].tobytes()

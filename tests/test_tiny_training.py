@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from unirs.trainers import tiny_mixture
-from unirs.trainers.real_scenes import CLASSES, FOLDERS
+from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
@@ -67,9 +67,7 @@ def test_kept_features_give_the_logits_of_the_pictures(mixture, built, kind):
 def test_features_are_kept_in_the_order_of_the_pictures(mixture, built):
     model, _ = built
     kept = keep_features(model, {"pair": mixture.pictures["pair"]})["pair"]
-    patches = model.config.image_seq_length if hasattr(model.config, "image_seq_length") else None
-    assert kept.shape[:3] == (3, 2, 1)
-    assert kept.shape[3] == GRID**2 != patches
+    assert kept.shape[:4] == (3, 2, 1, GRID**2)
     assert kept.dtype == torch.float16
     one = keep_features(model, {"pair": mixture.pictures["pair"][2:]})["pair"]
     torch.testing.assert_close(kept[2:], one, atol=2e-2, rtol=2e-2)
@@ -104,6 +102,40 @@ def test_every_kind_of_conversation_is_asked_for(mixture):
     assert given > 0
 
 
+def test_one_conversation_never_asks_twice_about_one_thing(mixture):
+    """The answer to the first question would tell that to the second."""
+    asked = set()
+    for row in range(3):
+        for _ in range(40):
+            questions = [
+                item["text"]
+                for turn in mixture.talk("single", row).messages
+                if turn["role"] == "user"
+                for item in turn["content"]
+                if item["type"] == "text"
+            ]
+            asked |= set(questions)
+            for thing in ("building", "vehicle", "boat", "water", "parking lot", "solar farm"):
+                assert sum(thing in question for question in questions) <= 1
+    more = {one["question"] for word in mixture.words["single"] for one in word["more"]}
+    assert more & asked == more
+
+
+def test_clues_of_real_pairs_do_not_tell_whether_anything_changed(mixture):
+    """A clue names the land that both dates were made of, and nothing of what is new."""
+    dates = np.zeros((2, 8, 8, 3), np.uint8)
+    made = [RealPair(dates, np.zeros((8, 8)), old, new, "a forest") for old, new in (("", ""), ("a forest", "houses"))]
+    mixture.pictures["real_pair"], mixture.words["real_pair"] = np.stack([dates] * 2), made
+    clues: list[list[str]] = [[], []]
+    for row in (0, 1):
+        for _ in range(150):
+            content = mixture.talk("real_pair", row).messages[0]["content"]
+            clues[row] += [item["text"] for item in content if item["type"] == "clue"]
+    del mixture.pictures["real_pair"], mixture.words["real_pair"]
+    assert set(clues[0]) == set(clues[1]) == {"An aerial view of a forest."}
+    assert 0.5 < len(clues[0]) / len(clues[1]) < 2
+
+
 def test_patch_centres_by_hand():
     marked = patch_centres(np.array([[0, 0.0, 0.0], [1, 0.99, 0.5], [3, 0.5, 1.0]])).reshape(4, GRID, GRID)
     found = sorted((int(k), int(r), int(c)) for k, r, c in np.argwhere(marked))
@@ -112,7 +144,7 @@ def test_patch_centres_by_hand():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
 def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch):
-    for number, name in enumerate(FOLDERS):
+    for number, name in enumerate(one.folder for one in SCENE_CLASSES):
         (tmp_path / name).mkdir()
         for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
             (tmp_path / name / path.name).symlink_to(path.resolve())
@@ -120,7 +152,7 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
     monkeypatch.setattr(tiny_mixture, "REAL_PAIRS", 6)
     mixture = Mixture(tmp_path / "scenes", tmp_path, 0, tasks=("single",))
     labels = mixture.words["real"]
-    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(FOLDERS)))
+    assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(SCENE_CLASSES)))
     for row, label in enumerate(labels):
         for _ in range(8):
             text = words(mixture.talk("real", row).messages)

@@ -72,7 +72,7 @@ class Split:
     def talk(self, task: str, row: int, turns: list[tuple[str, str]], arm: Arm) -> Talk:
         """A conversation in the form that an arm is given it."""
         messages = self._turns(task, row, turns)
-        if arm.clues and self.clues:
+        if arm.clues:
             messages[0]["content"].append({"type": "clue", "text": self.clues[task][row]})
         if task == "pair" and arm.change_extraction:
             return Talk(messages, "pixel_values_pairs")

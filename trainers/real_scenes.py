@@ -16,63 +16,118 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from .scene_shapes import Array, blob, crossing_line, rectangle, ribbon
 
-# RSSCN7's folders (Zou et al., 2015), and what each class is called in questions and in captions.
-FOLDERS = ("grass", "field", "industry", "river-lake", "forest", "residential", "parking")
-CLASSES = ("grass", "field", "industry", "river or lake", "forest", "residential area", "parking lot")
-NOUNS = ("grassland", "a field", "an industrial area", "water", "a forest", "a residential area", "a parking lot")
 SIDE = 192  # pixels, as the pictures are stored
 CHANGED_SHARE = (0.03, 0.55)  # of the picture
-HOUSES = ("a house", "houses", "houses and a road")  # what `real_pair` paints
-# What such a scene surely shows, and what it surely does not; URBAN is None where either may hold.
-SHOWN: tuple[tuple[str, ...], ...] = (
-    (),
-    ("a crop field",),
-    ("a building",),
-    ("a water area",),
-    ("a forest",),
-    ("a building", "a road"),
-    ("a parking lot", "a vehicle"),
+HOUSES = ("a house", "houses", "a house and a road", "houses and a road")  # what `real_pair` paints
+
+
+@dataclass(frozen=True)
+class SceneClass:
+    """A class of RSSCN7 (Zou et al., 2015).
+
+    Args:
+        folder: Where its pictures lie.
+        name: In questions.
+        noun: In captions.
+        cover: Its main land cover, None where it may be any.
+        urban: None where it may be either.
+        shown, hidden: What such a scene surely shows, and surely does not.
+    """
+
+    folder: str
+    name: str
+    noun: str
+    cover: str | None
+    urban: bool | None
+    shown: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+SCENE_CLASSES = (
+    SceneClass("grass", "grass", "grassland", "grassland", False, (), ("a parking lot", "a boat", "a storage tank")),
+    SceneClass(
+        "field",
+        "field",
+        "a field",
+        "cropland",
+        False,
+        ("a crop field",),
+        ("a parking lot", "a boat", "a sports field"),
+    ),
+    SceneClass(
+        "industry",
+        "industry",
+        "an industrial area",
+        "built-up area",
+        True,
+        ("a building",),
+        ("a crop field", "a boat"),
+    ),
+    SceneClass(
+        "river-lake", "river or lake", "water", "water", None, ("a water area",), ("a parking lot", "a sports field")
+    ),
+    SceneClass(
+        "forest",
+        "forest",
+        "a forest",
+        "forest",
+        False,
+        ("a forest",),
+        ("a parking lot", "a storage tank", "a sports field"),
+    ),
+    SceneClass(
+        "residential",
+        "residential area",
+        "a residential area",
+        "built-up area",
+        True,
+        ("a building", "a road"),
+        ("a crop field", "a boat", "a storage tank"),
+    ),
+    SceneClass(
+        "parking",
+        "parking lot",
+        "a parking lot",
+        None,
+        True,
+        ("a parking lot", "a vehicle"),
+        ("a crop field", "a boat", "a solar farm"),
+    ),
 )
-HIDDEN = (
-    ("a parking lot", "a boat", "a storage tank"),
-    ("a parking lot", "a boat", "a sports field"),
-    ("a crop field", "a boat"),
-    ("a parking lot", "a sports field"),
-    ("a parking lot", "a storage tank", "a sports field"),
-    ("a crop field", "a boat", "a storage tank"),
-    ("a crop field", "a boat", "a solar farm"),
-)
-URBAN = (False, False, True, None, False, True, True)
-COVERS = ("grassland", "cropland", "built-up area", "water", "forest", "built-up area", None)
+CLASSES = tuple(one.name for one in SCENE_CLASSES)
 
 
 @dataclass(frozen=True)
 class RealPair:
     """Two dates `(2, size, size, 3)` uint8, the mask `(size, size)` of what changed, and the names of both sides.
 
-    `old` and `new` are nouns of the land before and after, both empty where nothing changed.
+    `old` and `new` are nouns of the land before and after, both empty where nothing changed. `land` is the noun of the
+    scene that both dates were made of.
     """
 
     pictures: Array
     mask: Array
     old: str = ""
     new: str = ""
+    land: str = ""
 
 
 def load_real(folder: Path, side: int = SIDE) -> tuple[Array, Array]:
     """Pictures of one split of RSSCN7 `(n, side, side, 3)` uint8 and their class numbers `(n,)`.
 
     RSSCN7: 2,800 scenes of 400x400 pixels from Google Earth at four scales, seven classes. A split is a folder that
-    holds one folder of JPEG files for each class of `FOLDERS`.
+    holds one folder of JPEG files for each of `SCENE_CLASSES`.
 
     Raises:
         FileNotFoundError: the folder, or a class of it, is not there.
     """
     pictures, labels = [], []
-    for number, name in enumerate(FOLDERS):
-        paths = sorted((folder / name).glob("*.jpg"))
+    for number, one in enumerate(SCENE_CLASSES):
+        paths = sorted((folder / one.folder).glob("*.jpg"))
         if not paths:
-            raise FileNotFoundError(f"{folder / name}: no .jpg files; give --real the folder of RSSCN7 with train/")
+            raise FileNotFoundError(
+                f"{folder / one.folder}: no .jpg files; give --real the folder of RSSCN7 with train/"
+            )
         for path in paths:
             picture = Image.open(path).convert("RGB")
             if picture.size != (side, side):
@@ -149,14 +204,14 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
         others = np.flatnonzero(labels != labels[number])
         other = int(others[rng.integers(len(others))])
         after, mask = _paste(rng, before, view(rng, pictures[other], size))
-        old, new = NOUNS[labels[number]], NOUNS[labels[other]]
+        old, new = SCENE_CLASSES[labels[number]].noun, SCENE_CLASSES[labels[other]].noun
     elif changed:
         after, mask, new = _build(rng, before)
-        old = NOUNS[labels[number]]
+        old = SCENE_CLASSES[labels[number]].noun
     if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old
     dates = [relight(rng, before), misregister(rng, relight(rng, after))]
-    return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new)
+    return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new, SCENE_CLASSES[labels[number]].noun)
 
 
 def captions(pair: RealPair) -> tuple[str, ...]:
@@ -284,4 +339,4 @@ def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, 
     # Only what was painted is taken over: enlarging and reducing has softened the rest, which would tell of a change.
     touched = ImageChops.lighter(land, shadow.point(lambda value: 255 * (value > 0))).reduce(2)
     after, mask = Image.composite(painted, before, touched), np.asarray(land.reduce(2)) > 127
-    return after, mask, "houses and a road" if road else "a house" if count == 1 else "houses"
+    return after, mask, ("a house" if count == 1 else "houses") + " and a road" * road

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
-from .scene_layout import DoesNotFitError, LayoutBuilder
+from .scene_builder import DoesNotFitError, LayoutBuilder
 from .scene_shapes import Array, Layout, blob
 
 CHANGE_KINDS = (
@@ -200,7 +200,7 @@ def _plant(builder: LayoutBuilder) -> Array:
 def _cluster_houses(builder: LayoutBuilder, count: int) -> None:
     rng = builder.rng
     for _ in range(30):
-        start, (x, y), angle = builder.layout, rng.uniform(0.12, 0.88, 2), rng.uniform(0, np.pi)
+        start, (x, y), angle = builder.state(), rng.uniform(0.12, 0.88, 2), rng.uniform(0, np.pi)
         placed = 0
         for _ in range(30):
             dx, dy = rng.uniform(-0.17, 0.17, 2)
@@ -208,7 +208,7 @@ def _cluster_houses(builder: LayoutBuilder, count: int) -> None:
             placed += placed < count and builder.add_building(x + dx, y + dy, length, width, angle)
         if placed == count:
             return
-        builder.layout = start  # the ground taken by the failed try stays taken: harmless, only less room
+        builder.go_back(start)  # else trees would give way to houses that are not there
     raise DoesNotFitError
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .scene_layout import DoesNotFitError, LayoutBuilder
+from .scene_builder import DoesNotFitError, LayoutBuilder
 from .scene_shapes import Array, Mover, along_line, blob, cornered_line, crossing_line, meander, rectangle
 from .scenes import Look, draw_boat, draw_vehicle, expose, random_look, render, texture_under
 
@@ -38,7 +38,8 @@ def film(
 ) -> tuple[tuple[Image.Image, ...], str]:
     """`frames` pictures of size x size of one class, and a sentence on what is visible.
 
-    `unseen` takes lakes, rivers, roads and tracks of TEST_LAYOUTS.
+    `unseen` lays the stage out as no training clip has it: a long lake, a meandering river, a road with corners, a
+    track of two straights, planted rows, a house round a court, a round field, a pitch inside a running track.
     """
     look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)))
     pixels = round(size / VIEW)

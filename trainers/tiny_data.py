@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from .scene_tasks import OBJECTS, SceneSample, clip_sample, pair_sample, sequence_sample, single_sample
+from .scene_tasks import (
+    OBJECTS,
+    WORLD_VERSION,
+    SceneSample,
+    clip_sample,
+    pair_sample,
+    sequence_sample,
+    single_sample,
+)
 from .scenes import LAND_CLASSES
 
 SIZE = 144  # pixels
@@ -31,10 +40,14 @@ def patch_centres(centres: np.ndarray) -> np.ndarray:
     return marked.reshape(len(OBJECTS), -1)
 
 
+def _shard_names(task: str) -> str:
+    return f"{task}-world{WORLD_VERSION}-{SIZE}-{FRAMES}"
+
+
 def make_shard(job: tuple[str, str, int, int]) -> str:
     """Writes `(folder, task, first seed, count)` as an npz of pictures and patch labels, and a JSON of words."""
     folder, task, first, count = job
-    path = Path(folder) / f"{task}-{SIZE}-{FRAMES}-{first:08d}-{count}"
+    path = Path(folder) / f"{_shard_names(task)}-{first:08d}-{count}"
     if path.with_suffix(".json").exists():
         return str(path)
     pictures, labels, changes, centres, words = [], [], [], [], []
@@ -69,17 +82,16 @@ def make_shard(job: tuple[str, str, int, int]) -> str:
     if centres:
         arrays["centres"] = np.stack(centres)  # (samples, kinds, patches)
     np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
-    path.with_suffix(".json").write_text(json.dumps(words))
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(words))
+    os.replace(part, path.with_suffix(".json"))  # last: it says that the shard is whole
     return str(path)
 
 
 def make_scenes(
     folder: Path, counts: dict[str, int], first_seed: int, shard: int = 250, processes: int = 2, quiet: bool = False
 ) -> None:
-    """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept.
-
-    Empty the folder when the generator changes: file names tell sizes and seeds only.
-    """
+    """Generates `counts[task]` samples of each task from `first_seed` on; what is there already is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         (str(folder), task, first_seed + start, min(shard, count - start))
@@ -93,10 +105,18 @@ def make_scenes(
 
 
 def load_scenes(folder: Path, task: str) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """All shards of a task: arrays stacked along the samples, and the words of each sample."""
-    paths = sorted(folder.glob(f"{task}-{SIZE}-{FRAMES}-*.json"))
+    """All shards of a task: arrays stacked along the samples, and the words of each sample.
+
+    Raises:
+        FileNotFoundError: There are none of this version of the world.
+        ValueError: Shards of different sizes hold a scene twice.
+    """
+    paths = sorted(folder.glob(f"{_shard_names(task)}-*.json"))
     if not paths:
         raise FileNotFoundError(f"no {task} scenes in {folder}; make them with make_scenes first")
     shards = [np.load(path.with_suffix(".npz"), allow_pickle=False) for path in paths]
     arrays = {name: np.concatenate([one[name] for one in shards]) for name in shards[0].files}
-    return arrays, [row for path in paths for row in json.loads(path.read_text())]
+    words = [row for path in paths for row in json.loads(path.read_text())]
+    if len({row["seed"] for row in words}) < len(words):
+        raise ValueError(f"{folder}: holds {task} scenes twice; empty it")
+    return arrays, words

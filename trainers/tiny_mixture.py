@@ -12,12 +12,9 @@ from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
 from .real_scenes import (
     CLASSES,
-    COVERS,
-    HIDDEN,
-    NOUNS,
-    SHOWN,
-    URBAN,
+    SCENE_CLASSES,
     RealPair,
+    SceneClass,
     captions,
     load_real,
     real_pair,
@@ -25,7 +22,8 @@ from .real_scenes import (
     view,
 )
 from .rows import conversation, image_items, video_item
-from .scene_tasks import PRESENCE_TEMPLATES
+from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
+from .scene_tasks import FLAG_QUESTION
 from .tiny_data import SIZE, load_scenes
 
 TASKS = ("single", "pair", "video", "sequence")
@@ -38,9 +36,6 @@ TURNS = 7  # at most
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
-FLAG_QUESTION = "Has anything changed between the two images?"
-URBAN_QUESTION = "Is it a rural or an urban area?"
-COVER_QUESTION = "What is the main land cover of this image?"
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 CLIP_QUESTIONS = (
     DEFAULT_INSTRUCTIONS["video"],
@@ -120,9 +115,13 @@ class Mixture:
         """The conversation of one row; drawn anew each time it is asked for."""
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
-            return self._single(pictures, self._real_turns(word), f"An aerial view of {NOUNS[word]}.")
+            return self._single(
+                pictures, self._real_turns(SCENE_CLASSES[word]), f"An aerial view of {SCENE_CLASSES[word].noun}."
+            )
         if kind == "real_pair":
-            return self._pair(pictures, captions(word), "" if self.rng.random() < 0.7 else _seen(word))
+            # of the land alone: words on what is new would tell that something changed
+            clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
+            return self._pair(pictures, captions(word), clue)
         if kind == "pair":
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
@@ -166,17 +165,15 @@ class Mixture:
                 told |= about
         return turns
 
-    def _real_turns(self, label: int) -> list[tuple[str, str]]:
-        turns = [(REAL_QUESTION, CLASSES[label])]
-        there = bool(SHOWN[label]) and self.rng.random() < 0.5
-        thing = self._one_of((SHOWN if there else HIDDEN)[label])
+    def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
+        turns = [(REAL_QUESTION, scene.name)]
+        there = bool(scene.shown) and self.rng.random() < 0.5
+        thing = self._one_of(scene.shown if there else scene.hidden)
         turns.append((self._one_of(PRESENCE_TEMPLATES).format(a=thing), "yes" if there else "no"))
-        urban = URBAN[label]
-        if urban is not None:
-            turns.append((URBAN_QUESTION, "urban" if urban else "rural"))
-        cover = COVERS[label]
-        if cover is not None:
-            turns.append((COVER_QUESTION, cover))
+        if scene.urban is not None:
+            turns.append((URBAN_QUESTION, "urban" if scene.urban else "rural"))
+        if scene.cover is not None:
+            turns.append((COVER_QUESTION, scene.cover))
         self.rng.shuffle(turns)
         return turns
 
@@ -191,9 +188,3 @@ class Mixture:
 
 
 NOTHING = RealPair(np.zeros(0), np.zeros(0))
-
-
-def _seen(pair: RealPair) -> str:
-    """What the second date of a made pair shows."""
-    things = [name for name in (pair.new, pair.old) if name] if pair.new in NOUNS else [pair.new] * bool(pair.new)
-    return f"An aerial view of {' and '.join(things)}." if things else ""

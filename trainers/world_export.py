@@ -16,7 +16,7 @@ from PIL import Image
 
 from .data_sets.errors import DataError
 from .data_sets.generated import FIRST_SEEDS, KINDS, Kind, Split, draw_sample, questions_of
-from .scene_tasks import HELD_OUT_SEED, SceneSample
+from .scene_tasks import HELD_OUT_SEED, WORLD_VERSION, SceneSample
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,7 +61,14 @@ def export(
     if output.exists():
         raise DataError(f"{output}: is there already; remove it, or give another name")
     work = output.with_name(f"{output.name}.writing")
-    settings = {"split": split, "first_seed": FIRST_SEEDS[split], "counts": counts, "size": size, "frames": frames}
+    settings = {
+        "world": WORLD_VERSION,
+        "split": split,
+        "first_seed": FIRST_SEEDS[split],
+        "counts": counts,
+        "size": size,
+        "frames": frames,
+    }
     _begin(work, settings)
     jobs = list(_jobs(work, split, counts, size, frames))
     ways = multiprocessing.get_all_start_methods()

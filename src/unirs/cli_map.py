@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -141,9 +142,12 @@ def notes_on(aligned: AlignedDates, scene: Scene, shift: bool) -> list[str]:
     """What a reader of the map should know about its making."""
     from unirs.geo.shift import estimate_shift
 
-    composition = scene.rendering.compositions[0]
-    notes = [f"Shown to the model: {composition.described}."]
-    if not composition.in_domain:
+    compositions = dict(zip(aligned.names, scene.rendering.compositions, strict=True))
+    if len({one.described for one in compositions.values()}) == 1:
+        notes = [f"Shown to the model: {scene.rendering.compositions[0].described}."]
+    else:
+        notes = [f"Shown to the model of {name}: {one.described}." for name, one in compositions.items()]
+    if not scene.rendering.compositions[0].in_domain:  # all are of one kind
         notes.append("The model was trained on RGB: what it says about these data is outside of its training.")
     area, grid = aligned.overlap, aligned.grid
     share = area.width * area.height / (grid.width * grid.height)
@@ -179,9 +183,11 @@ def find(
     notes: list[str],
 ) -> tuple[ChangeMap, ChangeFinder, Any]:
     """Loads the model, goes over the tiles, and gives the journal back, which is kept until all is written."""
+    import rasterio
     import torch
     import transformers
 
+    from unirs import __version__
     from unirs.evaluation.model_hash import model_hash
     from unirs.geo.change_finder import ChangeFinder
     from unirs.geo.change_map import find_changes
@@ -203,7 +209,9 @@ def find(
             "files": [[os.path.abspath(one), os.stat(one).st_size, os.stat(one).st_mtime_ns] for one in scene.sources],
             "reading": scene.reading,
             "stretch": [vars(one) for one in scene.rendering.stretches],
-            "tiles": [len(scene.tiles), scene.tiles[0].side, scene.tiles[-1].id],
+            # world files and CRS beside the files count too
+            "grids": [scene.grid.to_json(), *scene.placed],
+            "tiles": [scene.tiles[0].side, hashlib.sha256(repr(scene.tiles).encode()).hexdigest()],
             "dates": scene.labels,
             "threshold": threshold,
             "model": model_hash(find_model(model)),
@@ -212,11 +220,18 @@ def find(
             "batch_size": batch_size,
             "skip_broken": skip_broken,
             # Another library or machine may round otherwise, and the halves of the map would not fit together.
-            "made_with": [torch.__version__, transformers.__version__, str(network.device), platform.machine()],
+            "made_with": [
+                __version__,
+                torch.__version__,
+                transformers.__version__,
+                rasterio.__gdal_version__,
+                str(network.device),
+                platform.machine(),
+            ],
         }
         journal = Journal(output.with_name(f"{output.name}.journal"), settings, resume)
     try:
-        with counted("Looking at tiles", unit="rows") as progress:
+        with counted("Looking at tiles", unit="tiles") as progress:
             return find_changes(scene, finder, journal, batch_size, skip_broken, progress, about), finder, journal
     except BaseException:
         journal.close()
@@ -232,6 +247,7 @@ def write(
     preview: Path | None,
     html: Path | None,
 ) -> list[Change]:
+    """Writes all outputs, each whole or not at all; returns the changes."""
     from unirs.geo.changes import region_changes, tile_changes
     from unirs.geo.heatmap import write_heatmap
     from unirs.geo.vector_files import write_changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ def page_data(change_map: ChangeMap, changes: Sequence[Change], pictures: Sequen
     if scene.grid.crs is not None:
         fractions = [step / (LATTICE - 1) for step in range(LATTICE)]
         lattice = [[ground.lonlat(x * scene.grid.width, y * scene.grid.height) for x in fractions] for y in fractions]
+        first = lattice[0][0][0]
+        # neighbours on both sides of the 180th meridian must not be a whole turn apart; the page wraps what it shows
+        lattice = [[(lon - 360 * round((lon - first) / 360), lat) for lon, lat in row] for row in lattice]
+        if not all(math.isfinite(value) for row in lattice for point in row for value in point):
+            lattice = None
     return {
         "labels": scene.labels,
         "width": pictures[0].width,

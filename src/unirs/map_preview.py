@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ LONGEST = 1400  # pixels of the picture
 LEGEND, MARGIN = 300, 24
 OUTLINE = (0, 229, 255)  # cyan: neither in the ramp nor, often, on the ground
 SCALE_STEPS = (1, 2, 5)
+PIECE = 64  # pixels a side that are read at a time around a broken tile
 
 
 def write_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image, path: Path) -> None:
@@ -35,11 +37,41 @@ def write_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image
 
 def dates_small(change_map: ChangeMap, aligned: AlignedDates, longest: int) -> list[Image.Image]:
     """Every date over the whole grid, its longer side at most `longest` pixels."""
+    from rasterio.windows import Window
+
+    from unirs.geo.raster_files import RasterError
+    from unirs.geo.rgb import NO_DATA
+
     grid = change_map.scene.grid
     shrink = max(1.0, max(grid.width, grid.height) / longest)
     shape = max(1, round(grid.height / shrink)), max(1, round(grid.width / shrink))
-    pictures, _ = change_map.scene.rendering.read(aligned, grid.window, shape)
+    rendering = change_map.scene.rendering
+    try:
+        pictures, _ = rendering.read(aligned, grid.window, shape)
+    except RasterError:  # a broken tile that was left out: all but the piece around it
+        pictures = np.full((len(aligned.dates), *shape, 3), NO_DATA, np.uint8)
+        for rows, columns in pieces_of(shape):
+            left, top, right, bottom = (
+                round(edge * size / length)
+                for edge, size, length in (
+                    (columns.start, grid.width, shape[1]),
+                    (rows.start, grid.height, shape[0]),
+                    (columns.stop, grid.width, shape[1]),
+                    (rows.stop, grid.height, shape[0]),
+                )
+            )
+            window = Window(left, top, right - left, bottom - top)
+            with contextlib.suppress(RasterError):
+                small = (rows.stop - rows.start, columns.stop - columns.start)
+                pictures[:, rows, columns] = rendering.read(aligned, window, small)[0]
     return [Image.fromarray(one) for one in pictures]
+
+
+def pieces_of(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Squares of at most PIECE pixels that cover a picture of `shape` rows and columns."""
+    for top in range(0, shape[0], PIECE):
+        for left in range(0, shape[1], PIECE):
+            yield slice(top, min(top + PIECE, shape[0])), slice(left, min(left + PIECE, shape[1]))
 
 
 def heat_layer(change_map: ChangeMap, size: tuple[int, int]) -> Image.Image:

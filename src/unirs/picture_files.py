@@ -36,6 +36,8 @@ def load_dates(files: list[str]) -> list[Image.Image]:
 
     kinds, sizes, placed = set(), set(), True
     try:
+        if all(has_colour_table(file) for file in files):
+            return [load_image(file) for file in files]
         for file in files:
             with open_raster(file) as raster:
                 kinds.add(raster.dataset.dtypes[0])
@@ -48,9 +50,17 @@ def load_dates(files: list[str]) -> list[Image.Image]:
     except RasterError:
         if len(files) > 1:
             raise
-        # Colour tables and print colours are pictures after all, and Pillow reads them.
+        # What GDAL refuses may be a picture for Pillow after all, as print colours are.
         try:
             return [load_image(files[0])]
         except ValueError:
             pass
         raise
+
+
+def has_colour_table(file: str) -> bool:
+    """A picture in 256 colours, which Pillow reads; its numbers are no measurements."""
+    from unirs.geo import open_raster
+
+    with open_raster(file) as raster:
+        return raster.dataset.colorinterp[0].name == "palette"

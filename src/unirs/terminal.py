@@ -49,7 +49,7 @@ def busy(message: str) -> Iterator[None]:
 
 @contextmanager
 def counted(
-    message: str, afterwards: str | None = None, unit: Literal["bytes", "rows"] = "bytes"
+    message: str, afterwards: str | None = None, unit: Literal["bytes", "rows", "tiles"] = "bytes"
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the error stream; what it yields is told how much is done, and how much there is in all.
 
@@ -62,7 +62,7 @@ def counted(
     from rich.console import Console
 
     console = Console(stderr=True)
-    if unit == "rows" and not console.is_terminal:
+    if unit != "bytes" and not console.is_terminal:
         yield rows_as_lines(message)
         return
     columns = [rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()]

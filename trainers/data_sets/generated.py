@@ -9,10 +9,10 @@ from PIL import Image
 
 from ...processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
 from ..rows import Row, conversation, image_items, task_of, video_item
+from ..scene_questions import QuestionAnswer
 from ..scene_tasks import (
     HELD_OUT_SEED,
     TEST_SEED,
-    QuestionAnswer,
     SceneSample,
     clip_sample,
     pair_captions,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unirs.evaluation.visuals import Messages
+from unirs.given import ending
+from unirs.picture_files import RASTERS, load_dates
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import identity
 from unirs.trainers.rows import add_clue, image_items, video_item, visuals_of
@@ -117,6 +119,23 @@ def fetched(rows: Sequence[TableRow], pool: Executor) -> list[Messages]:
         [{**turn, "content": [_filled(item, content) for item in turn["content"]]} for turn in row.messages]
         for row in rows
     ]
+
+
+def with_rasters(messages: Messages) -> Messages:
+    """The chat with its local rasters read as `unirs ask` and `unirs change` read them: two of a pair on one grid.
+
+    Raises:
+        ValueError: One cannot be read, or two do not overlap; names it.
+    """
+    return [{**turn, "content": _rasters_read(turn["content"])} for turn in messages]
+
+
+def _rasters_read(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    files = [item["image"] for item in content if item["type"] == "image"]
+    if not files or not all(isinstance(file, str) and ending(file) in RASTERS for file in files):
+        return content
+    pictures = iter(load_dates(files))
+    return [{**item, "image": next(pictures)} if item["type"] == "image" else item for item in content]
 
 
 def _filled(item: dict[str, Any], content: dict[str, bytes]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from unirs.evaluation.asking import Asked, Asker
 from unirs.evaluation.models import READERS, ImageTextModel, Said
+from unirs.evaluation.visuals import Messages
 from unirs.trainers.data_sets import DataError
 
 from .ledger import Ledger
-from .rows import TableRow, fetched, read_row
+from .rows import TableRow, fetched, read_row, with_rasters
 from .table import Table
 
 Progress = Callable[[int, int], None]
@@ -32,7 +33,11 @@ class LocalEngine(Asker[TableRow]):
 
     def __init__(self, model: ImageTextModel, batch_size: int, max_new_tokens: int):
         self.pool = ThreadPoolExecutor(READERS)
-        super().__init__(model, batch_size, max_new_tokens, lambda rows: fetched(rows, self.pool))
+        super().__init__(model, batch_size, max_new_tokens, self.chats)
+
+    def chats(self, rows: Sequence[TableRow]) -> list[Messages]:
+        """Chats with what lies in stores fetched and rasters read."""
+        return list(self.pool.map(with_rasters, fetched(rows, self.pool)))
 
     def close(self) -> None:
         self.pool.shutdown()
