@@ -106,7 +106,7 @@ class Asker:
         try:
             found = looking.result()
         except ValueError as error:
-            raise InputError(f"{error}.") from error
+            raise InputError(f"{str(error).rstrip('.')}.") from error
         answer.text, answer.change_map = found["answer"], found.get("change_map")
         answer.clue, answer.no_clue = found.get("clue"), found.get("no_clue")
         answer.has_ended = True

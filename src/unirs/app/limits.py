@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Limits:
     """Args:
-    upload_bytes: One file.
+    upload_bytes: Of one upload, all its files together.
     pixels: Of all pictures of a question together, of a clip's frames together, and of each raster of a map.
     files: Dated pictures of a sequence; also the most frames that are taken from a clip.
     characters: Of a question.

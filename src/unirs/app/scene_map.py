@@ -77,7 +77,7 @@ def map_scene(
         sentence = str(error)
         for path in rasters:
             sentence = sentence.replace(f"{path.parent}/", "")
-        raise InputError(f"{sentence}.") from error
+        raise InputError(f"{sentence.rstrip('.')}.") from error
     ground = ground_of(found) if scene.grid.crs is not None else None
     areas = [None if ground is None else ground.area(change.place) for change in changes]
     with Image.open(preview) as drawn:

@@ -154,7 +154,7 @@ class Uploads:
         sentence = str(error)
         for path in paths:
             sentence = sentence.replace(f"{path.parent}/", "")
-        return InputError(f"{sentence}.")
+        return InputError(f"{sentence.rstrip('.')}.")
 
 
 def small(picture: Image.Image) -> Image.Image:
