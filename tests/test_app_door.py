@@ -9,17 +9,38 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 
 import pytest
 
 from tests.tiny import picture, tiny_model
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
-from tests.serving import png, running
-from unirs.app.limits import Limits
+from starlette.responses import PlainTextResponse
 
-LIMITS = Limits(upload_bytes=20_000, pixels=100 * 100, folder_bytes=100_000, kept_seconds=2)
+from tests.serving import png, running
+from unirs.app.door import Door
+from unirs.app.limits import Limits
+from unirs.app.uploads import Uploads
+
+LIMITS = Limits(upload_bytes=2**20, pixels=100 * 100)
 SECRET = "not for visitors"
+SETTINGS = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE", "HF_HUB_DISABLE_TELEMETRY")
+
+
+@contextmanager
+def opened(processor, folder, limits):
+    """Address and folder of a page in this process; all its files are gone when it has ended."""
+    from unirs.app.serving import application
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.setenv(name, "")  # so that it is put back
+        patch.setattr("tempfile.tempdir", str(folder))
+        made = application(tiny_model(processor), processor, None, "tiny", limits, hosts={"127.0.0.1"})
+        with made as app, running(app) as address:
+            yield address.removeprefix("http://"), folder
+        assert list(folder.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +52,8 @@ def secret(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(processor, tmp_path_factory):
-    """Address and folder of a page in this process."""
-    folder, patch = tmp_path_factory.mktemp("app"), pytest.MonkeyPatch()
-    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE", "HF_HUB_DISABLE_TELEMETRY"):
-        patch.setenv(name, "")  # put back afterwards
-    patch.setattr("tempfile.tempdir", str(folder))
-    from unirs.app.serving import application
-
-    made = application(tiny_model(processor), processor, None, "tiny", LIMITS, hosts={"127.0.0.1"})
-    with made as app, running(app) as address:
-        yield address.removeprefix("http://"), folder
-    assert list(folder.iterdir()) == []  # all goes with the page
-    patch.undo()
+    with opened(processor, tmp_path_factory.mktemp("app"), LIMITS) as found:
+        yield found
 
 
 def ask(page, method, path, body=None, **headers):
@@ -156,30 +167,38 @@ def test_other_names_and_other_sites_are_refused(page):
 
 
 def test_large_and_odd_requests_are_refused_with_a_sentence(page):
-    assert upload(page, bytes(LIMITS.upload_bytes + 2**17)) == (413, "The upload has more than 0 MB.")
+    assert ask(page, "POST", "/gradio_api/upload", b"", Content_Length="2000000") == (
+        413,
+        "The upload has more than 1 MB.",
+    )
     assert event(page, "ask_about_picture", None, "x" * 2**20, False) == (413, "The request is too large.")
     for body in ("{", "[" * 100_000, b"\xff"):
         status, _ = ask(page, "POST", "/gradio_api/queue/join", body, Content_Type="application/json")
         assert status == 400
 
 
-def test_uploads_are_removed_after_their_time(page):
-    path = json.loads(upload(page, png(picture(77)), "old.png")[1])[0]
-    assert os.path.exists(path)
-    until = time.monotonic() + 20
-    while os.path.exists(path):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    event(page, "ask_about_picture", given(path), "What?", False, session="late")
-    assert "The file has been removed" in outcome(page, "late")
+def test_uploads_are_removed_after_their_time(processor, tmp_path):
+    with opened(processor, tmp_path, Limits(kept_seconds=1)) as page:
+        path = json.loads(upload(page, png(picture(1)))[1])[0]
+        assert os.path.exists(path)
+        until = time.monotonic() + 30
+        while os.path.exists(path):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        event(page, "ask_about_picture", given(path), "What?", False)
+        assert "The file has been removed" in outcome(page)
 
 
-def test_a_full_folder_takes_no_more(page):
-    for number in range(40):
-        status, body = upload(page, os.urandom(15_000), f"{number}.png")
-        if status != 200:
-            break
-    assert (status, body) == (503, "The page holds as many uploads as it may. Try again later.")
+def test_a_full_folder_takes_no_more(tmp_path):
+    async def behind(scope, receive, send):
+        if scope["type"] == "http":
+            await PlainTextResponse("taken")(scope, receive, send)
+
+    with running(Door(behind, Uploads(tmp_path, Limits(folder_bytes=1000)), None)) as address:
+        page = (address.removeprefix("http://"), tmp_path)
+        assert upload(page, b"x") == (200, "taken")
+        (tmp_path / "scene.png").write_bytes(bytes(1000))
+        assert upload(page, b"x") == (503, "The page holds as many uploads as it may. Try again later.")
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
