@@ -280,6 +280,12 @@ def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tm
     write(tmp_path / "b.tif", values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
     common = ("--model", checkpoint, "--max-new-tokens", 3, "--json")
     assert unirs("ask", "a.tif", "What?", *common)[0] == 0
+    assert unirs("ask", "a.tif", "What?", "--bands", "4,3,2", *common)[0] == 0
+    code, _, err = unirs("ask", "a.tif", "What?", "--bands", "9", *common)
+    assert (code, "a.tif: has no band 9; it has 4" in err) == (2, True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    code, _, err = unirs("change", "a.png", "a.png", "--bands", "1,2,3", *common)
+    assert (code, "--bands 1,2,3: is for rasters (.jp2, .tif, .tiff); leave it out" in err) == (2, True)
     code, out, err = unirs("change", "a.tif", "b.tif", "--heatmap", "h.png", *common)
     assert code == 0, err
     assert json.loads(out)["change_map"]["max"] < 0.02  # the same ground
@@ -315,7 +321,9 @@ def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
 
     with rasterio.open(write(tmp_path / "palette.tif", scene(bands=1, high=1.9).astype(np.uint8)), "r+") as file:
         file.write_colormap(1, {0: (10, 20, 30), 1: (255, 0, 0)})
-    assert load_picture(str(tmp_path / "palette.tif")).getextrema() == ((10, 255), (0, 20), (0, 30))
+    palette = str(tmp_path / "palette.tif")
+    assert load_picture(palette).getextrema() == ((10, 255), (0, 20), (0, 30))
+    assert [one.getextrema()[0] for one in load_dates([palette, palette])] == [(10, 255)] * 2
     rgb = write(tmp_path / "rgb.tif", scene())
     Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
     for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
-from unirs.trainers.tiny_tuning import Collator, KeptFeatures, Schedule, keep_features, tune
+from unirs.trainers.tiny_tuning import (
+    Collator,
+    KeptFeatures,
+    Schedule,
+    in_batches_of_one_kind,
+    keep_features,
+    tune,
+)
 
 REAL = Path("../shared/data/rsscn7/train")
 
@@ -134,6 +142,24 @@ def test_clues_of_real_pairs_do_not_tell_whether_anything_changed(mixture):
     del mixture.pictures["real_pair"], mixture.words["real_pair"]
     assert set(clues[0]) == set(clues[1]) == {"An aerial view of a forest."}
     assert 0.5 < len(clues[0]) / len(clues[1]) < 2
+
+
+def test_batches_hold_one_kind_and_every_row_as_often_as_any_other():
+    rows = [{"kind": kind, "row": row} for kind, count in (("a", 40), ("b", 40), ("c", 20)) for row in range(count)]
+    ordered = in_batches_of_one_kind(rows, Schedule(30, 10, 1e-3, 0, Path()))
+    batches = [ordered[start : start + 10] for start in range(0, 300, 10)]
+    assert all(len({row["kind"] for row in batch}) == 1 for batch in batches)
+    assert set(Counter((row["kind"], row["row"]) for row in ordered).values()) == {3}
+    turns = "".join(batch[0]["kind"] for batch in batches)
+    assert "ab" in turns
+    assert "ba" in turns
+    assert ordered != in_batches_of_one_kind(rows, Schedule(30, 10, 1e-3, 1, Path()))
+
+
+def test_fewer_rows_than_a_batch_still_fill_one():
+    ordered = in_batches_of_one_kind([{"kind": "a", "row": row} for row in range(3)], Schedule(2, 4, 1e-3, 0, Path()))
+    assert len(ordered) == 8
+    assert {row["row"] for row in ordered[:4]} == {0, 1, 2}
 
 
 def test_patch_centres_by_hand():

@@ -122,6 +122,31 @@ def _blank(item: dict) -> dict:
     return item
 
 
+def in_batches_of_one_kind(rows: list[dict[str, Any]], schedule: Schedule) -> list[dict[str, Any]]:
+    """Rows for `schedule.steps` batches, each of one kind: a picture's conversation is half as long as a clip's.
+
+    Mixed batches would be a third padding. Kinds take turns by chance, in the shares that they have in `rows`; each
+    goes through all its rows before it comes back to one.
+    """
+    rng = np.random.default_rng(schedule.seed)
+    kinds = sorted({row["kind"] for row in rows})
+    of_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
+    # 1. how many batches each kind gets: its share, rounded by largest remainder
+    shares = np.array([len(of_kind[kind]) for kind in kinds]) / len(rows) * schedule.steps
+    batches = np.floor(shares).astype(int)
+    batches[np.argsort(batches - shares, kind="stable")[: schedule.steps - batches.sum()]] += 1
+    # 2. whose turn it is, and which rows come next
+    turns = rng.permutation(np.repeat(kinds, batches))
+    queues: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    ordered = []
+    for kind in turns:
+        while len(queues[kind]) < schedule.batch:
+            queues[kind] += [of_kind[kind][place] for place in rng.permutation(len(of_kind[kind]))]
+        ordered += queues[kind][: schedule.batch]
+        del queues[kind][: schedule.batch]
+    return ordered
+
+
 def tune(
     model: UniRSForConditionalGeneration,
     processor: UniRSProcessor,
@@ -159,10 +184,11 @@ def tune(
             max_length=None,
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
+            train_sampling_strategy="sequential",
             disable_tqdm=True,
             seed=schedule.seed,
         ),
-        train_dataset=Dataset.from_list(mixture.rows()),
+        train_dataset=Dataset.from_list(in_batches_of_one_kind(mixture.rows(), schedule)),
         processing_class=processor,
         data_collator=Collator(mixture, processor, features),
     )

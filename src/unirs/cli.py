@@ -47,6 +47,10 @@ app.command()(publish)
 UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or typer's own copy of click
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
+Bands = Annotated[
+    str | None,
+    typer.Option(help="Bands of rasters as red, green, blue, by number or name: 4,3,2. [default: usual ones]"),
+]
 WithClue = Annotated[
     bool, typer.Option("--clue/--no-clue", help="Let the base model look first; its words enter the prompt.")
 ]
@@ -122,6 +126,7 @@ def say(task: str, found: dict[str, Any], model: str | None, inputs: list[str], 
 def ask(
     image: Annotated[str, typer.Argument(help="Picture file.")],
     question: Annotated[str, typer.Argument(help="What you want to know.")],
+    bands: Bands = None,
     model: Model = None,
     clue: WithClue = False,
     base: Base = None,
@@ -136,7 +141,7 @@ def ask(
     check_clue(clue, base)
     from .picture_files import load_picture
 
-    picture = read(load_picture, image)  # before the model: a bad file is told at once
+    picture = read(load_picture, image, bands)  # before the model: a bad file is told at once
     pipe = load_pipeline("rs-visual-question-answering", model, clue, base)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say("ask", found, model, [image], as_json, question=question)
@@ -148,6 +153,7 @@ def change(
     after: Annotated[str, typer.Argument(help="Picture of the second date.")],
     instruction: Annotated[str | None, typer.Argument(help="What to say about the change.")] = None,
     heatmap: Annotated[Path | None, typer.Option(help="Write AFTER with the change map over it to this PNG.")] = None,
+    bands: Bands = None,
     model: Model = None,
     clue: WithClue = False,
     base: Base = None,
@@ -163,7 +169,7 @@ def change(
         check_heatmap(heatmap, (before, after))
     from .picture_files import load_dates
 
-    pictures = read(load_dates, [before, after])
+    pictures = read(load_dates, [before, after], bands)
     pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
@@ -193,6 +199,7 @@ def video(
     clip: Annotated[list[str], typer.Argument(help="A video file, or three and more dated pictures in order.")],
     instruction: Annotated[str | None, typer.Option("--instruction", "-i", help="What to say about it.")] = None,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from the clip.")] = None,
+    bands: Bands = None,
     model: Model = None,
     clue: WithClue = False,
     base: Base = None,
@@ -212,7 +219,9 @@ def video(
 
     from .picture_files import load_dates
 
-    source = read(load_dates, clip) if len(clip) > 1 else clip[0]
+    if bands is not None and len(clip) == 1:
+        raise InputError(f"--bands {bands}: is for rasters; a clip has none")
+    source = read(load_dates, clip, bands) if len(clip) > 1 else clip[0]
     read(load_video, source, 1)  # a bad file is told before the model is loaded
     pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames

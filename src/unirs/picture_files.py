@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unirs.processing import load_image
 
@@ -15,28 +15,36 @@ if TYPE_CHECKING:
 RASTERS = {".tif", ".tiff", ".jp2"}
 
 
-def load_picture(file: str) -> Image.Image:
+def load_picture(file: str, bands: str | None = None) -> Image.Image:
     """One picture. Rasters of any sensor are read as `unirs.geo.read_rgb` does it.
 
     Raises:
         ValueError: It cannot be read; says what to do.
     """
-    return load_dates([file])[0]
+    return load_dates([file], bands)[0]
 
 
-def load_dates(files: list[str]) -> list[Image.Image]:
+def load_dates(files: list[str], bands: str | None = None) -> list[Image.Image]:
     """Pictures of one place: rasters with one stretch, on the first one's grid where all have one.
+
+    Args:
+        bands: Of every raster, as `unirs.geo.choose_bands` takes them; by default the usual ones.
 
     Raises:
         ValueError: One cannot be read, or georeferenced rasters do not overlap.
     """
-    if not all(ending(file) in RASTERS for file in files) or importlib.util.find_spec("rasterio") is None:
+    rasters = all(ending(file) in RASTERS for file in files)
+    if bands is not None and not rasters:
+        raise ValueError(f"--bands {bands}: is for rasters ({', '.join(sorted(RASTERS))}); leave it out")
+    if not rasters or importlib.util.find_spec("rasterio") is None:
+        if bands is not None:
+            raise ValueError("--bands needs more packages: pip install 'unirs[geo]'")
         return [load_image(file) for file in files]
     from unirs.geo import RasterError, open_raster, read_aligned_rgb, read_rgb
 
     kinds, sizes, placed = set(), set(), True
     try:
-        if all(has_colour_table(file) for file in files):
+        if bands is None and all(has_colour_table(file) for file in files):
             return [load_image(file) for file in files]
         for file in files:
             with open_raster(file) as raster:
@@ -45,10 +53,11 @@ def load_dates(files: list[str]) -> list[Image.Image]:
                 placed = placed and raster.crs is not None and raster.transform is not None
         if placed or len(sizes) == 1:
             pixel = not placed or len(files) == 1
-            return read_aligned_rgb(files, pixel=pixel, stretch="joint" if len(kinds) == 1 else "each")
-        return [read_rgb(file) for file in files]
+            stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
+            return read_aligned_rgb(files, bands=bands, pixel=pixel, stretch=stretch)
+        return [read_rgb(file, bands=bands) for file in files]
     except RasterError:
-        if len(files) > 1:
+        if len(files) > 1 or bands is not None:
             raise
         # What GDAL refuses may be a picture for Pillow after all, as print colours are.
         try:
