@@ -25,7 +25,7 @@ from unirs.geo.coregistration import open_dates
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = (5_000, 10_000, 20_000)
-TILE, BLOCK = 1024, 512
+TILE, BLOCK = 256, 512  # the command's own tile
 EDITS, EDIT = 300, 120  # squares in the largest pair, and their side in pixels
 OUTPUTS = {"--output": "changes.geojson", "--heatmap": "change.tif", "--preview": "preview.png", "--html": "map.html"}
 
@@ -80,27 +80,32 @@ def run_map(pair: tuple[Path, Path], folder: Path, threshold: float) -> dict:
 
 
 def reading(pair: tuple[Path, Path]) -> dict:
-    """Our reading of all tiles against bare windowed reads of the same windows, by turns; best of three."""
-    ours, bare = [], []
+    """Processor seconds of our reading of all tiles against bare windowed reads of the same windows; best of three.
+
+    "Reading" is values and validity; "pictures" goes on to what the image processor is given.
+    """
+    found: dict[str, list[float]] = {"ours": [], "bare": [], "pictures": []}
     for _ in range(3):
         with open_dates(pair) as aligned:
             scene = look_at(aligned, pair, {}, TILE)
             windows = [tile.inside(aligned.grid) for tile in scene.tiles]
             started = time.process_time()
             for window in windows:
+                for date in aligned.dates:
+                    date.read(window)
+            found["ours"].append(time.process_time() - started)
+            started = time.process_time()
+            for window in windows:
                 scene.rendering.read(aligned, window)
-            ours.append(time.process_time() - started)
+            found["pictures"].append(time.process_time() - started)
         with rasterio.Env(GDAL_CACHEMAX=256 * 2**20), rasterio.open(pair[0]) as one, rasterio.open(pair[1]) as other:
             started = time.process_time()
             for window in windows:
                 one.read((1, 2, 3), window=window)
                 other.read((1, 2, 3), window=window)
-            bare.append(time.process_time() - started)
-    return {
-        "ours_seconds": round(min(ours), 2),
-        "bare_seconds": round(min(bare), 2),
-        "ratio": round(min(ours) / min(bare), 2),
-    }
+            found["bare"].append(time.process_time() - started)
+    best = {f"{name}_seconds": round(min(seconds), 2) for name, seconds in found.items()}
+    return {**best, "ratio": round(min(found["ours"]) / min(found["bare"]), 2)}
 
 
 def plot(runs: dict[str, dict], path: Path) -> None:
@@ -113,12 +118,12 @@ def plot(runs: dict[str, dict], path: Path) -> None:
     tiles = [run["tiles"] for run in runs.values()]
     for name, label in (("seconds", "by the clock"), ("processor_seconds", "of the processor")):
         axes[0].plot(tiles, [run[name] for run in runs.values()], "o-", label=label)
-    axes[0].set(xlabel="tiles of 1024 x 1024", ylabel="seconds", xlim=(0, None), ylim=(0, None), title="Time")
+    axes[0].set(xlabel=f"tiles of {TILE} x {TILE}", ylabel="seconds", xlim=(0, None), ylim=(0, None), title="Time")
     axes[0].legend()
     axes[1].plot(tiles, [run["peak_mb"] for run in runs.values()], "o-", color="#be1426")
     axes[1].axhline(2048, linestyle="--", color="grey")
     axes[1].set(
-        xlabel="tiles of 1024 x 1024",
+        xlabel=f"tiles of {TILE} x {TILE}",
         ylabel="MB",
         xlim=(0, None),
         ylim=(0, 2200),
@@ -153,7 +158,8 @@ def markdown(results: dict) -> str:
     lines += [
         "",
         f"Reading both dates of all tiles of the pair of {read['side']:,} pixels takes {read['ours_seconds']} s of "
-        f"the processor, bare windowed reads of the same windows {read['bare_seconds']} s: {read['ratio']} times.",
+        f"the processor, bare windowed reads of the same windows {read['bare_seconds']} s: {read['ratio']} times. "
+        f"To pictures for the image processor it takes {read['pictures_seconds']} s in all.",
         "",
         "![time and memory against tiles](map.png)",
     ]

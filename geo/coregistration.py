@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError, WindowError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
@@ -70,15 +70,23 @@ class Date:
         out = None if shape is None else (len(bands), *shape)
         try:
             values = self.source.read(bands, window=window, out_shape=out, resampling=Resampling.average)
-            masks = self.source.read_masks(bands, window=window, out_shape=out)
+            valid = self._valid(bands, window, values.shape[1:])
         except (RasterioError, WindowError) as error:
             rows, columns = window.toslices()
             place = f"columns {columns.start} to {columns.stop}, rows {rows.start} to {rows.stop}"
             raise RasterError(f"{self.raster.name}: cannot be read at {place} ({_cause(error)})") from error
-        valid = (masks > 0).any(0)  # a white roof may be nodata in one band
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(0)
         return values, valid
+
+    def _valid(self, bands: list[int], window: Window, shape: tuple[int, int]) -> np.ndarray:
+        """Where any band has data, `(H, W)`; no mask is read that is known without, or that bands share."""
+        flags = [self.source.mask_flag_enums[band - 1] for band in bands]
+        if all(MaskFlags.all_valid in one for one in flags):
+            return np.ones(shape, bool)
+        asked = bands[:1] if all(MaskFlags.per_dataset in one for one in flags) else bands
+        masks = self.source.read_masks(asked, window=window, out_shape=(len(asked), *shape))
+        return (masks > 0).any(0)  # a white roof may be nodata in one band
 
 
 def _cause(error: BaseException) -> str:

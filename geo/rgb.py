@@ -42,11 +42,19 @@ class Rendering:
         pictures, valid = [], np.array(True)
         for date, composition, stretch in zip(aligned.dates, self.compositions, self.stretches, strict=True):
             values, there = date.read(window, shape)
-            pictures.append(stretch(composition.channels(values)))
+            pictures.append(_picture(values, composition, stretch))
             valid = valid & there
         together = np.stack(pictures)  # (dates, H, W, 3)
-        together[:, ~valid] = NO_DATA
+        if not valid.all():
+            together[:, ~valid] = NO_DATA
         return together, valid
+
+
+def _picture(values: np.ndarray, composition: Composition, stretch: Stretch) -> np.ndarray:
+    """`(bands, H, W)` values as `(H, W, 3)` bytes; bytes that stay as they are take no way through floats."""
+    if stretch == AS_THEY_ARE and values.dtype == np.uint8 and composition.kind != "SAR":
+        return np.broadcast_to(values, (3, *values.shape[1:])).transpose(1, 2, 0)
+    return stretch(composition.channels(values))
 
 
 def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Rendering:
