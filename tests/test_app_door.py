@@ -130,7 +130,7 @@ def test_no_file_outside_the_uploads_is_read(page, secret, name):
     """A mounted Gradio copies whatever a request names into the folder that it serves."""
     values = {"show_picture": (), "ask_about_picture": ("What?", False), "show_frames": (4,)}[name]
     uploads = next(page[1].glob("*/uploads"))
-    for path in (secret, f"{uploads}/{os.path.relpath(secret, uploads)}", "/etc/passwd", 3):
+    for path in (str(secret), f"{uploads}/{os.path.relpath(secret, uploads)}", "/etc/passwd", 3):
         for one in (given(path), {"path": path}, [given(path)], {"deeper": [[given(path)]]}):
             assert event(page, name, one, *values)[0] == 403
     assert not list(page[1].rglob("secret.txt"))
