@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_app import app as web_page
 from .cli_data import data
 from .cli_evaluate import evaluate
 from .cli_map import map_scene
@@ -38,6 +39,7 @@ app.add_typer(data, name="data")
 app.command()(evaluate)
 app.command()(predict)
 app.command()(serve)
+app.command("app")(web_page)
 app.command()(reproduce)
 app.command()(convert)
 app.command()(publish)

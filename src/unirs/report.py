@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from transformers import Pipeline
 
@@ -110,17 +110,22 @@ def demo_report(
 
 def _write_samples(panels: list[Panel], folder: Path) -> None:
     """`scene.png`, `before.png`, `after.png` and `clip.mp4` of the first panel of each kind."""
-    import av
-
     first = {panel.task: panel.pictures for panel in reversed(panels)}
     first["single"][0].save(folder / "scene.png")
     first["pair"][0].save(folder / "before.png")
     first["pair"][-1].save(folder / "after.png")
-    with av.open(str(folder / "clip.mp4"), "w") as container:
+    write_clip(folder / "clip.mp4", first["video"])
+
+
+def write_clip(path: Path, frames: Sequence[Image.Image]) -> None:
+    """Frames of one size as an MP4 file."""
+    import av
+
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FRAMES_A_SECOND)
-        stream.width, stream.height = first["video"][0].size
+        stream.width, stream.height = frames[0].size
         stream.pix_fmt, stream.bit_rate = "yuv420p", CLIP_BITS
-        for picture in first["video"]:
+        for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
 

@@ -1,0 +1,1 @@
+"""The web page behind `unirs app`. Needs `pip install 'unirs[app]'`."""

@@ -1,0 +1,175 @@
+"""What the page looks like: four tabs, their examples, and which event does what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from .examples import Examples
+from .handlers import Handlers
+
+TITLE = "UniRS"
+INTRODUCTION = "Ask about an aerial or satellite image, about what changed between two dates, or about a clip."
+TRY = "Or try an example"
+CSS = Path(__file__).with_name("page.css")
+SCRIPT = Path(__file__).with_name("page.js")
+# Dark enough for white words on buttons, and for words on white, by WCAG 2 (4.5 to 1).
+THEME = gr.themes.Default(
+    primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    input_placeholder_color="*neutral_500",
+)
+RASTER_ENDINGS = [".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"]
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+READERS = 2  # uploads that are measured and previewed at a time: each may hold a large picture
+# Values as the browser sends them: Gradio's own reading would open files with any decoder that Pillow has.
+RAW: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
+
+
+def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.Blocks:
+    """The page.
+
+    Args:
+        model: Its name, for the visitor.
+        clue: Whether the box for clues is ticked at first.
+    """
+    kept = handlers.uploads.limits.kept_seconds
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(min(60, kept), kept)) as page:
+        gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="heading")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Picture"):
+                _picture_tab(handlers, examples, clue)
+            with gr.Tab("Change"):
+                _pair_tab(handlers, examples, clue)
+            with gr.Tab("Clip"):
+                _clip_tab(handlers, examples, clue)
+            with gr.Tab("Map"):
+                _map_tab(handlers, examples)
+        gr.Markdown(
+            f"Model: {model}. What you upload stays on this server and is removed after {max(1, kept // 60)} minutes. "
+            "Examples are generated scenes.",
+            elem_classes="footnote",
+        )
+    return page.queue(max_size=64)
+
+
+def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
+    with gr.Row():
+        with gr.Column():
+            image = _image("Picture")
+            question = gr.Textbox(label="Question", placeholder="Is there a road in the image?", max_lines=4)
+            with_clue = _clue_box(clue)
+            ask = gr.Button("Ask", variant="primary")
+        with gr.Column():
+            answer = _answer()
+            gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
+    image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
+    gr.on(
+        [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
+        show_progress="hidden", **ONE_AT_A_TIME, **RAW,
+    )  # fmt: skip
+
+
+def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
+    with gr.Row():
+        with gr.Column():
+            with gr.Row(elem_classes="two"):
+                before, after = _image("Before", small=True), _image("After", small=True)
+            instruction = _instruction()
+            with_clue = _clue_box(clue)
+            ask = gr.Button("Describe the change", variant="primary")
+        with gr.Column():
+            answer = _answer()
+            slider = gr.HTML("")
+            gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
+    for image in (before, after):
+        image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
+    gr.on(
+        [ask.click, instruction.submit], handlers.ask_about_pair, [before, after, instruction, with_clue],
+        [answer, slider], show_progress="hidden", **ONE_AT_A_TIME, **RAW,
+    )  # fmt: skip
+
+
+def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
+    limits, taken = handlers.uploads.limits, handlers.asker.processor.num_frames
+    with gr.Row():
+        with gr.Column():
+            files = gr.File(
+                label="Clip, or three and more dated pictures in order",
+                file_count="multiple",
+                file_types=["video", "image"],
+                allow_reordering=True,
+                height=170,
+            )
+            num_frames = gr.Slider(1, limits.files, min(taken, limits.files), step=1, label="Frames to look at")
+            instruction = _instruction()
+            with_clue = _clue_box(clue)
+            ask = gr.Button("Name the scene", variant="primary")
+        with gr.Column():
+            answer = _answer()
+            frames = gr.Gallery(
+                label="The frames that the model sees",
+                columns=4,
+                height="auto",
+                interactive=False,
+                buttons=[],
+                elem_classes="frames",
+            )
+            gr.Examples([[one] for one in examples.clips], [files], label=TRY)
+    gr.on(
+        [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
+        concurrency_limit=READERS, **RAW,
+    )  # fmt: skip
+    gr.on(
+        [ask.click, instruction.submit], handlers.ask_about_clip, [files, num_frames, instruction, with_clue], answer,
+        show_progress="hidden", **ONE_AT_A_TIME, **RAW,
+    )  # fmt: skip
+
+
+def _map_tab(handlers: Handlers, examples: Examples) -> None:
+    with gr.Row():
+        with gr.Column():
+            with gr.Row(elem_classes="two"):
+                before, after = (
+                    gr.File(label=f"{date} (GeoTIFF)", file_types=RASTER_ENDINGS, height=140)
+                    for date in ("Before", "After")
+                )
+            with gr.Accordion("Settings", open=False):
+                tile = gr.Slider(32, 1024, 256, step=32, label="Side of a tile in pixels")
+                threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score from which a tile counts as changed")
+                merge = gr.Checkbox(True, label="Outline what changed, not whole tiles")
+                pixel = gr.Checkbox(False, label="Files of equal size show the same place pixel by pixel")
+            run = gr.Button("Map the changes", variant="primary")
+        with gr.Column():
+            table = _answer()
+            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=150)
+            gr.Examples([list(one) for one in examples.maps], [before, after], label=TRY)
+    preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
+    run.click(
+        handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
+        show_progress_on=preview, **ONE_AT_A_TIME, **RAW,
+    )  # fmt: skip
+
+
+def _image(label: str, small: bool = False) -> gr.Image:
+    return gr.Image(label=label, type="filepath", sources=["upload"], height=200 if small else 320, buttons=[])
+
+
+def _instruction() -> gr.Textbox:
+    return gr.Textbox(label="Instruction", placeholder="Empty: the model's own", max_lines=4)
+
+
+def _clue_box(ticked: bool) -> gr.Checkbox:
+    return gr.Checkbox(ticked, label="Clue", info="The base model looks first; its words enter the prompt.")
+
+
+def _answer() -> gr.HTML:
+    return gr.HTML("", label="Answer", show_label=True, container=True, elem_classes="said", min_height=72)

@@ -1,0 +1,86 @@
+"""The page as an application to serve: settings of Gradio in one place, and the door in front."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .limits import Limits
+
+
+@contextmanager
+def application(
+    network: Any,
+    processor: Any,
+    base: Any,
+    model: str,
+    limits: Limits,
+    clue: bool = False,
+    hosts: set[str] | None = None,
+) -> Iterator[Any]:
+    """The page as an ASGI application, with a folder of its own that goes with it.
+
+    Args:
+        base, clue, model: See `Asker` and `build`.
+        hosts: See `Door`.
+    """
+    with TemporaryDirectory(prefix="unirs-app-") as folder:
+        uploads, examples = Path(folder, "uploads").resolve(), Path(folder, "examples")
+        for one in (uploads, examples):
+            one.mkdir()
+        # Gradio reads these once it is imported, and some each time.
+        os.environ.update(
+            GRADIO_ANALYTICS_ENABLED="False",
+            GRADIO_TEMP_DIR=str(uploads),
+            GRADIO_EXAMPLES_CACHE=str(uploads / "examples"),
+            HF_HUB_DISABLE_TELEMETRY="1",
+        )
+        yield _application(network, processor, base, model, limits, clue, hosts, uploads, examples)
+
+
+def _application(
+    network: Any,
+    processor: Any,
+    base: Any,
+    model: str,
+    limits: Limits,
+    clue: bool,
+    hosts: set[str] | None,
+    uploads_folder: Path,
+    examples_folder: Path,
+) -> Any:
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from .asking import Asker
+    from .door import Door
+    from .examples import write_examples
+    from .handlers import Handlers
+    from .page import CSS, SCRIPT, THEME, build
+    from .uploads import Uploads
+
+    uploads = Uploads(uploads_folder, limits)
+    handlers = Handlers(Asker(network, processor, base, limits), uploads)
+    page = build(handlers, write_examples(examples_folder), model, clue)
+    page.has_launched = True  # else a mounted page does not check where the files of a request lie
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=limits.upload_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=THEME,
+        css_paths=CSS,
+        js=SCRIPT.read_text(encoding="utf-8"),
+    )
+    return Door(app, uploads, hosts)

@@ -1,0 +1,178 @@
+"""Files that visitors have uploaded: found in their folder and nowhere else, measured, and read as the commands do."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unirs.given import ending
+from unirs.picture_files import RASTERS, load_dates
+from unirs.processing.image_loading_unirs import open_header
+from unirs.processing.video_loading_unirs import load_video
+from unirs.terminal import InputError
+
+from .limits import Limits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SHOWN_BY_BROWSERS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+PREVIEW = ".preview.png"  # added to the name of a picture that browsers do not show
+LONGEST_SHOWN = 1600  # pixels of a side: what people see; the model is given the file itself
+FEWEST_DATES = 3
+
+
+class Uploads:
+    """Args:
+    folder: Where the page keeps uploads and results.
+    """
+
+    def __init__(self, folder: Path, limits: Limits):
+        self.folder, self.limits = folder.resolve(), limits
+
+    def holds(self, path: str) -> bool:
+        """Whether it is a name of something in the folder, with links and `..` followed."""
+        try:
+            return Path(path).resolve().is_relative_to(self.folder)
+        except (OSError, ValueError):  # too long, or a zero byte
+            return False
+
+    def is_full(self) -> bool:
+        """Whether all files together have reached their limit."""
+        size = 0
+        for path in self.folder.rglob("*"):
+            try:
+                size += path.lstat().st_size
+            except FileNotFoundError:  # removed meanwhile
+                continue
+        return size >= self.limits.folder_bytes
+
+    def path(self, given: Any, what: str) -> Path:
+        """The file of a component's value; of a preview, the file that it stands for.
+
+        Raises:
+            InputError: There is none, or it lies elsewhere.
+        """
+        if not given:
+            raise InputError(f"Choose {what} first.")
+        name = given.get("path") if isinstance(given, dict) else None
+        if not isinstance(name, str) or not self.holds(name):
+            raise InputError(f"This is no uploaded file. Choose {what} again.")
+        path = Path(name.removesuffix(PREVIEW) if name.endswith(PREVIEW) else name).resolve()
+        if not path.is_file():
+            minutes = self.limits.kept_seconds // 60
+            raise InputError(f"The file has been removed, as all are after {minutes} minutes. Choose {what} again.")
+        return path
+
+    def pictures(self, *given: tuple[Any, str]) -> list[Image.Image]:
+        """Pictures of one question, as `unirs.picture_files` reads them.
+
+        Args:
+            given: A component's value, and what to call it, for each.
+
+        Raises:
+            InputError: One cannot be read, or together they are too large.
+        """
+        paths = [self.path(value, what) for value, what in given]
+        self._check_pixels(paths)
+        try:
+            return load_dates([str(path) for path in paths])
+        except ValueError as error:
+            raise self._told(error, paths) from error
+
+    def frames(self, given: Any, num_frames: int) -> list[Image.Image]:
+        """Frames of a clip, or the dated pictures of a sequence.
+
+        Raises:
+            InputError: As for `pictures`.
+        """
+        values = given if isinstance(given, list) else [given]
+        what = "a clip, or three and more pictures,"
+        if len(values) > self.limits.files:
+            raise InputError(f"{len(values)} files are chosen, and {self.limits.files} are read. Choose fewer.")
+        paths = [self.path(value, what) for value in values]
+        if 1 < len(paths) < FEWEST_DATES:
+            raise InputError("Two pictures are a pair: show them under “Change”.")
+        try:
+            if len(paths) > 1:
+                self._check_pixels(paths)
+                return load_video(load_dates([str(path) for path in paths]), num_frames)
+            (first,) = load_video(paths[0], 1)  # its size, before many are held
+            if first.width * first.height * num_frames > self.limits.pixels:
+                raise InputError(
+                    f"{num_frames} frames of {first.width} x {first.height} are more than "
+                    f"{_megapixels(self.limits.pixels)}. Take fewer frames, or export the clip smaller."
+                )
+            return load_video(paths[0], num_frames)
+        except ValueError as error:
+            raise self._told(error, paths) from error
+
+    def rasters(self, *given: tuple[Any, str]) -> list[Path]:
+        """Rasters for a map; each may have as many pixels as a question.
+
+        Raises:
+            InputError: One is missing, is no raster, or is too large.
+        """
+        paths = [self.path(value, what) for value, what in given]
+        for path in paths:
+            self._check_pixels([path])
+        return paths
+
+    def preview(self, given: Any, what: str) -> Path | None:
+        """A small picture beside a file that browsers do not show; None if they do.
+
+        Raises:
+            InputError: The file cannot be read, or is too large.
+        """
+        path = self.path(given, what)
+        if ending(path.name) in SHOWN_BY_BROWSERS:
+            self._check_pixels([path])
+            return None
+        (picture,) = self.pictures((given, what))
+        shown = path.with_name(path.name + PREVIEW)
+        small(picture).save(shown)
+        return shown
+
+    def _check_pixels(self, paths: Sequence[Path]) -> None:
+        """From the headers alone."""
+        pixels = 0
+        for path in paths:
+            try:
+                width, height = _size(path)
+            except ValueError as error:
+                raise self._told(error, paths) from error
+            pixels += width * height
+        if pixels > self.limits.pixels:
+            together = "The pictures together have" if len(paths) > 1 else f"{paths[0].name} has"
+            most = _megapixels(self.limits.pixels)
+            raise InputError(f"{together} {_megapixels(pixels)}, and {most} are read. Choose a smaller part.")
+
+    def _told(self, error: Exception, paths: Sequence[Path]) -> InputError:
+        """The sentence of a reader, with files as the visitor knows them."""
+        sentence = str(error)
+        for path in paths:
+            sentence = sentence.replace(f"{path.parent}/", "")
+        return InputError(f"{sentence.rstrip('.')}.")
+
+
+def small(picture: Image.Image) -> Image.Image:
+    """As people are shown it."""
+    picture = picture.copy()
+    picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN))
+    return picture
+
+
+def _size(path: Path) -> tuple[int, int]:
+    if ending(path.name) in RASTERS and importlib.util.find_spec("rasterio") is not None:
+        from unirs.geo import open_raster
+
+        with open_raster(path) as raster:
+            return raster.size
+    with path.open("rb") as file:
+        return open_header(file, path.name).size
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1e6:,.1f} million pixels"

@@ -1,0 +1,77 @@
+"""Answers, errors and tables as HTML. Every word of a visitor or of the model is escaped here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unirs.report import RAMP
+
+from .asking import Answer
+
+if TYPE_CHECKING:
+    from unirs.geo.changes import Change
+
+MOST_LISTED = 50  # changes; the files have all
+CHANGED = 0.5  # map values above this count as changed, as for `unirs change`
+
+
+def answer_html(answer: Answer, wants_clue: bool = False) -> str:
+    """The clue, where one is wanted, and the answer below it; `aria-busy` keeps screen readers from reading halves."""
+    parts = []
+    if answer.clue:
+        parts.append(f"<p class='clue'><b>Clue</b> {html.escape(answer.clue)}</p>")
+    elif wants_clue and answer.has_ended:
+        parts.append(f"<p class='clue'><b>No clue</b> {html.escape(answer.no_clue or '')}</p>")
+    text = answer.text.strip() or ("(no words)" if answer.has_ended else "…")
+    parts.append(f"<p class='answer'>{html.escape(text)}</p>")
+    if answer.change_map is not None:
+        share = float((answer.change_map > CHANGED).mean())
+        parts.append(f"<p class='aside'>{share:.0%} of the picture looks changed.</p>{LEGEND}")
+    busy = "false" if answer.has_ended else "true"
+    return f"<div aria-busy='{busy}'>{''.join(parts)}</div>"
+
+
+def error_html(sentence: str) -> str:
+    return f"<p class='error' role='alert'><b>Not done.</b> {html.escape(' '.join(sentence.split()))}</p>"
+
+
+def note_html(sentence: str) -> str:
+    return f"<p class='aside'>{html.escape(sentence)}</p>"
+
+
+def _legend() -> str:
+    colours = ", ".join(f"rgb({red:.0f} {green:.0f} {blue:.0f})" for red, green, blue in RAMP)
+    ramp = f"<span class='ramp' style='background:linear-gradient(to right, {colours})'></span>"
+    return f"<p class='legend'><span>slightly changed</span>{ramp}<span>most unlike</span></p>"
+
+
+LEGEND = _legend()
+
+
+def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes: Sequence[str]) -> str:
+    """A table of the highest scores, and how the map was made.
+
+    Args:
+        areas: Square metres of each change; None where the dates have no place on the ground.
+    """
+    count = len(changes)
+    parts = [f"<p class='answer'>{count:,} change{'' if count == 1 else 's'} found.</p>"]
+    listed = sorted(zip(changes, areas, strict=True), key=lambda one: -(one[0].score or 0))[:MOST_LISTED]
+    if listed:
+        rows = "".join(
+            f"<tr><td>{html.escape(change.caption)}</td><td>{change.score or 0:.2f}</td><td>{_area(area)}</td></tr>"
+            for change, area in listed
+        )
+        head = "<tr><th scope='col'>Change</th><th scope='col'>Score</th><th scope='col'>Area</th></tr>"
+        caption = f"<caption>The {len(listed)} with the highest scores</caption>" if count > len(listed) else ""
+        parts.append(f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>")
+    parts += [note_html(note) for note in notes]
+    return "".join(parts)
+
+
+def _area(square_metres: float | None) -> str:
+    if square_metres is None:
+        return ""
+    return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"

@@ -1,0 +1,346 @@
+"""The web page in a browser, with real uploads: one process of `unirs app`, one Chromium for all."""
+
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from itertools import pairwise
+
+import pytest
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
+pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[app]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+from tests.conftest import DATA  # noqa: E402
+from tests.true_pair import make_pair  # noqa: E402
+
+CHROMIUM = shutil.which("chromium")
+SWITCHES = [
+    f"--{name}"
+    for name in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync")
+]  # fmt: skip
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+]
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+TABS = ("Picture", "Change", "Clip", "Map")
+PATIENCE = 60_000  # milliseconds
+MEGABYTE = 2**20
+SAID = ".block.said:visible"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """Address of a page, as the command starts it; all its files are gone when it has ended."""
+    folder = tmp_path_factory.mktemp("temporary")
+    command = [sys.executable, "-m", "unirs", "app", "--port", "0", "--max-upload-mb", "4", "--max-megapixels", "16"]
+    log = (folder.parent / "app.log").open("w+")
+    process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "TMPDIR": str(folder)})
+    until, found = time.monotonic() + 120, None
+    while not found:
+        assert process.poll() is None, (folder.parent / "app.log").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.2)
+        found = re.search(r"http://127\.0\.0\.1:\d+", (folder.parent / "app.log").read_text())
+    yield found[0]
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    assert not list(folder.glob("unirs-app-*"))
+    assert "Traceback" not in (folder.parent / "app.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(app, browser):
+    """The page on a desk; nothing that it shows may come from elsewhere."""
+    yield from opened(app, browser, DESK)
+
+
+@pytest.fixture
+def phone(app, browser):
+    yield from opened(app, browser, PHONE)
+
+
+def opened(app, browser, viewport):
+    context = browser.new_context(viewport=viewport, reduced_motion="reduce")
+    asked = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(app)
+    page.get_by_role("tab", name="Picture").wait_for()
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith((app, "data:", "blob:"))] == []
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """What the commands answer: the oracle."""
+    from transformers import pipeline
+
+    import unirs
+
+    pipes = {}
+
+    def asked(task, *shown, **options):
+        if task not in pipes:
+            pipes[task] = pipeline(task, model=unirs.default_checkpoint())
+        return pipes[task](*shown, **options)
+
+    return asked
+
+
+def choose(page, label, *files):
+    """Uploads through the field of that label, and waits until the page has them."""
+    field = page.locator(f".block:visible:has-text('{label}') input[type=file]").first
+    with page.expect_response(lambda one: "/gradio_api/upload" in one.url and one.request.method == "POST"):
+        field.set_input_files([str(file) for file in files])
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def answer(page):
+    """The words of the answer, once it has ended."""
+    page.locator(f"{SAID} [aria-busy=false] .answer").wait_for()
+    return page.locator(f"{SAID} .answer").inner_text()
+
+
+def error(page):
+    shown = page.locator(f"{SAID} [role=alert]")
+    shown.wait_for()
+    return shown.inner_text()
+
+
+# -- the four tabs ----------------------------------------------------------------------------------------------------
+def test_picture_is_answered_as_by_the_command(page, ask):
+    file, question = DATA / "single/rsicd_stadium.jpg", "Is it a rural or an urban area?"
+    choose(page, "Picture", file)
+    page.get_by_label("Question").fill(question)
+    page.keyboard.press("Enter")
+    expected = ask("rs-visual-question-answering", str(file), question)["answer"]
+    assert answer(page) == expected
+
+
+def test_picture_that_browsers_cannot_show_is_shown_and_answered(page, ask):
+    file, question = DATA / "rsvqa_lr/0.tif", "Is there a road in the image?"
+    choose(page, "Picture", file)
+    shown = page.locator(".block:visible:has-text('Picture') img").first
+    shown.wait_for()
+    page.wait_for_function("image => image.naturalWidth > 0 && image.src.includes('preview')", arg=shown.element_handle())
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("button", name="Ask").click()
+    assert answer(page) == ask("rs-visual-question-answering", str(file), question)["answer"]
+
+
+def test_pair_streams_its_sentence_and_shows_the_change_between_the_dates(page, ask):
+    before, after = (DATA / f"levir_cd/{date}/test_2_0000_0000.png" for date in "AB")
+    tab(page, "Change")
+    choose(page, "Before", before)
+    choose(page, "After", after)
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            const note = () => {
+                for (const one of document.querySelectorAll('.said .answer'))
+                    if (one.offsetParent) window.seen.push(one.innerText.trim());
+            };
+            new MutationObserver(note).observe(document.body, {subtree: true, childList: true, characterData: true});
+        }"""
+    )
+    page.get_by_role("button", name="Describe the change").click()
+    found = ask("change-captioning", str(before), str(after), change_map=True)
+    assert answer(page) == found["answer"]
+    pieces = list(dict.fromkeys(one for one in page.evaluate("window.seen") if one != "…"))
+    assert len(pieces) > 2
+    assert all(later.startswith(earlier) for earlier, later in pairwise(pieces))
+    share = (found["change_map"] > 0.5).mean()
+    assert f"{share:.0%} of the picture looks changed." in page.locator(SAID).inner_text()
+    assert page.locator(".dates img").evaluate_all("all => all.map(one => one.naturalWidth)") == [256] * 3
+    slider = page.get_by_role("slider", name="Share of the earlier date")
+    slider.focus()
+    page.keyboard.press("End")
+    shown = page.locator(".dates .before").evaluate("one => getComputedStyle(one).clipPath")
+    assert shown == "inset(0px calc(0%) 0px 0px)"
+    page.get_by_role("checkbox", name="Change map").uncheck()
+    assert page.locator(".dates .change").evaluate("one => getComputedStyle(one).visibility") == "hidden"
+
+
+def test_clip_shows_its_frames_and_is_answered(page, ask):
+    file = next((DATA / "video").glob("uav123_*.mp4"))
+    tab(page, "Clip")
+    choose(page, "Clip", file)
+    frames = page.locator(".frames .grid-wrap img")
+    page.get_by_text("Frame 4", exact=True).wait_for()
+    assert frames.count() == 4  # as many as the model takes
+    page.get_by_role("button", name="Name the scene").click()
+    assert answer(page) == ask("video-scene-classification", str(file))["answer"]
+
+
+def test_dated_pictures_are_a_sequence_and_two_are_sent_to_the_other_tab(page, ask):
+    files = [DATA / f"multi_date/teochat/fMoW_cls_{number}.png" for number in range(1, 5)]
+    tab(page, "Clip")
+    choose(page, "Clip", *files[:2])
+    assert "Two pictures are a pair" in error(page)
+    page.reload()
+    tab(page, "Clip")
+    choose(page, "Clip", *files)
+    page.get_by_text("Frame 4", exact=True).wait_for()
+    page.get_by_role("button", name="Name the scene").click()
+    assert answer(page) == ask("video-scene-classification", [str(file) for file in files])["answer"]
+
+
+def test_map_of_two_rasters_has_a_picture_a_table_and_files(page, tmp_path):
+    before, after, _ = make_pair(DATA, tmp_path)
+    tab(page, "Map")
+    choose(page, "Before (GeoTIFF)", before)
+    choose(page, "After (GeoTIFF)", after)
+    page.get_by_role("button", name="Map the changes").click()
+    page.locator(f"{SAID} table").wait_for()
+    said = page.locator(SAID).inner_text()
+    assert re.search(r"\d+ changes? found", said)
+    assert "m²" in said
+    assert "after.tif is warped onto the first date's grid." in said
+    names = {one.inner_text().replace("\n", "") for one in page.locator(".file-preview:visible .filename").all()}
+    assert names >= {"changes.geojson", "change.tif", "map.html"}
+    page.locator(".block:visible:has-text('Changes on the map') img").wait_for()
+
+
+def test_examples_can_be_asked_by_keyboard(page):
+    page.get_by_role("row", name="Example 1").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('textarea').value.endsWith('?')")
+    page.get_by_role("button", name="Ask").click()
+    assert answer(page)
+
+
+def test_clue_is_shown_above_the_answer(page, ask):
+    file, question = DATA / "single/rsicd_stadium.jpg", "Is there water?"
+    choose(page, "Picture", file)
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("checkbox", name="Clue").check()
+    page.get_by_role("button", name="Ask").click()
+    found = ask("rs-visual-question-answering", str(file), question, clue=True)
+    assert answer(page) == found["answer"]
+    shown = page.locator(f"{SAID} .clue").inner_text()
+    assert shown == (f"Clue {found['clue']}" if found["clue"] else f"No clue {found['no_clue']}")
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+def test_nothing_chosen_and_no_question_are_told(page):
+    page.get_by_role("button", name="Ask").click()
+    assert "Choose a picture first." in error(page)
+    choose(page, "Picture", DATA / "single/rsicd_stadium.jpg")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("Type a question first.").wait_for()
+
+
+def huge_png():
+    """Says that it has 20,000 x 20,000 pixels."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [("page.png", b"<html>" * 9, "page.png: is none of PNG, JPEG"),
+     ("huge.png", huge_png(), "huge.png has 400.0 million pixels, and 16.8 million pixels are read."),
+     ("ps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "ps.png: is none of PNG, JPEG")],
+)  # fmt: skip
+def test_bad_pictures_are_told_in_a_sentence(page, tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    choose(page, "Picture", tmp_path / name)
+    told = error(page)
+    assert sentence in told
+    assert "/tmp" not in told
+    assert str(tmp_path.parent.parent) not in told
+
+
+def test_too_large_an_upload_is_told(page, tmp_path):
+    file = tmp_path / "large.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(5 * MEGABYTE))
+    page.locator("input[type=file]").first.set_input_files(str(file))
+    page.get_by_text(re.compile("exceeds the maximum|more than 4 MB")).first.wait_for()
+
+
+def test_rasters_that_do_not_overlap_are_told(page):
+    tab(page, "Map")
+    choose(page, "Before (GeoTIFF)", DATA / "rsvqa_lr/0.tif")
+    choose(page, "After (GeoTIFF)", DATA / "rsvqa_hr/0.tif")
+    page.get_by_role("button", name="Map the changes").click()
+    assert "overlap" in error(page)
+
+
+# -- for everybody ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", TABS)
+def test_no_tab_is_wider_than_a_phone(phone, name):
+    if name != "Picture":
+        open_on_phone(phone, name)
+    phone.get_by_role("tabpanel").locator("visible=true").first.wait_for()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    wide = phone.evaluate(
+        """() => [...document.querySelectorAll('button, input, textarea, .said, img')]
+            .filter(one => one.offsetParent && !one.closest('.table-wrap, .tab-container')
+                && one.getBoundingClientRect().right > innerWidth + 1)
+            .map(one => one.outerHTML.slice(0, 120))"""
+    )
+    assert wide == []
+
+
+def open_on_phone(phone, name):
+    phone.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_tabs_and_question_work_by_keyboard_alone(page):
+    page.get_by_role("tab", name="Picture").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Change"
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Describe the change").wait_for()
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("(document.activeElement.ariaLabel || document.activeElement.innerText || '').trim()")
+        )
+    assert "Describe the change" in reached
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_everything_that_can_be_used_has_a_name_for_screen_readers(page, name):
+    tab(page, name)
+    nameless = re.findall(r"- (?:button|textbox|checkbox|slider|spinbutton|link|img|tab)(?: \[[^]]*\])*:?\s*$",
+                          page.locator("body").aria_snapshot(), re.MULTILINE)  # fmt: skip
+    assert nameless == []
+
+
+def test_answers_are_told_to_screen_readers(page):
+    areas = page.locator(".block.said").all()
+    assert len(areas) == len(TABS)
+    assert {(one.get_attribute("role"), one.get_attribute("aria-live")) for one in areas} == {("status", "polite")}
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.title() == "UniRS"
