@@ -145,7 +145,9 @@ def test_picture_that_browsers_cannot_show_is_shown_and_answered(page, ask):
     choose(page, "Picture", file)
     shown = page.locator(".block:visible:has-text('Picture') img").first
     shown.wait_for()
-    page.wait_for_function("image => image.naturalWidth > 0 && image.src.includes('preview')", arg=shown.element_handle())
+    page.wait_for_function(
+        "image => image.naturalWidth > 0 && image.src.includes('preview')", arg=shown.element_handle()
+    )
     page.get_by_label("Question").fill(question)
     page.get_by_role("button", name="Ask").click()
     assert answer(page) == ask("rs-visual-question-answering", str(file), question)["answer"]
