@@ -31,10 +31,10 @@ FIRST_SEEDS = {"base": 300_000, "train": 500_000, "test": TEST_SEED}
 class Plan:
     """Sizes of a run. What is in the folder already must have been made with the same ones."""
 
-    single: int = 1500
-    pair: int = 1500
-    video: int = 750
-    test: int = 400  # scenes of each task
+    single: int = 1000
+    pair: int = 1000
+    video: int = 500
+    test: int = 300  # scenes of each task
     seeds: int = 5
     base_epochs: float = 3.0
     epochs: float = 2.0

@@ -46,7 +46,7 @@ def map_scene(
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")] = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Score from which a tile counts as changed.")] = 0.5,
     merge: Annotated[
-        bool, typer.Option("--merge/--tiles", help="Connected regions of changed cells, or whole tiles.")
+        bool, typer.Option("--merge/--no-merge", help="Connected regions of changed cells, or whole tiles.")
     ] = False,
     bands: Annotated[str | None, typer.Option(help="Red, green, blue by number or description, e.g. 4,3,2.")] = None,
     sar: Annotated[bool, typer.Option("--sar", help="The bands are SAR backscatter.")] = False,

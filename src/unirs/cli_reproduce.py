@@ -19,8 +19,8 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1, max=10, help="Trainings of each arm.")] = 5,
     scenes: Annotated[
         int, typer.Option(min=50, max=100_000, help="Training pictures, and as many pairs; half as many clips.")
-    ] = 1500,
-    test: Annotated[int, typer.Option(min=10, max=100_000, help="Test scenes of each task.")] = 400,
+    ] = 1000,
+    test: Annotated[int, typer.Option(min=10, max=100_000, help="Test scenes of each task.")] = 300,
     epochs: Annotated[float, typer.Option(min=0.01, help="How often an arm sees each scene.")] = 2.0,
     as_json: Json = False,
 ) -> None:

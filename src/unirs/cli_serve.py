@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,7 +77,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port") from error
 
 
-def load(model: str | None) -> tuple[object, object]:
+def load(model: str | None) -> tuple[Any, Any]:
     """Greedy and, on the CPU, in float32, as every other command asks."""
     import torch
 

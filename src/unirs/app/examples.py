@@ -39,7 +39,8 @@ def write_examples(folder: Path) -> Examples:
         pictures.append((_saved(single.images[0], folder / f"scene-{number + 1}.png"), question))
     # Chosen by the truth, before any model has answered: half of all pairs show no change.
     found = [
-        _first(pair_sample, lambda one, wanted=wanted: one.change_mask.any() == wanted) for wanted in (True, False)
+        _first(pair_sample, lambda one: one.label != "no change"),
+        _first(pair_sample, lambda one: one.label == "no change"),
     ]
     pairs = [_saved_pair(pair, folder, number) for number, pair in enumerate(found, start=1)]
     for number in range(CLIPS):

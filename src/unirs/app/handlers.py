@@ -74,6 +74,7 @@ class Handlers:
             yield answer_html(answer, clue), gr.skip()
         aspect_ratio = self.asker.processor.image_processor.image_aspect_ratio
         later = small(dates[1])
+        assert answer.change_map is not None  # it was asked for
         change = overlay(later, answer.change_map, aspect_ratio)
         yield answer_html(answer, clue), slider_html(dates[0].resize(later.size), later, change)
 

@@ -58,7 +58,7 @@ def map_scene(
         InputError: The rasters do not make a pair.
     """
     sources = [str(path) for path in rasters]
-    reading = {"bands": None, "sar": False, "crs": None, "pixel": pixel}
+    reading: dict[str, Any] = {"bands": None, "sar": False, "crs": None, "pixel": pixel}
     place = Path(tempfile.mkdtemp(prefix="map-", dir=folder))
     output, heatmap, preview, page = (
         place / name for name in ("changes.geojson", "change.tif", "map.png", "map.html")
