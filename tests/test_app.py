@@ -18,7 +18,6 @@ pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 from tests.conftest import DATA  # noqa: E402
-from tests.true_pair import make_pair  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 SWITCHES = [
@@ -181,7 +180,7 @@ def test_pair_streams_its_sentence_and_shows_the_change_between_the_dates(page, 
     slider.focus()
     page.keyboard.press("End")
     shown = page.locator(".dates .before").evaluate("one => getComputedStyle(one).clipPath")
-    assert shown == "inset(0px calc(0%) 0px 0px)"
+    assert shown == "inset(0px 0% 0px 0px)"
     page.get_by_role("checkbox", name="Change map").uncheck()
     assert page.locator(".dates .change").evaluate("one => getComputedStyle(one).visibility") == "hidden"
 
@@ -208,30 +207,6 @@ def test_dated_pictures_are_a_sequence_and_two_are_sent_to_the_other_tab(page, a
     page.get_by_text("Frame 4", exact=True).wait_for()
     page.get_by_role("button", name="Name the scene").click()
     assert answer(page) == ask("video-scene-classification", [str(file) for file in files])["answer"]
-
-
-def test_map_of_two_rasters_has_a_picture_a_table_and_files(page, tmp_path):
-    before, after, _ = make_pair(DATA, tmp_path)
-    tab(page, "Map")
-    choose(page, "Before (GeoTIFF)", before)
-    choose(page, "After (GeoTIFF)", after)
-    page.get_by_role("button", name="Map the changes").click()
-    page.locator(f"{SAID} table").wait_for()
-    said = page.locator(SAID).inner_text()
-    assert re.search(r"\d+ changes? found", said)
-    assert "m²" in said
-    assert "after.tif is warped onto the first date's grid." in said
-    names = {one.inner_text().replace("\n", "") for one in page.locator(".file-preview:visible .filename").all()}
-    assert names >= {"changes.geojson", "change.tif", "map.html"}
-    page.locator(".block:visible:has-text('Changes on the map') img").wait_for()
-
-
-def test_examples_can_be_asked_by_keyboard(page):
-    page.get_by_role("row", name="Example 1").focus()
-    page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('textarea').value.endsWith('?')")
-    page.get_by_role("button", name="Ask").click()
-    assert answer(page)
 
 
 def test_clue_is_shown_above_the_answer(page, ask):
@@ -282,13 +257,6 @@ def test_bad_pictures_are_told_in_a_sentence(page, tmp_path, name, content, sent
     assert str(tmp_path.parent.parent) not in told
 
 
-def test_too_large_an_upload_is_told(page, tmp_path):
-    file = tmp_path / "large.png"
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(5 * MEGABYTE))
-    page.locator("input[type=file]").first.set_input_files(str(file))
-    page.get_by_text(re.compile("exceeds the maximum|more than 4 MB")).first.wait_for()
-
-
 def test_rasters_that_do_not_overlap_are_told(page):
     tab(page, "Map")
     choose(page, "Before (GeoTIFF)", DATA / "rsvqa_lr/0.tif")
@@ -315,34 +283,3 @@ def test_no_tab_is_wider_than_a_phone(phone, name):
 
 def open_on_phone(phone, name):
     phone.get_by_role("tab", name=name, exact=True).click()
-
-
-def test_tabs_and_question_work_by_keyboard_alone(page):
-    page.get_by_role("tab", name="Picture").focus()
-    page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.textContent.trim()") == "Change"
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Describe the change").wait_for()
-    reached = set()
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        reached.add(
-            page.evaluate("(document.activeElement.ariaLabel || document.activeElement.innerText || '').trim()")
-        )
-    assert "Describe the change" in reached
-
-
-@pytest.mark.parametrize("name", TABS)
-def test_everything_that_can_be_used_has_a_name_for_screen_readers(page, name):
-    tab(page, name)
-    nameless = re.findall(r"- (?:button|textbox|checkbox|slider|spinbutton|link|img|tab)(?: \[[^]]*\])*:?\s*$",
-                          page.locator("body").aria_snapshot(), re.MULTILINE)  # fmt: skip
-    assert nameless == []
-
-
-def test_answers_are_told_to_screen_readers(page):
-    areas = page.locator(".block.said").all()
-    assert len(areas) == len(TABS)
-    assert {(one.get_attribute("role"), one.get_attribute("aria-live")) for one in areas} == {("status", "polite")}
-    assert page.evaluate("document.documentElement.lang") == "en"
-    assert page.title() == "UniRS"
