@@ -295,7 +295,7 @@ def _write_answers(draw: ImageDraw.ImageDraw, answers: list[dict[str, Any]], x: 
     """Each question with its answer, and the truth where they differ; the lowest line used."""
     font, bold = ImageFont.load_default(17), ImageFont.load_default(18)
     for row in answers:
-        question, answer = row["question"], row["answer"] or "(no words)"
+        question, answer = row["question"], " ".join(row["answer"].split()) or "(no words)"  # on one line
         shade = GREEN if row["right"] else RED
         taken = draw.textlength(question + "  ", font=font)
         if taken + draw.textlength(f"{answer}   truth: {row['truth']}", font=bold) > width:
