@@ -103,7 +103,7 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
     if differ:
         raise PlanError(
             f"{folder}: it was begun with {differ[0]}={known.get(differ[0])}, not {wanted[differ[0]]}; "
-            "give the same sizes, or another --output"
+            "give what it was begun with, or another --output"
         )
 
 

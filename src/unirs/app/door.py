@@ -18,6 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unirs.serving.guard import replayed
+
 from .uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ class Door:
             raise RefusedError(400, "The request is no JSON.") from None
         if not all(isinstance(file, str) and self.uploads.holds(file) for file in files):
             raise RefusedError(403, "The request names a file that is no upload.")
-        return _replayed(body, receive)
+        return replayed(body, receive)
 
 
 def _files(value: Any) -> Iterator[Any]:
@@ -131,19 +133,6 @@ def _files(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         for one in value:
             yield from _files(one)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    first = True
-
-    async def replay() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replay
 
 
 def _with_headers(send: Send) -> Send:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import Any
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,7 +51,7 @@ class Guard:
             self.inside += 1
             try:
                 body = await asyncio.wait_for(self._body(scope, receive), SECONDS_FOR_A_BODY)
-                return await self.app(scope, _replayed(body, receive), send)
+                return await self.app(scope, replayed(body, receive), send)
             except TimeoutError:
                 raise RequestError(408, f"the request did not arrive within {SECONDS_FOR_A_BODY:g} seconds") from None
             finally:
@@ -87,7 +86,8 @@ class Guard:
                 return b"".join(parts)
 
 
-def _replayed(body: bytes, receive: Receive) -> Any:
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """What gives a body that has been read to the next reader once more."""
     first = True
 
     async def replay() -> Message:
