@@ -19,74 +19,21 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import torch
+from full_size import FRAMES, build, picture
 from peft import LoraConfig, get_peft_model
-from PIL import Image
-from transformers import AutoProcessor, pipeline
-from unirs.modeling_unirs import PromptAugmenter, UniRSConfig, UniRSForConditionalGeneration
-from unirs.modeling_unirs.configuration_unirs import DEFAULT_TEXT, DEFAULT_VISION
-from unirs.processing import UniRSImageProcessor, UniRSProcessor
+from transformers import pipeline
+from unirs.modeling_unirs import PromptAugmenter, UniRSForConditionalGeneration
+from unirs.processing import UniRSProcessor
 from unirs.trainers.adapters import language_model_linears
 
-import unirs
-
-CLUE_TOKENS, ANSWER_TOKENS, FRAMES = 32, 8, 8
-SMALL = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 2}
-BLOCK = 2**22
-
-
-def build(small: bool, seed: int = 0) -> tuple[UniRSForConditionalGeneration, UniRSProcessor]:
-    """Random weights in place: no second copy, so that peaks are those of use."""
-    tokenizer = AutoProcessor.from_pretrained(unirs.default_checkpoint()).tokenizer
-    image_processor = UniRSImageProcessor(size={"height": 384, "width": 384})
-    processor = UniRSProcessor(image_processor, tokenizer, patch_size=14, num_frames=FRAMES)
-    vision, text = ({**one, **(SMALL if small else {})} for one in (DEFAULT_VISION, DEFAULT_TEXT))
-    text = {**text, "num_key_value_heads": text["num_attention_heads"]}
-    config = UniRSConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=processor.image_token_id,
-        change_token_id=processor.change_token_id,
-        frame_token_ids=processor.frame_token_ids,
-    )
-    with torch.device("meta"):
-        model = UniRSForConditionalGeneration(config).to(torch.bfloat16)
-    model.to_empty(device="cpu").eval()
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        block = torch.randn(BLOCK, generator=rng).mul(0.02).to(torch.bfloat16)
-        for name, tensor in model.state_dict().items():
-            if tensor.ndim > 1:
-                flat = tensor.view(-1)
-                for start in range(0, len(flat), BLOCK):
-                    flat[start : start + BLOCK] = block[: len(flat) - start]
-                    block = block.roll(7919)
-            else:
-                tensor.fill_(1 if "norm" in name or "var" in name or name.endswith("weight") else 0)
-        model.model.language_model.rotary_emb = type(model.model.language_model.rotary_emb)(model.config.text_config)
-        tower = model.model.vision_tower
-        if hasattr(tower.embeddings, "position_ids"):
-            tower.embeddings.position_ids = torch.arange(tower.embeddings.num_positions)[None]
-        # Only words are said: rows of zeros never win against random ones.
-        said = [place for place in range(3, len(tokenizer)) if place not in processor.frame_token_ids]
-        said = [place for place in said if tokenizer.decode([place]).strip().isalpha()]
-        spoken = torch.zeros(len(model.lm_head.weight), dtype=torch.bool)
-        spoken[said] = True
-        model.lm_head.weight[~spoken] = 0
-    model.generation_config.eos_token_id = None  # lengths are forced
-    model.generation_config.pad_token_id = 0
-    return model, processor
+CLUE_TOKENS, ANSWER_TOKENS = 32, 8
 
 
 def adapted(model: UniRSForConditionalGeneration):
     torch.manual_seed(0)
     config = LoraConfig(r=16, target_modules=language_model_linears(model), init_lora_weights=False)
     return get_peft_model(model, config).eval()
-
-
-def picture(seed: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (384, 384, 3), dtype=np.uint8))
 
 
 def conversation(kind: str, seed: int = 0) -> list[dict]:

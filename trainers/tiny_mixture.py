@@ -25,6 +25,7 @@ from .rows import conversation, image_items, video_item
 from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
 from .tiny_data import SIZE, load_scenes
+from .tiny_places import place_turns
 
 TASKS = ("single", "pair", "video", "sequence")
 REAL_PAIRS = 4000
@@ -32,6 +33,7 @@ VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
 TURNS = 7  # at most
+PLACE_ROWS = 0.25  # share of conversations about a generated picture that go through its ninths
 # by which it is told that two questions are about one thing
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
@@ -78,6 +80,8 @@ class Mixture:
         for task in tasks:
             arrays, self.words[task] = load_scenes(scenes, task)
             self.pictures[task] = arrays["pictures"]
+            if task == "single":
+                self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
         if real:
             self._add_real(real)
 
@@ -125,7 +129,8 @@ class Mixture:
         if kind == "pair":
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
-            return self._single(pictures, self._world_turns(word), word["clue"])
+            asked = self._place_turns(row) if self.rng.random() < PLACE_ROWS else self._world_turns(word)
+            return self._single(pictures, asked, word["clue"])
         if kind == "sequence":
             turns = [(one["question"], self._one_of(one["references"])) for one in word["questions"]]
             self.rng.shuffle(turns)
@@ -163,6 +168,17 @@ class Mixture:
             if not about & told and len(turns) < TURNS:
                 turns.append((one["question"], one["answer"]))
                 told |= about
+        return turns
+
+    def _place_turns(self, row: int) -> list[tuple[str, str]]:
+        """What lies where; and where the things are that are the only ones of their kind."""
+        word = self.words["single"][row]
+        where = [one for one in (*word["questions"], *word["more"]) if one["question"].startswith("Where ")]
+        turns = [(one["question"], one["answer"]) for one in where]
+        told = {name for name in THINGS if any(name in question for question, _ in turns)}
+        around = place_turns(self.rng, self.land[row], self.centres[row], TURNS - len(turns))
+        turns += [one for one in around if not any(name in one[0] for name in told)]
+        self.rng.shuffle(turns)
         return turns
 
     def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from .real_scenes import CLASSES
 from .scene_clips import CLIP_CLASSES
 from .scene_shapes import LAND_CLASSES
 from .scene_tasks import OBJECTS
-from .tiny_data import FRAMES, load_scenes
+from .tiny_data import FRAMES, GRID, load_scenes
 from .tiny_real import RealBatches, change_losses, improve, pixels
 
 if TYPE_CHECKING:
@@ -33,10 +33,15 @@ def pretrain_patches(
     steps: int,
     learning_rate: float = 1e-3,
 ) -> None:
-    """Land cover, objects and change at every patch, with heads that are thrown away."""
+    """Land cover, objects and change at every patch, with heads that are thrown away.
+
+    So is one that tells where in the picture a patch lies. None of the others asks for that, so the tower would forget
+    its position embedding, and the language model could not say where anything is.
+    """
     base, rng = model.model, np.random.default_rng(0)
     dim = model.config.vision_config.hidden_size
     sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "change": 1, "clip": len(CLIP_CLASSES)}
+    sizes["place"] = GRID**2
     heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in (*sizes.items(), ("scene", len(CLASSES)))})
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05)
@@ -62,7 +67,8 @@ def pretrain_patches(
             real_pairs, real_truth = real.pairs(REAL_PAIRS)
             parts += [real_pictures, real_pairs.flatten(0, 1)]
         with torch.autocast("cpu", torch.bfloat16):
-            features = base.encode_pixels(torch.cat(parts)).split([len(part) for part in parts])
+            encoded = base.encode_pixels(torch.cat(parts))  # (pictures, patches, dim)
+            features = encoded.split([len(part) for part in parts])
             # 2. what each head says, and should say
             dates = features[1].unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
             land_share = np.concatenate(
@@ -72,11 +78,14 @@ def pretrain_patches(
             land = heads["land"](torch.cat(features[:2])).float()
             objects = heads["objects"](features[0]).float().transpose(1, 2)  # (pictures, kinds, patches)
             object_truth = torch.from_numpy(singles["centres"][one]).float()
+            place = heads["place"](encoded).float()
+            place_truth = torch.arange(GRID**2).expand(len(encoded), -1)
             clip_said = heads["clip"](features[2].mean(1)).float()
             losses = {
                 "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
                 "objects": F.binary_cross_entropy_with_logits(objects, object_truth, pos_weight=torch.tensor(5.0)),
                 **change_losses(base.change_extraction, heads["change"], dates, change_truth),
+                "place": 0.1 * F.cross_entropy(place.flatten(0, 1), place_truth.flatten()),
                 "clip": 0.3 * F.cross_entropy(clip_said, clip_truth[clip].repeat_interleave(FRAMES)),
             }
             if real:

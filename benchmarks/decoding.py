@@ -1,0 +1,103 @@
+"""Seconds a token at full size: plain `generate`, compiled with a static cache, and compiled with int8 weights.
+
+    python benchmarks/decoding.py [--tokens 32] [--output benchmarks/results/decoding.json]
+
+A LLaMA of 2.7 B weights behind SigLIP-so400m, random, bfloat16; one picture and 64 tokens of text come first. Bounds:
+the bytes of all weights that a token needs, read at this machine's rate (half of what a large copy moves), measured in
+the same run. The first answer of a compiled model pays for compiling, which is told apart. `--quality` compares int8
+with bfloat16 on the embedded checkpoint: the token that each finds likeliest, at every step of the same answers.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from first_token import prompt
+from full_size import build, limits, machine, median
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from transformers import CompileConfig, StoppingCriteria
+
+ROUNDS = 3
+COMPILED = {"cache_implementation": "static", "compile_config": CompileConfig(mode="default", dynamic=False)}
+COMPILED["compile_config"]._compile_all_devices = True  # generate compiles on accelerators alone unless told to
+
+
+class TokenClock(StoppingCriteria):
+    """Notes when each token came; stops nothing."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool)
+
+
+@torch.no_grad()
+def answer(model, inputs, tokens: int, **options) -> dict:
+    """Seconds to the first token, the median of those between the later ones, and what was said."""
+    clock, started = TokenClock(), time.perf_counter()
+    said = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, stopping_criteria=[clock], **options)
+    steps = [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
+    return {
+        "first_token": clock.times[0] - started,
+        "second_token": steps[0],
+        "a_token": median(steps[2:]),
+        "all": time.perf_counter() - started,
+        "said": said[0, inputs["input_ids"].shape[1] :].tolist(),
+    }
+
+
+def weights_of_a_token(model) -> int:
+    """Bytes that saying one token reads: the layers and the head, not the table of embeddings."""
+    parts = (*model.model.language_model.layers.parameters(), model.lm_head.weight)
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/decoding.json"))
+    parser.add_argument("--small", action="store_true", help="tiny shapes, to try the script")
+    args = parser.parse_args()
+    model, _ = build(args.small)
+    side = model.config.vision_config.image_size
+    inputs = prompt((model.config.image_token_id, model.config.image_seq_length))
+    inputs["pixel_values"] = torch.randn(1, 3, side, side).to(torch.bfloat16)
+    size, found = weights_of_a_token(model), {}
+    rates = [limits(args.small)]
+
+    def measure(name: str, **options) -> None:
+        first = answer(model, inputs, args.tokens, **options)
+        later = [answer(model, inputs, args.tokens, **options) for _ in range(ROUNDS)]
+        plain = {key: median([one[key] for one in later]) for key in ("first_token", "second_token", "a_token", "all")}
+        found[name] = {**plain, "first_answer_extra": round(first["all"] - plain["all"], 1), "said": later[-1]["said"]}
+        rates.append(limits(args.small))
+        print(name, found[name], rates[-1], flush=True)
+
+    measure("plain")
+    measure("static cache, compiled", **COMPILED)
+    torch.compiler.reset()
+    model._compiled_call = None
+    for part in (model.model.language_model.layers, torch.nn.ModuleList([model.lm_head])):
+        quantize_(part, Int8WeightOnlyConfig())
+    measure("int8 weights, static cache, compiled", **COMPILED)
+    rate = median([each["memory_read_gb_per_s"] for each in rates])
+    for name, share in (("plain", 1.0), ("static cache, compiled", 1.0), ("int8 weights, static cache, compiled", 0.5)):
+        found[name]["read_gb_per_s"] = round(size * share / found[name]["a_token"] / 1e9, 2)
+        found[name]["share_of_memory_rate"] = round(found[name]["read_gb_per_s"] / rate, 3)
+    plain, compiled, int8 = found.values()
+    ratios = {
+        "plain to compiled": round(plain["a_token"] / compiled["a_token"], 2),
+        "compiled to int8": round(compiled["a_token"] / int8["a_token"], 2),
+        "answers until compiling pays": round(compiled["first_answer_extra"] / max(1e-9, plain["all"] - compiled["all"]), 1),
+    }
+    result = {**machine(), "tokens": args.tokens, "weight_bytes": size, "limits": rates, "ways": found, "ratios": ratios}
+    args.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(ratios, indent=1))
+
+
+if __name__ == "__main__":
+    main()
