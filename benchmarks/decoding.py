@@ -80,21 +80,34 @@ def main() -> None:
     measure("plain")
     measure("static cache, compiled", **COMPILED)
     torch.compiler.reset()
-    model._compiled_call = None
+    model.__dict__.pop("_compiled_call")
     for part in (model.model.language_model.layers, torch.nn.ModuleList([model.lm_head])):
         quantize_(part, Int8WeightOnlyConfig())
     measure("int8 weights, static cache, compiled", **COMPILED)
     rate = median([each["memory_read_gb_per_s"] for each in rates])
-    for name, share in (("plain", 1.0), ("static cache, compiled", 1.0), ("int8 weights, static cache, compiled", 0.5)):
+    for name, share in (
+        ("plain", 1.0),
+        ("static cache, compiled", 1.0),
+        ("int8 weights, static cache, compiled", 0.5),
+    ):
         found[name]["read_gb_per_s"] = round(size * share / found[name]["a_token"] / 1e9, 2)
         found[name]["share_of_memory_rate"] = round(found[name]["read_gb_per_s"] / rate, 3)
     plain, compiled, int8 = found.values()
     ratios = {
         "plain to compiled": round(plain["a_token"] / compiled["a_token"], 2),
         "compiled to int8": round(compiled["a_token"] / int8["a_token"], 2),
-        "answers until compiling pays": round(compiled["first_answer_extra"] / max(1e-9, plain["all"] - compiled["all"]), 1),
+        "answers until compiling pays": round(
+            compiled["first_answer_extra"] / max(1e-9, plain["all"] - compiled["all"]), 1
+        ),
     }
-    result = {**machine(), "tokens": args.tokens, "weight_bytes": size, "limits": rates, "ways": found, "ratios": ratios}
+    result = {
+        **machine(),
+        "tokens": args.tokens,
+        "weight_bytes": size,
+        "limits": rates,
+        "ways": found,
+        "ratios": ratios,
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(ratios, indent=1))
 

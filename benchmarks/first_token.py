@@ -123,7 +123,14 @@ def main() -> None:
         }
         for (kind, peer), aim in AIMS.items()
     }
-    result = {**machine(), "rounds": args.rounds, "matmul_gflops": rate, "limits": rates, "rows": rows, "ratios": ratios}
+    result = {
+        **machine(),
+        "rounds": args.rounds,
+        "matmul_gflops": rate,
+        "limits": rates,
+        "rows": rows,
+        "ratios": ratios,
+    }
     args.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({"rows": rows, "ratios": ratios}, indent=1))
 

@@ -126,7 +126,9 @@ def main() -> None:
         "starts": starts,
         **{
             way: {
-                "seconds": {name: median([run[name] for run in found]) for name in ("read", "load", "first", "second")},
+                "seconds": {
+                    name: median([run[name] for run in found]) for name in ("read", "load", "first", "second")
+                },
                 "ratio_to_reading": median([run["ratio"] for run in found]),
                 "file_bytes": found[0]["file"],
                 "weight_bytes": found[0]["weights"],

@@ -2,9 +2,9 @@
 
     python benchmarks/preprocessing.py [--data ../shared/data] [--output benchmarks/results/preprocessing.json]
 
-Peers: `SiglipImageProcessorPil` on pictures that are opened and turned to RGB by Pillow, squashed to 384 pixels as ours
-with `image_aspect_ratio="resize"` (padding, our default, resizes another picture); for clips the same on the frames that
-our rule takes, after decord decoded them. One thread reads, one process, the ways take turns, medians of all rounds.
+Peers: `SiglipImageProcessorPil` on pictures that Pillow opens and turns to RGB, squashed to 384 pixels as ours with
+`image_aspect_ratio="resize"` (padding, our default, makes another picture); for clips the same on the frames that our
+rule takes, after decord decoded them. One thread reads, one process, the ways take turns, medians of all rounds.
 """
 
 import argparse
@@ -46,13 +46,18 @@ def main() -> None:
 
     same = {"size": SIZE, "image_mean": MEAN, "image_std": STD}
     ours, squashed = UniRSImageProcessor(**same), UniRSImageProcessor(**same, image_aspect_ratio="resize")
-    clips, peer = UniRSVideoProcessor(num_frames=FRAMES, **same, image_aspect_ratio="resize"), SiglipImageProcessorPil(**same)
+    clips, peer = (
+        UniRSVideoProcessor(num_frames=FRAMES, **same, image_aspect_ratio="resize"),
+        SiglipImageProcessorPil(**same),
+    )
 
     def batches(paths):
         return [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
 
     def with_ours(processor, paths):
-        return torch.cat([processor(list(map(str, part)), return_tensors="pt")["pixel_values"] for part in batches(paths)])
+        return torch.cat(
+            [processor(list(map(str, part)), return_tensors="pt")["pixel_values"] for part in batches(paths)]
+        )
 
     def with_peer(paths):
         found = []

@@ -123,6 +123,7 @@ def test_one_conversation_never_asks_twice_about_one_thing(mixture):
                 if item["type"] == "text"
             ]
             asked |= set(questions)
+            questions = [question for question in questions if " at the " not in question]  # of another place each
             for thing in ("building", "vehicle", "boat", "water", "parking lot", "solar farm"):
                 assert sum(thing in question for question in questions) <= 1
     more = {one["question"] for word in mixture.words["single"] for one in word["more"]}

@@ -35,19 +35,20 @@ def pretrain_patches(
 ) -> None:
     """Land cover, objects and change at every patch, with heads that are thrown away.
 
-    So is one that tells where in the picture a patch lies. None of the others asks for that, so the tower would forget
-    its position embedding, and the language model could not say where anything is.
+    So are two that tell in which row and column a patch lies. No other asks for that, so the tower would wash out its
+    position embedding layer by layer, and the language model could not say where anything is.
     """
     base, rng = model.model, np.random.default_rng(0)
     dim = model.config.vision_config.hidden_size
     sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "change": 1, "clip": len(CLIP_CLASSES)}
-    sizes["place"] = GRID**2
+    sizes |= {"row": GRID, "column": GRID}
     heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in (*sizes.items(), ("scene", len(CLASSES)))})
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05)
     singles, pairs = (load_scenes(scenes, task)[0] for task in ("single", "pair"))
     clips, clip_words = load_scenes(scenes, "video")
     clip_truth = torch.tensor([CLIP_CLASSES.index(word["label"]) for word in clip_words])
+    rows, columns = torch.arange(GRID).repeat_interleave(GRID), torch.arange(GRID).repeat(GRID)  # of the patches
     started = time.time()
     model.train()
     for step in range(1, steps + 1):
@@ -78,14 +79,14 @@ def pretrain_patches(
             land = heads["land"](torch.cat(features[:2])).float()
             objects = heads["objects"](features[0]).float().transpose(1, 2)  # (pictures, kinds, patches)
             object_truth = torch.from_numpy(singles["centres"][one]).float()
-            place = heads["place"](encoded).float()
-            place_truth = torch.arange(GRID**2).expand(len(encoded), -1)
             clip_said = heads["clip"](features[2].mean(1)).float()
             losses = {
                 "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
                 "objects": F.binary_cross_entropy_with_logits(objects, object_truth, pos_weight=torch.tensor(5.0)),
                 **change_losses(base.change_extraction, heads["change"], dates, change_truth),
-                "place": 0.1 * F.cross_entropy(place.flatten(0, 1), place_truth.flatten()),
+                "row": 0.3 * F.cross_entropy(heads["row"](encoded).float().flatten(0, 1), rows.repeat(len(encoded))),
+                "column": 0.3
+                * F.cross_entropy(heads["column"](encoded).float().flatten(0, 1), columns.repeat(len(encoded))),
                 "clip": 0.3 * F.cross_entropy(clip_said, clip_truth[clip].repeat_interleave(FRAMES)),
             }
             if real:
