@@ -22,6 +22,7 @@ from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .card import Provenance, render_card
 from .convert import fill, language_dtype, write_rest
+from .quantize import is_quantized
 from .sources import UNIRS, one_line, open_source, read_json
 from .stranger import check
 from .weight_files import WeightError, read_weights, write_weights
@@ -95,7 +96,7 @@ def publish(
             repo=name or target.name,
             provenance=provenance,
             parameters=parameters,
-            dtype=str(settings.dtype).removeprefix("torch."),
+            dtype=stored_types(settings),
             pixels=settings.vision_config.image_size,
             base_model=base,
             adapter=adapter and not merge,
@@ -103,7 +104,9 @@ def publish(
         )
         (partial / "README.md").write_text(card, encoding="utf-8")
         shutil.copy(LICENSE, partial / "LICENSE")
-        (partial / "requirements.txt").write_text(requirements())
+        (partial / "requirements.txt").write_text(
+            requirements() + ("torchao>=0.15\n" if is_quantized(settings) else "")
+        )
         write_sums(partial)
         difference = check(partial, model, partial if adapter else model, merge) if checked else None
         for cache in partial.glob("__pycache__"):
@@ -123,6 +126,13 @@ def write_model(folder: Path, model: Path, tick: Callable[[int], None]) -> tuple
         raise WeightError(f"{model}: is no UniRS folder; make one by `unirs convert {model} FOLDER`")
     with torch.device("meta"):
         network = UniRSForConditionalGeneration(source.config)
+    if is_quantized(source.config):
+        # as the quantiser wrote them: how each matrix is packed stands in the files' own metadata
+        for file in (*source.files, *model.glob("*.safetensors.index.json")):
+            shutil.copy(file, folder)
+            tick(file.stat().st_size)
+        write_rest(folder, source, network)
+        return network.config, network.num_parameters()
     weights, _, fresh = fill(network, source, None, 0)
     if fresh:
         raise WeightError(f"{model}: lacks {', '.join(fresh[:5])}; a published model has all its weights")
@@ -179,6 +189,12 @@ def write_adapter(
 
 def processor_of(adapter: Path, base: str) -> UniRSProcessor:
     return UniRSProcessor.from_pretrained(adapter if (adapter / "processor_config.json").is_file() else base)
+
+
+def stored_types(settings: UniRSConfig) -> str:
+    """For the card: what the weights are stored in."""
+    stored = str(settings.dtype).removeprefix("torch.")
+    return f"{stored}, the language model's matrices int8 (torchao)" if is_quantized(settings) else stored
 
 
 # -- what stands beside ----------------------------------------------------------------------------------------------

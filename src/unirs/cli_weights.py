@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .model_source import HUB_ID, find_model
-from .terminal import InputError, Json, busy, counted
+from .terminal import InputError, Json, busy, counted, quieten
 
 if TYPE_CHECKING:
     from unirs.hub.publish import Published
@@ -29,6 +29,9 @@ def convert(
     change_extraction: Annotated[
         Path | None, typer.Option(help="File or folder of a trained Change Extraction to put in.")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="SOURCE is a UniRS folder: make its language model's matrices 8-bit.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of weights that the source lacks.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -36,6 +39,11 @@ def convert(
     for path in (source, language_model, change_extraction):
         if path is not None and not path.expanduser().exists():
             raise InputError(f"{path}: no such file or folder; check the path")
+    if int8:
+        if language_model is not None or change_extraction is not None:
+            raise InputError("--int8 takes a whole UniRS folder: put its parts together first, without --int8")
+        show_quantized(source, target, as_json)
+        return
     from unirs.hub.convert import convert as run_conversion
     from unirs.hub.weight_files import WeightError
 
@@ -51,6 +59,22 @@ def convert(
     for title, names in (("left out", report.left_out), ("fresh", dict.fromkeys(report.fresh, ""))):
         for place, (count, reason) in by_module(names).items():
             typer.echo(f"  {title}: {place}{f' ({count} tensors)' if count > 1 else ''}{reason and f', {reason}'}")
+
+
+def show_quantized(source: Path, target: Path, as_json: bool) -> None:
+    quieten()
+    with busy("Rounding weights"):
+        from unirs.hub.quantize import quantize
+        from unirs.hub.weight_files import WeightError
+
+        try:
+            size = quantize(source, target)
+        except WeightError as error:
+            raise InputError(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({"task": "convert", "target": str(target), "bytes": size}, ensure_ascii=False))
+    else:
+        typer.echo(f"{target}: {size / 2**20:,.0f} MB with int8 matrices; for speed compile it (docs/performance.md)")
 
 
 def publish(
@@ -71,6 +95,7 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Make a repository of a model that anyone loads with trust_remote_code=True, and push it if you like."""
+    quieten()
     from unirs.hub.weight_files import WeightError
 
     try:

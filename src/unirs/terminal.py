@@ -23,7 +23,8 @@ class InputError(Exception):
 
 def quieten() -> None:
     """Silences other libraries' notes on their own insides, which no user can act upon."""
-    for name in ("bitsandbytes", "unirs.modeling_unirs.prompt_augmentation_unirs"):  # commands tell of missing clues
+    # commands tell of missing clues themselves
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree", "unirs.modeling_unirs.prompt_augmentation_unirs"):
         logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
     from huggingface_hub.utils import disable_progress_bars
