@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from .examples import Examples
-from .handlers import Handlers
+from .handlers import TILES, Handlers
 
 TITLE = "UniRS"
 INTRODUCTION = "Ask about an aerial or satellite image, about what changed between two dates, or about a clip."
@@ -42,7 +42,7 @@ def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.
         clue: Whether the box for clues is ticked at first.
     """
     kept = handlers.uploads.limits.kept_seconds
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(min(60, kept), kept)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="heading")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Picture"):
@@ -70,7 +70,8 @@ def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
             ask = gr.Button("Ask", variant="primary")
         with gr.Column():
             answer = _answer()
-            gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
+            shown = gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
+    _clear([image.upload, image.clear, shown.dataset.click], [answer])
     image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
         [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
@@ -89,7 +90,8 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
         with gr.Column():
             answer = _answer()
             slider = gr.HTML("")
-            gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
+            shown = gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
+    _clear([before.upload, after.upload, before.clear, after.clear, shown.dataset.click], [answer, slider])
     for image in (before, after):
         image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
@@ -124,6 +126,7 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 elem_classes="frames",
             )
             gr.Examples([[one] for one in examples.clips], [files], label=TRY)
+    _clear([files.change, num_frames.release], [answer])
     gr.on(
         [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
         concurrency_limit=READERS, **RAW,
@@ -143,7 +146,7 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
                     for date in ("Before", "After")
                 )
             with gr.Accordion("Settings", open=False):
-                tile = gr.Slider(32, 1024, 256, step=32, label="Side of a tile in pixels")
+                tile = gr.Slider(*TILES, 256, step=32, label="Side of a tile in pixels")
                 threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score from which a tile counts as changed")
                 merge = gr.Checkbox(True, label="Outline what changed, not whole tiles")
                 pixel = gr.Checkbox(False, label="Files of equal size show the same place pixel by pixel")
@@ -155,8 +158,13 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
     preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
     run.click(
         handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
-        show_progress_on=preview, **ONE_AT_A_TIME, **RAW,
+        show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
+
+
+def _clear(events: list[Any], outputs: list[Any]) -> None:
+    """What was said of other pictures goes, in the browser: the server's word might come after the next answer."""
+    gr.on(events, None, None, outputs, js=f"() => {[''] * len(outputs)}", api_visibility="private")
 
 
 def _image(label: str, small: bool = False) -> gr.Image:
