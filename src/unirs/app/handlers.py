@@ -86,7 +86,8 @@ class Handlers:
     @told(lambda sentence: (None, error_html(sentence)))
     def show_frames(self, given: Any, num_frames: Any) -> Iterator[tuple[Any, Any]]:
         """The frames that the model will be shown."""
-        frames = self.uploads.frames(given, self._frames(num_frames)) if given else []
+        count = self._frames(num_frames)
+        frames = self.uploads.frames(given, count) if given else []
         yield [(small(frame), f"Frame {number}") for number, frame in enumerate(frames, start=1)], gr.skip()
 
     @told(error_html)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from .examples import Examples
 from .handlers import TILES, Handlers
@@ -70,8 +73,8 @@ def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
             ask = gr.Button("Ask", variant="primary")
         with gr.Column():
             answer = _answer()
-            shown = gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
-    _clear([image.upload, image.clear, shown.dataset.click], [answer])
+            _examples(examples.pictures, [image, question], [answer])
+    _clear([image.upload, image.clear], [answer])
     image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
         [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
@@ -90,8 +93,8 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
         with gr.Column():
             answer = _answer()
             slider = gr.HTML("")
-            shown = gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
-    _clear([before.upload, after.upload, before.clear, after.clear, shown.dataset.click], [answer, slider])
+            _examples(examples.pairs, [before, after], [answer, slider])
+    _clear([before.upload, after.upload, before.clear, after.clear], [answer, slider])
     for image in (before, after):
         image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
@@ -105,7 +108,7 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
     with gr.Row():
         with gr.Column():
             files = gr.File(
-                label="Clip, or three and more dated pictures in order",
+                label="Clip, or 3 and more pictures in order",
                 file_count="multiple",
                 file_types=["video", "image"],
                 allow_reordering=True,
@@ -125,7 +128,7 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 buttons=[],
                 elem_classes="frames",
             )
-            gr.Examples([[one] for one in examples.clips], [files], label=TRY)
+            _examples([(one,) for one in examples.clips], [files], [answer])
     _clear([files.change, num_frames.release], [answer])
     gr.on(
         [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
@@ -154,17 +157,35 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
         with gr.Column():
             table = _answer()
             files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=150)
-            gr.Examples([list(one) for one in examples.maps], [before, after], label=TRY)
+            _examples(examples.maps, [before, after], [table])
     preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
+    _clear([before.change, after.change], [table, preview, files])
     run.click(
         handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
         show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
 
 
-def _clear(events: list[Any], outputs: list[Any]) -> None:
-    """What was said of other pictures goes, in the browser: the server's word might come after the next answer."""
-    gr.on(events, None, None, outputs, js=f"() => {[''] * len(outputs)}", api_visibility="private")
+def _examples(samples: Sequence[Sequence[Any]], fields: list[Component], said: list[Component]) -> None:
+    """Not `gr.Examples`: it is answered past the queue, by a route that the door keeps closed.
+
+    Args:
+        samples: Values for the fields.
+        said: What was said about others, which goes.
+    """
+    shown = gr.Dataset(components=fields, samples=[list(one) for one in samples], label=TRY, type="index")
+
+    def choose_example(given: Any) -> list[Any]:
+        number = given if given in range(len(samples)) else 0
+        return [*samples[number], *[""] * len(said)]
+
+    shown.click(choose_example, shown, [*fields, *said], show_progress="hidden", **RAW)
+
+
+def _clear(events: list[Any], said: list[Component]) -> None:
+    """What was said of other files goes, in the browser: the server's word might come after the next answer."""
+    empty = ["" if isinstance(one, gr.HTML) else None for one in said]
+    gr.on(events, None, None, said, js=f"() => {json.dumps(empty)}", api_visibility="private")
 
 
 def _image(label: str, small: bool = False) -> gr.Image:

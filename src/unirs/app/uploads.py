@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,9 +80,9 @@ class Uploads:
             raise InputError(f"This is no uploaded file. Choose {what} again.")
         path = Path(name).resolve()
         shown = path.with_name(path.name.removesuffix(PREVIEW)) if path.name != PREVIEW else path
-        if shown.is_file():  # else it is no preview: an upload may be called like one
+        if os.path.isfile(shown):  # else it is no preview: an upload may be called like one
             path = shown
-        if not path.is_file():
+        if not os.path.isfile(path):
             minutes = self.limits.kept_seconds // 60
             raise InputError(f"The file has been removed, as all are after {minutes} minutes. Choose {what} again.")
         return path
