@@ -143,11 +143,10 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
 def _map_tab(handlers: Handlers, examples: Examples) -> None:
     with gr.Row():
         with gr.Column():
-            with gr.Row(elem_classes="two"):
-                before, after = (
-                    gr.File(label=f"{date} (GeoTIFF)", file_types=RASTER_ENDINGS, height=140)
-                    for date in ("Before", "After")
-                )
+            before, after = (
+                gr.File(label=f"{date} (GeoTIFF)", file_types=RASTER_ENDINGS, height=140)
+                for date in ("Before", "After")
+            )
             with gr.Accordion("Settings", open=False):
                 tile = gr.Slider(*TILES, 256, step=32, label="Side of a tile in pixels")
                 threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score from which a tile counts as changed")
@@ -156,7 +155,7 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
             run = gr.Button("Map the changes", variant="primary")
         with gr.Column():
             table = _answer()
-            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=150)
+            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=215)
             _examples(examples.maps, [before, after], [table])
     preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
     _clear([before.change, after.change], [table, preview, files])
