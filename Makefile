@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := 5.17.0
 
-.PHONY: demo test lint test-common test-oldest test-torchvision test-vllm clean
+.PHONY: demo test lint test-common test-oldest test-torchvision test-vllm test-app clean
 
 demo: $(READY)
 	$(BIN)/unirs demo --output unirs-demo
@@ -54,5 +54,14 @@ test-vllm:
 	.venv-vllm/bin/python -m pip install --quiet --editable . --config-settings editable_mode=strict
 	.venv-vllm/bin/python -m pytest tests/test_vllm.py
 
+# The web page in Chromium (`apt-get install chromium`), in a venv of its own: Gradio wants an older Pillow.
+test-app:
+	$(PYTHON) -m venv .venv-app
+	.venv-app/bin/python -m pip install --quiet --upgrade pip
+	grep -v '^pillow==' requirements-tested.txt > .venv-app/requirements.txt
+	.venv-app/bin/python -m pip install --quiet -r .venv-app/requirements.txt gradio==6.31.0 playwright==1.65.2 pillow==12.3.0
+	.venv-app/bin/python -m pip install --quiet --no-deps --editable . --config-settings editable_mode=strict
+	.venv-app/bin/python -m pytest tests/test_app.py tests/test_app_door.py tests/test_app_parts.py
+
 clean:
-	rm -rf .venv .venv-oldest .venv-torchvision .venv-vllm build unirs-demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info

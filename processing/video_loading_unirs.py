@@ -11,7 +11,7 @@ import logging
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class _Clip:
     data: Path | bytes
     name: str
     container: str  # FFmpeg's name of the demuxer, or "pillow"
+    max_pixels: int = MAX_FRAME_PIXELS  # of a frame
 
 
 def sample_frame_indices(frame_count: int, num_frames: int) -> list[int]:
@@ -84,7 +85,7 @@ def sample_frame_indices(frame_count: int, num_frames: int) -> list[int]:
     return np.linspace(0, frame_count - 2, num_frames).astype(int).tolist()
 
 
-def load_video(source: Any, num_frames: int) -> list[Image.Image]:
+def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None) -> list[Image.Image]:
     """Read at most `num_frames` frames of a clip.
 
     Args:
@@ -92,6 +93,7 @@ def load_video(source: Any, num_frames: int) -> list[Image.Image]:
             of pictures that `load_image` takes, or array / tensor (T, H, W, 3) or (T, 3, H, W). Files:
             MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, ASF, Ogg and animated GIF, WebP, PNG.
         num_frames: Frames wanted, 1 to `MAX_FRAMES`; fewer come back where the clip has fewer.
+        max_frame_pixels: Of each frame of a file; default and most: `MAX_FRAME_PIXELS`.
 
     Returns:
         RGB frames in time order, turned upright by the container's rotation.
@@ -110,7 +112,8 @@ def load_video(source: Any, num_frames: int) -> list[Image.Image]:
     elif isinstance(source, (np.ndarray, torch.Tensor)):
         name, frames = "<array>", _frames_of_array(source, choose)
     else:
-        clip = _recognise(source)
+        most = min(max_frame_pixels or MAX_FRAME_PIXELS, MAX_FRAME_PIXELS)
+        clip = replace(_recognise(source), max_pixels=most)
         name, frames = clip.name, _read(clip, choose)
     if len(frames) < num_frames:
         logger.info("%s: gives %d frames, %d were asked for", name, len(frames), num_frames)
@@ -210,7 +213,7 @@ def _read_with_pillow(clip: _Clip, choose: Choose) -> list[Image.Image]:
             frames = []
             for index in choose(getattr(image, "n_frames", 1)):
                 image.seek(index)
-                _check_frame_size(image.width, image.height, clip.name)
+                _check_frame_size(image.width, image.height, clip)
                 frames.append(load_image(image))
         except VisualInputError as error:
             raise VisualInputError(str(error).replace("<PIL image>", clip.name)) from error
@@ -268,8 +271,8 @@ def _video_stream(container: Any, clip: _Clip) -> Any:
     stream = streams[0]
     if stream.codec_context is None:
         raise VisualInputError(f"{clip.name}: its video codec is unknown here; convert it to H.264 in MP4")
-    _check_frame_size(stream.width, stream.height, clip.name)
-    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # the bitstream may tell another size
+    _check_frame_size(stream.width, stream.height, clip)
+    stream.codec_context.options = {"max_pixels": str(clip.max_pixels)}  # the bitstream may tell another size
     stream.thread_type = "AUTO"
     return stream
 
@@ -346,7 +349,7 @@ def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[I
 
 
 def _to_picture(frame: Any, clip: _Clip) -> Image.Image:
-    _check_frame_size(frame.width, frame.height, clip.name)
+    _check_frame_size(frame.width, frame.height, clip)
     picture = frame.to_image()
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) != 36:
@@ -375,17 +378,17 @@ def _read_with_decord(clip: _Clip, choose: Choose) -> list[Image.Image]:
     try:
         reader = decord.VideoReader(os.fspath(data) if isinstance(data, Path) else io.BytesIO(data))
         height, width, _ = reader[0].shape
-        _check_frame_size(width, height, clip.name)
+        _check_frame_size(width, height, clip)
         batch = reader.get_batch(choose(len(reader))).asnumpy()
     except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, OSError, AssertionError) as error:
         raise _damaged(clip, error) from error
     return [Image.fromarray(frame) for frame in batch]
 
 
-def _check_frame_size(width: int, height: int, name: str) -> None:
-    if width < 1 or height < 1 or width * height > MAX_FRAME_PIXELS:
+def _check_frame_size(width: int, height: int, clip: _Clip) -> None:
+    if width < 1 or height < 1 or width * height > clip.max_pixels:
         raise VisualInputError(
-            f"{name}: frames of {width} x {height} are not 1 to {MAX_FRAME_PIXELS} pixels; export it smaller"
+            f"{clip.name}: frames of {width} x {height} are not 1 to {clip.max_pixels} pixels; export it smaller"
         )
 
 

@@ -1,5 +1,6 @@
 """The web page in a browser, with real uploads: one process of `unirs app`, one Chromium for all."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 from tests.conftest import DATA  # noqa: E402
+from tests.true_pair import make_pair  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 SWITCHES = [
@@ -41,7 +43,7 @@ SAID = ".block.said:visible"
 def app(tmp_path_factory):
     """Address of a page, as the command starts it; all its files are gone when it has ended."""
     folder = tmp_path_factory.mktemp("temporary")
-    command = [sys.executable, "-m", "unirs", "app", "--port", "0", "--max-upload-mb", "4", "--max-megapixels", "16"]
+    command = [sys.executable, "-m", "unirs", "app", "--port", "0", "--max-upload-mb", "16", "--max-megapixels", "16"]
     log = (folder.parent / "app.log").open("w+")
     process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "TMPDIR": str(folder)})
     until, found = time.monotonic() + 120, None
@@ -209,6 +211,31 @@ def test_dated_pictures_are_a_sequence_and_two_are_sent_to_the_other_tab(page, a
     assert answer(page) == ask("video-scene-classification", [str(file) for file in files])["answer"]
 
 
+def test_rasters_become_a_map_with_its_files(page, tmp_path, unirs):
+    """The files are those of `unirs map --merge` on the same two."""
+    *dates, _ = make_pair(DATA, tmp_path)
+    tab(page, "Map")
+    choose(page, "Before (GeoTIFF)", dates[0])
+    choose(page, "After (GeoTIFF)", dates[1])
+    page.get_by_role("button", name="Map the changes").click()
+    said = answer(page)
+    page.locator("a[href$='map.html']").wait_for()
+    output = tmp_path / "by_command.geojson"
+    assert unirs("map", *dates, "--output", output, "--merge")[0] == 0
+    expected = json.loads(output.read_text())["features"]
+    assert said == f"{len(expected)} change{'' if len(expected) == 1 else 's'} found."
+    rows = page.locator(f"{SAID} tbody tr")
+    assert rows.count() == len(expected)
+    assert sorted(rows.locator("td:first-child").all_inner_texts()) == sorted(
+        one["properties"]["caption"] for one in expected
+    )
+    drawn = page.locator(".block:visible:has-text('Changes on the map') img").last
+    drawn.wait_for()
+    assert page.evaluate("image => image.decode().then(() => image.naturalWidth)", drawn.element_handle()) > 500
+    link = page.locator("a[href$='changes.geojson']")
+    assert page.request.get(link.get_attribute("href")).json()["features"] == expected
+
+
 def test_clue_is_shown_above_the_answer(page, ask):
     file, question = DATA / "single/rsicd_stadium.jpg", "Is there water?"
     choose(page, "Picture", file)
@@ -245,7 +272,7 @@ def huge_png():
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [("page.png", b"<html>" * 9, "page.png: is none of PNG, JPEG"),
-     ("huge.png", huge_png(), "huge.png has 400.0 million pixels, and 16.8 million pixels are read."),
+     ("huge.png", huge_png(), "huge.png has 400.0 million pixels, and 16.0 million pixels are read."),
      ("ps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "ps.png: is none of PNG, JPEG")],
 )  # fmt: skip
 def test_bad_pictures_are_told_in_a_sentence(page, tmp_path, name, content, sentence):
@@ -265,11 +292,31 @@ def test_rasters_that_do_not_overlap_are_told(page):
     assert "overlap" in error(page)
 
 
+@pytest.mark.parametrize(("name", "label"), [("Picture", "Picture"), ("Map", "Before (GeoTIFF)")])
+def test_upload_that_is_too_large_is_told(page, tmp_path, name, label):
+    file = tmp_path / f"large.{'png' if name == 'Picture' else 'tif'}"
+    file.write_bytes(bytes(17 * MEGABYTE))
+    tab(page, name)
+    page.locator(f".block:visible:has-text('{label}') input[type=file]").first.set_input_files(str(file))
+    page.get_by_text(re.compile(r"maximum allowed size of 16\.0 Mb")).wait_for()
+
+
+def test_upload_that_the_server_refuses_is_told(page):
+    """Such as pictures that are too large together, or a folder that is full."""
+    page.route("**/gradio_api/upload?*", lambda route: route.fulfill(status=503, body="The page is full."))
+    field = page.locator(".block:visible:has-text('Picture') input[type=file]").first
+    field.set_input_files(str(DATA / "single/rsicd_stadium.jpg"))
+    assert error(page) == "Not uploaded. The page is full."
+    page.unroute("**/gradio_api/upload?*")
+    page.reload()
+    choose(page, "Picture", DATA / "single/rsicd_stadium.jpg")
+    assert page.locator(f"{SAID} [role=alert]").count() == 0
+
+
 # -- for everybody ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", TABS)
 def test_no_tab_is_wider_than_a_phone(phone, name):
-    if name != "Picture":
-        open_on_phone(phone, name)
+    tab(phone, name)
     phone.get_by_role("tabpanel").locator("visible=true").first.wait_for()
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     wide = phone.evaluate(
@@ -281,5 +328,60 @@ def test_no_tab_is_wider_than_a_phone(phone, name):
     assert wide == []
 
 
-def open_on_phone(phone, name):
-    phone.get_by_role("tab", name=name, exact=True).click()
+@pytest.mark.parametrize("name", TABS)
+def test_every_control_and_icon_has_a_name_and_answers_are_announced(page, name):
+    tab(page, name)
+    panel = page.get_by_role("tabpanel", name=name)
+    panel.wait_for()
+    if name == "Map":
+        page.get_by_role("button", name="Settings").click()
+        assert page.get_by_role("button", name="Settings").get_attribute("aria-expanded") == "true"
+    seen = panel.aria_snapshot()
+    nameless = re.findall(r"- (?:img|button|textbox|checkbox|slider|spinbutton|link)(?::|$)", seen, re.MULTILINE)
+    assert nameless == [], seen
+    announced = panel.get_by_role("status")
+    assert announced.count() == 1
+    assert announced.get_attribute("aria-live") == "polite"
+    fields = re.findall(r'button "([^"]*upload[^"]*)"', seen)
+    assert len(set(fields)) == len(fields) == {"Picture": 1, "Clip": 1}.get(name, 2)
+
+
+def test_tabs_are_gone_through_by_arrows(page):
+    page.get_by_role("tab", name="Picture").focus()
+    for key, expected in (
+        ("ArrowRight", "Change"), ("ArrowRight", "Clip"), ("End", "Map"), ("ArrowRight", "Picture"),
+        ("ArrowLeft", "Map"), ("Home", "Picture"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        page.get_by_role("tab", name=expected, selected=True).wait_for()
+        assert page.evaluate("document.activeElement.innerText.trim()") == expected
+    assert page.locator("[role=tab][tabindex='0']").all_inner_texts() == ["Picture"]  # one stop for all
+
+
+def test_examples_of_every_tab_are_chosen_by_keyboard(page, ask):
+    row = page.get_by_role("row", name="Example 1")
+    question = row.get_by_role("gridcell").last.inner_text()
+    row.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("question => document.querySelector('textarea').value === question", arg=question)
+    page.get_by_role("button", name="Ask").press("Enter")
+    said = answer(page)
+    tab(page, "Change")
+    page.get_by_role("row", name="Example 2").press("Space")
+    assert answer_to(page, "Describe the change") != ""
+    assert page.locator(".dates img").count() == 3
+    tab(page, "Clip")
+    page.get_by_role("button", name="clip-1.mp4").press("Enter")
+    page.get_by_text("Frame 4", exact=True).wait_for()
+    assert answer_to(page, "Name the scene") != ""
+    tab(page, "Map")
+    page.get_by_role("row", name="Example 1").press("Enter")
+    page.get_by_role("link", name="KB").nth(1).wait_for()
+    assert re.fullmatch(r"\d+ changes? found\.", answer_to(page, "Map the changes"))
+    tab(page, "Picture")
+    assert answer(page) == said  # of the other tabs nothing was lost
+
+
+def answer_to(page, button):
+    page.get_by_role("button", name=button).click()
+    return answer(page)

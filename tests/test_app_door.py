@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from contextlib import contextmanager
 
 import pytest
@@ -16,12 +15,9 @@ import pytest
 from tests.tiny import picture, tiny_model
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
-from starlette.responses import PlainTextResponse
-
 from tests.serving import png, running
-from unirs.app.door import Door
+from tests.visiting import ask, upload
 from unirs.app.limits import Limits
-from unirs.app.uploads import Uploads
 
 LIMITS = Limits(upload_bytes=2**20, pixels=100 * 100)
 SECRET = "not for visitors"
@@ -54,25 +50,6 @@ def secret(tmp_path_factory):
 def page(processor, tmp_path_factory):
     with opened(processor, tmp_path_factory.mktemp("app"), LIMITS) as found:
         yield found
-
-
-def ask(page, method, path, body=None, **headers):
-    """Status and body; the path goes as it is, with its dots."""
-    connection = http.client.HTTPConnection(page[0], timeout=30)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode("utf-8", "replace")
-    finally:
-        connection.close()
-
-
-def upload(page, content, name="scene.png", **headers):
-    mark = uuid.uuid4().hex
-    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
-    kind = f"multipart/form-data; boundary={mark}"
-    return ask(page, "POST", "/gradio_api/upload", body, Content_Type=kind, **headers)
 
 
 def event(page, name, *values, session="one"):
@@ -171,10 +148,51 @@ def test_large_and_odd_requests_are_refused_with_a_sentence(page):
         413,
         "The upload has more than 1 MB.",
     )
-    assert event(page, "ask_about_picture", None, "x" * 2**20, False) == (413, "The request is too large.")
+    assert event(page, "ask_about_picture", None, "x" * 2**20, False) == (
+        413,
+        "The request has more than 1,048,576 bytes.",
+    )
     for body in ("{", "[" * 100_000, b"\xff"):
         status, _ = ask(page, "POST", "/gradio_api/queue/join", body, Content_Type="application/json")
         assert status == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [("ask_about_picture", (None, 3, False), "The question is text."),
+     ("ask_about_picture", (None, "What?", "yes"), "The box for clues is either ticked or not."),
+     ("ask_about_clip", (None, "a", "", False), "The number of frames is a number from 1 to 64."),
+     ("show_frames", ([], 1e300), "The number of frames is a number from 1 to 64."),
+     ("make_map", (None, None, 6, 0.5, True, False), "The side of a tile is a number from 32 to 1024."),
+     ("make_map", (None, None, 33.5, 0.5, True, False), "The side of a tile is a whole number."),
+     ("make_map", (None, None, 256, 2, True, False), "The score is a number from 0 to 1.")],
+)  # fmt: skip
+def test_values_that_no_field_allows_are_told(page, name, values, sentence, caplog):
+    """Gradio holds a slider's range against nobody who sends raw values."""
+    session = f"odd{abs(hash((name, str(values))))}"
+    assert event(page, name, *values, session=session)[0] == 200
+    assert sentence in outcome(page, session)
+    assert "Traceback" not in caplog.text
+
+
+def test_examples_of_every_tab_outlive_the_uploads(processor, tmp_path):
+    """Gradio forgets its copies of some examples, and its own clean-up took them away."""
+    with opened(processor, tmp_path, Limits(kept_seconds=1)) as page:
+        shown = {path for path in tmp_path.glob("*/uploads/**/*") if path.is_file()}
+        assert {"scene-1.png", "before-1.png", "after-2.png"} <= {path.name for path in shown}
+        for name in ("one.png", "two.png"):  # one is gone: all have been looked at
+            upload(page, png(picture(1)), name)
+            until = time.monotonic() + 30
+            while list(tmp_path.rglob(name)):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        assert all(path.exists() for path in shown)
+        for number, names in enumerate(("scene-2.png", "after-2.png", "clip-2.mp4")):
+            event(page, f"choose_example{f'_{number}' if number else ''}", 1, session=f"tab{number}")
+            assert names in outcome(page, f"tab{number}")
+        event(page, "choose_example_3", "nonsense", session="map")
+        path = re.search(r'"path": ?"([^"]+town_2024-05-01.tif)"', outcome(page, "map"))[1]
+        assert ask(page, "GET", f"/gradio_api/file={path}")[0] == 200
 
 
 def test_uploads_are_removed_after_their_time(processor, tmp_path):
@@ -187,18 +205,6 @@ def test_uploads_are_removed_after_their_time(processor, tmp_path):
             time.sleep(0.1)
         event(page, "ask_about_picture", given(path), "What?", False)
         assert "The file has been removed" in outcome(page)
-
-
-def test_a_full_folder_takes_no_more(tmp_path):
-    async def behind(scope, receive, send):
-        if scope["type"] == "http":
-            await PlainTextResponse("taken")(scope, receive, send)
-
-    with running(Door(behind, Uploads(tmp_path, Limits(folder_bytes=1000)), None)) as address:
-        page = (address.removeprefix("http://"), tmp_path)
-        assert upload(page, b"x") == (200, "taken")
-        (tmp_path / "scene.png").write_bytes(bytes(1000))
-        assert upload(page, b"x") == (503, "The page holds as many uploads as it may. Try again later.")
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

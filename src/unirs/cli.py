@@ -60,8 +60,6 @@ Base = Annotated[
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
 
-CHANGED = 0.5  # map values above this count as changed in `changed_share`
-
 
 def load_pipeline(task: str, model: str | None, clue: bool = False, base: str | None = None) -> Pipeline:
     """A pipeline of the given task for a folder or hub id; with `clue`, the base model for its clues too."""
@@ -174,15 +172,16 @@ def change(
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
     change_map = found["change_map"]
+    from .report import changed_share, overlay
+
+    aspect_ratio = pipe.processor.image_processor.image_aspect_ratio
     details: dict[str, Any] = {
         "instruction": instruction,
-        "changed_share": round(float((change_map > CHANGED).mean()), 4),
+        "changed_share": round(changed_share(change_map, pictures[1].size, aspect_ratio), 4),
         "change_map": {"mean": round(float(change_map.mean()), 4), "max": round(float(change_map.max()), 4)},
     }
     if heatmap:
-        from unirs.report import overlay
-
-        drawn = overlay(pictures[1], change_map, pipe.processor.image_processor.image_aspect_ratio)
+        drawn = overlay(pictures[1], change_map, aspect_ratio)
         details["heatmap"] = str(heatmap)
     say("change", found, model, [before, after], as_json, **details)
     if heatmap:

@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from .cli_serve import LOOPBACK, MEGABYTE, listen, load
-from .model_source import EMBEDDED, find_model, load_base
-from .terminal import InputError, quieten
+from .cli_serve import LOOPBACK, MEGABYTE, listen
+from .model_source import EMBEDDED, find_model, load_base, load_model
+from .terminal import InputError, busy, quieten
 
+MEGAPIXEL = 10**6
+MAP_TIMES = 10  # a map may take so many times as long as an answer
 SECONDS_TO_END = 3  # for visitors whose answers are under way when the page is stopped
 
 
@@ -33,7 +35,9 @@ def app(
         int, typer.Option(min=1, max=1024, help="All pictures of a question together, or each raster of a map.")
     ] = 64,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to an answer's end.")] = 60,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds to an answer's end; ten times as many to a map's.")
+    ] = 60,
     keep_minutes: Annotated[int, typer.Option(min=1, max=1440, help="Uploads are removed after this time.")] = 30,
 ) -> None:
     """Show a web page for pictures, pairs, clips and maps."""
@@ -51,14 +55,16 @@ def app(
 
     limits = Limits(
         upload_bytes=max_upload_mb * MEGABYTE,
-        pixels=max_megapixels * MEGABYTE,
+        pixels=max_megapixels * MEGAPIXEL,
         new_tokens=max_new_tokens,
         seconds=time_limit,
+        map_seconds=MAP_TIMES * time_limit,
         kept_seconds=keep_minutes * 60,
     )
     listening = listen(host, port)
-    network, processor = load(model)
-    second = None if base is None else load_base(base, processor).to(network.device)
+    with busy("Loading the model"):
+        network, processor = load_model(model)
+        second = None if base is None else load_base(base, processor)
     shown = (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
     hosts = {*LOOPBACK, "[::1]"} if host in LOOPBACK else None
     # uvicorn ends in order, and then sends itself the signal that it was sent: the folder of uploads is to go first.

@@ -78,7 +78,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def load(model: str | None) -> tuple[Any, Any]:
-    """Greedy and, on the CPU, in float32, as every other command asks."""
+    """On the CPU in float32, as for `unirs evaluate`: an answer there is the same whatever else is in its batch."""
     import torch
 
     from unirs.evaluation.models import load_model

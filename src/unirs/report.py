@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RAMP = np.array([(90, 0, 30), (190, 20, 38), (244, 109, 34), (255, 190, 60), (255, 250, 170)], np.float32)
 STRONGEST = 0.9  # of the colour where the map is 1; a little of the picture always shows
 CLEARING = 1.5  # above 1: a middling map hides less of the picture
+CHANGED = 0.5  # map values above this count as changed
 GREYED = 0.5  # how far the picture goes to grey under the map, so that its own reds are not taken for change
 
 FRAMES_A_SECOND, CLIP_BITS = 2, 2_000_000  # of the clip that is left to try
@@ -51,20 +52,29 @@ def spread(change_map: np.ndarray, size: tuple[int, int], aspect_ratio: str = "p
 
     With `"pad"` the model saw the picture in the middle of a square; what lies on the padding is cut off.
     """
+    # Only the part under the picture is enlarged: for a long strip the whole square would be huge.
+    box = _under(change_map.shape, size, aspect_ratio)
+    image = Image.fromarray(np.asarray(change_map, np.float32))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)).clip(0, 1)  # (height, width)
+
+
+def changed_share(change_map: np.ndarray, size: tuple[int, int], aspect_ratio: str = "pad") -> float:
+    """Share of a picture of `size` (width, height) that lies under cells above `CHANGED`."""
+    left, top, right, bottom = _under(change_map.shape, size, aspect_ratio)
+    rows, columns = (np.arange(length + 1) for length in change_map.shape)
+    # How much of each cell lies under the picture.
+    weights = np.outer(np.diff(rows.clip(top, bottom)), np.diff(columns.clip(left, right)))  # (grid, grid)
+    return float((weights * (change_map > CHANGED)).sum() / weights.sum())
+
+
+def _under(grid: tuple[int, ...], size: tuple[int, int], aspect_ratio: str) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the picture, in cells of the map."""
     width, height = size
     side = max(size)
     columns, rows = (side, side) if aspect_ratio == "pad" else size
     left, top = (columns - width) // 2, (rows - height) // 2
-    grid_height, grid_width = change_map.shape
-    # Only the part under the picture is enlarged: for a long strip the whole square would be huge.
-    box = (
-        left * grid_width / columns,
-        top * grid_height / rows,
-        (left + width) * grid_width / columns,
-        (top + height) * grid_height / rows,
-    )
-    image = Image.fromarray(np.asarray(change_map, np.float32))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)).clip(0, 1)  # (height, width)
+    across, down = grid[1] / columns, grid[0] / rows
+    return left * across, top * down, (left + width) * across, (top + height) * down
 
 
 def colour(values: np.ndarray) -> np.ndarray:

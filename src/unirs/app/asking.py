@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import transformers
-from transformers import TextIteratorStreamer
+from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from unirs.geo.change_finder import ChangeFinder
 from unirs.modeling_unirs import PromptAugmenter
+from unirs.processing import VisualInputError
+from unirs.report import changed_share
 from unirs.terminal import InputError
 
 from .limits import Limits
+from .scene_map import MapSettings, SceneMap, map_scene
 
 if TYPE_CHECKING:
-    import torch
-
     from unirs.modeling_unirs.prompt_augmentation_unirs import Clue
 
 TASKS = {"picture": "rs-visual-question-answering", "pair": "change-captioning", "clip": "video-scene-classification"}
@@ -30,32 +37,52 @@ class Answer:
 
     Args:
         clue: The base model's words; `no_clue` says why there are none though they were asked for.
-        change_map: `(grid, grid)`, of a pair whose answer has ended.
+        change_map: `(grid, grid)`, of a pair whose answer has ended; `changed` is the share of the later picture that
+            looks changed.
     """
 
     text: str = ""
     clue: str | None = None
     no_clue: str | None = None
     change_map: np.ndarray | None = None
+    changed: float | None = None
     has_ended: bool = False
+
+
+class LeftError(Exception):
+    """Who asked has gone."""
+
+
+class _Left(StoppingCriteria):
+    """Ends an answer that nobody waits for any more."""
+
+    def __init__(self, left: threading.Event):
+        self.left = left
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.left.is_set(), device=input_ids.device)
 
 
 class _Told(PromptAugmenter):
     """Writes clues into the answer before the answer itself begins."""
 
-    def __init__(self, base: Any, processor: Any, answer: Answer, words: TextIteratorStreamer):
+    def __init__(self, base: Any, processor: Any, answer: Answer, words: TextIteratorStreamer, left: threading.Event):
         super().__init__(base, processor)
-        self.answer, self.words = answer, words
+        self.answer, self.words, self.left = answer, words, left
 
     def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
         clues = super().ask(inputs)
+        if self.left.is_set():
+            raise LeftError
         self.answer.clue = clues[0].text
         self.words.text_queue.put("")  # wakes the reader
         return clues
 
 
 class Asker:
-    """Asks a model by its pipelines; who calls it sees to it that this happens one at a time.
+    """Asks a model by its pipelines and for maps, one at a time, in a thread of its own.
+
+    An iterator that is closed before its end stops the work for it.
 
     Args:
         base: What is asked for clues; None for the network itself, without its adapters.
@@ -63,10 +90,10 @@ class Asker:
 
     def __init__(self, network: Any, processor: Any, base: Any, limits: Limits):
         self.network, self.processor, self.limits = network, processor, limits
-        self.base = network if base is None else base
         self.pipes = {
             name: transformers.pipeline(task, model=network, processor=processor) for name, task in TASKS.items()
         }
+        self.base = network if base is None else base.to(network.device)  # which the pipelines have chosen
         self.thread = ThreadPoolExecutor(1, "answers")
 
     def ask(self, task: str, shown: Sequence[Any], words: str, clue: bool, **options: Any) -> Iterator[Answer]:
@@ -86,11 +113,15 @@ class Asker:
             raise InputError("Type a question first.")
         if len(words) > self.limits.characters:
             raise InputError(f"The question has {len(words):,} characters, and {self.limits.characters:,} are read.")
-        answer = Answer()
+        answer, left = Answer(), threading.Event()
         pieces = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         if clue:
-            options["clue"] = _Told(self.base, self.processor, answer, pieces)
-        options["generate_kwargs"] = {"streamer": pieces, "max_time": self.limits.seconds}
+            options["clue"] = _Told(self.base, self.processor, answer, pieces, left)
+        options["generate_kwargs"] = {
+            "streamer": pieces,
+            "max_time": self.limits.seconds,
+            "stopping_criteria": StoppingCriteriaList([_Left(left)]),
+        }
 
         def look() -> dict[str, Any]:
             try:
@@ -100,14 +131,62 @@ class Asker:
                 pieces.text_queue.put(pieces.stop_signal)  # also where it failed before the first word
 
         looking = self.thread.submit(look)
-        for piece in pieces:
-            answer.text += piece
-            yield answer
         try:
+            for piece in pieces:
+                answer.text += piece
+                yield answer
             found = looking.result()
-        except ValueError as error:
+        except VisualInputError as error:  # no other: a fault of ours is not the visitor's
             raise InputError(f"{str(error).rstrip('.')}.") from error
+        finally:
+            left.set()
+            looking.cancel()
         answer.text, answer.change_map = found["answer"], found.get("change_map")
+        if answer.change_map is not None:
+            aspect_ratio = self.processor.image_processor.image_aspect_ratio
+            answer.changed = changed_share(answer.change_map, shown[1].size, aspect_ratio)
         answer.clue, answer.no_clue = found.get("clue"), found.get("no_clue")
         answer.has_ended = True
         yield answer
+
+    def map(
+        self, rasters: Sequence[Path], folder: Path, settings: MapSettings
+    ) -> Iterator[tuple[int, int] | SceneMap]:
+        """Tiles that are done and how many there are, again and again, and at last the map.
+
+        Raises:
+            InputError: The rasters do not make a pair, or the map takes too long.
+        """
+        told: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        left, seconds = threading.Event(), self.limits.map_seconds
+        until = 0.0
+
+        def progress(done: int, total: int) -> None:
+            if left.is_set():
+                raise LeftError
+            if time.monotonic() > until and done < total:
+                raise InputError(
+                    f"The map was stopped after {seconds:,.0f} seconds, with {done:,} of {total:,} tiles. "
+                    "Take larger tiles or a smaller part."
+                )
+            told.put((done, total))
+
+        def look() -> SceneMap:
+            nonlocal until
+            until = time.monotonic() + seconds  # from its own turn on
+            finder = ChangeFinder(
+                self.network, self.processor, settings.threshold, max_new_tokens=self.limits.new_tokens
+            )
+            try:
+                return map_scene(finder, rasters, folder, settings, progress)
+            finally:
+                told.put(None)
+
+        looking = self.thread.submit(look)
+        try:
+            while (step := told.get()) is not None:
+                yield step
+            yield looking.result()
+        finally:
+            left.set()
+            looking.cancel()

@@ -7,6 +7,7 @@ and what a request names must lie in the folder of uploads.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -18,7 +19,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unirs.serving.guard import replayed
+from unirs.serving.incoming import check_host, read_body, replayed
+from unirs.serving.limits import RequestError
 
 from .uploads import Uploads
 
@@ -35,6 +37,7 @@ READ = re.compile(
 WRITTEN = (UPLOAD, JOIN, f"{API}/cancel", f"{API}/reset")
 BODY = 2**20  # bytes of a request that uploads nothing
 FORM = 2**16  # bytes around the files of an upload
+SECONDS_OF_SILENCE = 30.0
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -43,85 +46,91 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-class RefusedError(Exception):
-    """A request that does not come in: `status` of HTTP, and a sentence."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status = status
-
-
 class Door:
     """Args:
     app: What is behind the door.
-    hosts: Names by which the page may be called, without port; None for any. A web page whose name was made to point
-        to this machine (DNS rebinding) calls it by its own.
+    hosts: See `check_host`.
     """
 
     def __init__(self, app: ASGIApp, uploads: Uploads, hosts: set[str] | None):
         self.app, self.uploads, self.hosts = app, uploads, hosts
+        self.arriving = 0  # bytes of the uploads that are under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # a web socket: closed before it is open
             return await send({"type": "websocket.close", "code": 1008})
+        send = _with_headers(send)
         try:
             self._check(scope)
-            if scope["method"] == "POST" and scope["path"] != UPLOAD:
-                receive = await self._read(scope, receive)
-            await self.app(scope, receive, _with_headers(send))
-        except RefusedError as error:
+            if scope["path"] == UPLOAD:
+                return await self._upload(scope, receive, send)
+            if scope["method"] == "POST":
+                body = await read_body(receive, BODY)
+                self._check_files(body)
+                receive = replayed(body, receive)
+            await self.app(scope, receive, send)
+        except RequestError as error:
             logger.info("refused %s %s: %s", scope["method"], scope["path"], error)
-            await PlainTextResponse(str(error), error.status)(scope, receive, _with_headers(send))
+            sentence = f"{str(error)[:1].upper()}{str(error)[1:]}."
+            await PlainTextResponse(sentence, error.status)(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
-        host = headers.get("host", "")
-        if self.hosts is not None and host.rsplit(":", 1)[0].lower() not in self.hosts:
-            raise RefusedError(403, "This page answers to its own names only.")
+        check_host(headers, self.hosts)
         if method in ("GET", "HEAD"):
             if not READ.fullmatch(path):
-                raise RefusedError(404, "There is no such page.")
+                raise RequestError(404, "there is no such page")
             if path.startswith(FILE) and not self.uploads.holds(path.removeprefix(FILE)):
-                raise RefusedError(403, "This file is none of the page's.")
+                raise RequestError(403, "this file is none of the page's")
             return
         if method != "POST" or path not in WRITTEN:
-            raise RefusedError(404, "There is no such page.")
-        if "origin" in headers and urlsplit(headers["origin"]).netloc != host:
-            raise RefusedError(403, "Another site's page may not ask here.")
-        if path == UPLOAD:
-            self._check_upload(headers.get("content-length", ""))
+            raise RequestError(404, "there is no such page")
+        if "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host", ""):
+            raise RequestError(403, "another site's page may not ask here")
 
-    def _check_upload(self, length: str) -> None:
-        """A browser tells the length beforehand, and the server holds it to that."""
-        if not (length.isascii() and length.isdigit()):
-            raise RefusedError(411, "The upload does not say how long it is.")
-        limits = self.uploads.limits
-        if int(length) > limits.upload_bytes + FORM:
-            raise RefusedError(413, f"The upload has more than {limits.upload_bytes / 2**20:,.0f} MB.")
-        if self.uploads.is_full():
-            raise RefusedError(503, "The page holds as many uploads as it may. Try again later.")
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets an upload in if there is room for it beside those that are coming in already."""
+        length = self._length(Headers(scope=scope))
+        self.arriving += length
+        try:
+            held = await asyncio.to_thread(self.uploads.bytes_held)
+            if held + self.arriving > self.uploads.limits.folder_bytes:
+                raise RequestError(503, "the page holds as many uploads as it may; try again later")
+            await self.app(scope, _not_stalled(receive), send)
+        finally:
+            self.arriving -= length
 
-    async def _read(self, scope: Scope, receive: Receive) -> Receive:
-        """The whole body, whose files are all uploads."""
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RefusedError(400, "The request was cut off.")
-            body += message.get("body", b"")
-            if len(body) > BODY:
-                raise RefusedError(413, "The request is too large.")
-            if not message.get("more_body"):
-                break
+    def _length(self, headers: Headers) -> int:
+        """A browser tells the length beforehand, and the server holds it to that; not to pieces."""
+        length, most = headers.get("content-length", ""), self.uploads.limits.upload_bytes
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+            raise RequestError(411, "the upload does not say how long it is")
+        if int(length) > most + FORM:
+            raise RequestError(413, f"the upload has more than {most / 2**20:,.0f} MB")
+        return int(length)
+
+    def _check_files(self, body: bytes) -> None:
+        """All files that a request names are uploads."""
         try:
             files = list(_files(json.loads(body or b"{}")))
         except (ValueError, RecursionError):
-            raise RefusedError(400, "The request is no JSON.") from None
+            raise RequestError(400, "the request is no JSON") from None
         if not all(isinstance(file, str) and self.uploads.holds(file) for file in files):
-            raise RefusedError(403, "The request names a file that is no upload.")
-        return replayed(body, receive)
+            raise RequestError(403, "the request names a file that is no upload")
+
+
+def _not_stalled(receive: Receive) -> Receive:
+    """An upload that falls silent has ended: it would keep others out."""
+
+    async def patient() -> Message:
+        try:
+            return await asyncio.wait_for(receive(), SECONDS_OF_SILENCE)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+
+    return patient
 
 
 def _files(value: Any) -> Iterator[Any]:

@@ -13,16 +13,19 @@ from unirs.report import overlay
 from unirs.terminal import InputError
 
 from .asking import Answer, Asker
-from .scene_map import map_scene
+from .scene_map import MapSettings
 from .slider import slider_html
 from .uploads import Uploads, small
-from .wording import answer_html, changes_html, error_html, note_html
+from .values import number, ticked, whole, words
+from .wording import answer_html, busy_html, changes_html, error_html
 
 logger = logging.getLogger(__name__)
 
 FAILED = "The page failed on this; its log says why."
 PICTURE, BEFORE, AFTER = "a picture", "the earlier picture", "the later picture"
 BEFORE_RASTER, AFTER_RASTER = "the earlier raster", "the later raster"
+QUESTION, INSTRUCTION, CLUE = "The question", "The instruction", "The box for clues"
+TILES = (32, 1024)  # pixels of a side: small ones are many, and large ones show houses too small
 
 
 def told(refuse: Callable[[str], Any]) -> Callable[[Callable[..., Iterator[Any]]], Callable[..., Iterator[Any]]]:
@@ -51,22 +54,24 @@ class Handlers:
         self.asker, self.uploads = asker, uploads
 
     @told(lambda sentence: (None, error_html(sentence)))
-    def show_picture(self, given: Any) -> Iterator[tuple[Any, str]]:
+    def show_picture(self, given: Any) -> Iterator[tuple[Any, Any]]:
         """An uploaded picture is measured at once, and shown also where browsers cannot."""
         preview = self.uploads.preview(given, PICTURE)
-        yield gr.skip() if preview is None else str(preview), ""
+        yield gr.skip() if preview is None else str(preview), gr.skip()
 
     @told(error_html)
-    def ask_about_picture(self, given: Any, question: str, clue: bool) -> Iterator[str]:
+    def ask_about_picture(self, given: Any, question: Any, clue: Any) -> Iterator[str]:
         """The answer as it comes."""
+        question, clue = words(question, QUESTION), ticked(clue, CLUE)
         yield answer_html(Answer())
         pictures = self.uploads.pictures((given, PICTURE))
         for answer in self.asker.ask("picture", pictures, question, clue):
             yield answer_html(answer, clue)
 
     @told(lambda sentence: (error_html(sentence), ""))
-    def ask_about_pair(self, before: Any, after: Any, instruction: str, clue: bool) -> Iterator[tuple[str, Any]]:
+    def ask_about_pair(self, before: Any, after: Any, instruction: Any, clue: Any) -> Iterator[tuple[str, Any]]:
         """The answer, and at its end both dates with a slider."""
+        instruction, clue = words(instruction, INSTRUCTION), ticked(clue, CLUE)
         yield answer_html(Answer()), ""
         dates = self.uploads.pictures((before, BEFORE), (after, AFTER))
         answer = Answer()
@@ -79,43 +84,43 @@ class Handlers:
         yield answer_html(answer, clue), slider_html(dates[0].resize(later.size), later, change)
 
     @told(lambda sentence: (None, error_html(sentence)))
-    def show_frames(self, given: Any, num_frames: float) -> Iterator[tuple[Any, str]]:
+    def show_frames(self, given: Any, num_frames: Any) -> Iterator[tuple[Any, Any]]:
         """The frames that the model will be shown."""
-        frames = self.uploads.frames(given, int(num_frames)) if given else []
-        yield [(small(frame), f"Frame {number}") for number, frame in enumerate(frames, start=1)], ""
+        count = self._frames(num_frames)
+        frames = self.uploads.frames(given, count) if given else []
+        yield [(small(frame), f"Frame {number}") for number, frame in enumerate(frames, start=1)], gr.skip()
 
     @told(error_html)
-    def ask_about_clip(self, given: Any, num_frames: float, instruction: str, clue: bool) -> Iterator[str]:
+    def ask_about_clip(self, given: Any, num_frames: Any, instruction: Any, clue: Any) -> Iterator[str]:
         """The answer as it comes."""
+        instruction, clue = words(instruction, INSTRUCTION), ticked(clue, CLUE)
         yield answer_html(Answer())
-        frames = self.uploads.frames(given, int(num_frames))
+        frames = self.uploads.frames(given, self._frames(num_frames))
         for answer in self.asker.ask("clip", [frames], instruction, clue, num_frames=len(frames)):
             yield answer_html(answer, clue)
 
     @told(lambda sentence: (None, error_html(sentence), None))
     def make_map(
-        self,
-        before: Any,
-        after: Any,
-        tile: float,
-        threshold: float,
-        merge: bool,
-        pixel: bool,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio finds it by its default
-    ) -> Iterator[tuple[Any, str, Any]]:
+        self, before: Any, after: Any, tile: Any, threshold: Any, merge: Any, pixel: Any
+    ) -> Iterator[tuple[Any, Any, Any]]:
         """The map as a picture, the changes as a table, and the files."""
-        yield None, note_html("Looking at the files…"), None
-        made = map_scene(
-            self.asker.network,
-            self.asker.processor,
-            self.uploads.rasters((before, BEFORE_RASTER), (after, AFTER_RASTER)),
-            self.uploads.folder,
-            int(tile),
-            float(threshold),
-            merge,
-            pixel,
-            self.uploads.limits.new_tokens,
-            lambda done, total: progress((done, total), desc="Looking at tiles", unit="tiles"),
+        settings = MapSettings(
+            whole(tile, "The side of a tile", *TILES),
+            number(threshold, "The score", 0, 1),
+            ticked(merge, "The outline"),
+            ticked(pixel, "Pixel by pixel"),
         )
-        table = changes_html(made.changes, made.areas, made.notes)
-        yield made.preview, table, [str(path) for path in made.files]
+        yield None, busy_html("Looking at the files…"), None
+        rasters = self.uploads.rasters((before, BEFORE_RASTER), (after, AFTER_RASTER))
+        for step in self.asker.map(rasters, self.uploads.folder, settings):
+            if isinstance(step, tuple):
+                yield gr.skip(), busy_html("Looking at tiles: {:,} of {:,}".format(*step)), gr.skip()
+            else:
+                yield (
+                    step.preview,
+                    changes_html(step.changes, step.areas, step.notes),
+                    [str(path) for path in step.files],
+                )
+
+    def _frames(self, given: Any) -> int:
+        return whole(given, "The number of frames", 1, self.uploads.limits.files)

@@ -14,15 +14,17 @@ class Limits:
     characters: Of a question.
     new_tokens: Longest answer.
     seconds: Longest time for an answer's words.
+    map_seconds: Longest time for a map, whose tiles are answered one batch after another.
     folder_bytes: All that visitors have uploaded and been shown; more is refused until some has been removed.
     kept_seconds: Uploads and results are removed after this time.
     """
 
     upload_bytes: int = 64 * 2**20
-    pixels: int = 2**26
+    pixels: int = 64 * 10**6
     files: int = 64
     characters: int = 2000
     new_tokens: int = 64
     seconds: float = 60.0
+    map_seconds: float = 600.0
     folder_bytes: int = 4 * 2**30
     kept_seconds: int = 1800

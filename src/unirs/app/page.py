@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from .examples import Examples
-from .handlers import Handlers
+from .handlers import TILES, Handlers
 
 TITLE = "UniRS"
 INTRODUCTION = "Ask about an aerial or satellite image, about what changed between two dates, or about a clip."
@@ -42,7 +45,7 @@ def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.
         clue: Whether the box for clues is ticked at first.
     """
     kept = handlers.uploads.limits.kept_seconds
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(min(60, kept), kept)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="heading")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Picture"):
@@ -70,7 +73,8 @@ def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
             ask = gr.Button("Ask", variant="primary")
         with gr.Column():
             answer = _answer()
-            gr.Examples([list(one) for one in examples.pictures], [image, question], label=TRY)
+            _examples(examples.pictures, [image, question], [answer])
+    _clear([image.upload, image.clear], [answer])
     image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
         [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
@@ -89,7 +93,8 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
         with gr.Column():
             answer = _answer()
             slider = gr.HTML("")
-            gr.Examples([list(one) for one in examples.pairs], [before, after], label=TRY)
+            _examples(examples.pairs, [before, after], [answer, slider])
+    _clear([before.upload, after.upload, before.clear, after.clear], [answer, slider])
     for image in (before, after):
         image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
     gr.on(
@@ -103,7 +108,7 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
     with gr.Row():
         with gr.Column():
             files = gr.File(
-                label="Clip, or three and more dated pictures in order",
+                label="Clip, or 3 and more pictures in order",
                 file_count="multiple",
                 file_types=["video", "image"],
                 allow_reordering=True,
@@ -123,7 +128,8 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 buttons=[],
                 elem_classes="frames",
             )
-            gr.Examples([[one] for one in examples.clips], [files], label=TRY)
+            _examples([(one,) for one in examples.clips], [files], [answer])
+    _clear([files.change, num_frames.release], [answer])
     gr.on(
         [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
         concurrency_limit=READERS, **RAW,
@@ -137,26 +143,48 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
 def _map_tab(handlers: Handlers, examples: Examples) -> None:
     with gr.Row():
         with gr.Column():
-            with gr.Row(elem_classes="two"):
-                before, after = (
-                    gr.File(label=f"{date} (GeoTIFF)", file_types=RASTER_ENDINGS, height=140)
-                    for date in ("Before", "After")
-                )
+            before, after = (
+                gr.File(label=f"{date} (GeoTIFF)", file_types=RASTER_ENDINGS, height=140)
+                for date in ("Before", "After")
+            )
             with gr.Accordion("Settings", open=False):
-                tile = gr.Slider(32, 1024, 256, step=32, label="Side of a tile in pixels")
+                tile = gr.Slider(*TILES, 256, step=32, label="Side of a tile in pixels")
                 threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score from which a tile counts as changed")
                 merge = gr.Checkbox(True, label="Outline what changed, not whole tiles")
                 pixel = gr.Checkbox(False, label="Files of equal size show the same place pixel by pixel")
             run = gr.Button("Map the changes", variant="primary")
         with gr.Column():
             table = _answer()
-            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=150)
-            gr.Examples([list(one) for one in examples.maps], [before, after], label=TRY)
+            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=215)
+            _examples(examples.maps, [before, after], [table])
     preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
+    _clear([before.change, after.change], [table, preview, files])
     run.click(
         handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
-        show_progress_on=preview, **ONE_AT_A_TIME, **RAW,
+        show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
+
+
+def _examples(samples: Sequence[Sequence[Any]], fields: list[Component], said: list[Component]) -> None:
+    """Not `gr.Examples`: it is answered past the queue, by a route that the door keeps closed.
+
+    Args:
+        samples: Values for the fields.
+        said: What was said about others, which goes.
+    """
+    shown = gr.Dataset(components=fields, samples=[list(one) for one in samples], label=TRY, type="index")
+
+    def choose_example(given: Any) -> list[Any]:
+        number = given if given in range(len(samples)) else 0
+        return [*samples[number], *[""] * len(said)]
+
+    shown.click(choose_example, shown, [*fields, *said], show_progress="hidden", **RAW)
+
+
+def _clear(events: list[Any], said: list[Component]) -> None:
+    """What was said of other files goes, in the browser: the server's word might come after the next answer."""
+    empty = ["" if isinstance(one, gr.HTML) else None for one in said]
+    gr.on(events, None, None, said, js=f"() => {json.dumps(empty)}", api_visibility="private")
 
 
 def _image(label: str, small: bool = False) -> gr.Image:

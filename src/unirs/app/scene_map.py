@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,7 +18,8 @@ from unirs.geo.change_finder import ChangeFinder
 from unirs.geo.change_map import find_changes, look_at
 from unirs.geo.changes import Change, ground_of
 from unirs.geo.journal import Journal
-from unirs.terminal import InputError
+
+from .uploads import readable
 
 BATCH = 16  # tiles looked at together
 
@@ -38,46 +40,65 @@ class SceneMap:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class MapSettings:
+    """Args:
+    tile: Side of a tile, in pixels of the earlier date.
+    threshold: Score from which a tile counts as changed.
+    merge: Outline what changed, not whole tiles.
+    pixel: Files of equal size show the same place pixel by pixel.
+    """
+
+    tile: int = 256
+    threshold: float = 0.5
+    merge: bool = True
+    pixel: bool = False
+
+
 def map_scene(
-    network: Any,
-    processor: Any,
+    finder: ChangeFinder,
     rasters: Sequence[Path],
     folder: Path,
-    tile: int,
-    threshold: float,
-    merge: bool,
-    pixel: bool,
-    new_tokens: int,
+    settings: MapSettings,
     progress: Callable[[int, int], None],
 ) -> SceneMap:
     """Args:
-        folder: Gets a folder with the files of the map.
-        progress: Told the tiles that are done, and how many there are.
+        folder: Gets a folder with the files of the map; nothing stays there where the map fails.
+        progress: Told the tiles that are done, and how many there are. What it raises ends the map.
 
     Raises:
         InputError: The rasters do not make a pair.
     """
-    sources = [str(path) for path in rasters]
-    reading: dict[str, Any] = {"bands": None, "sar": False, "crs": None, "pixel": pixel}
     place = Path(tempfile.mkdtemp(prefix="map-", dir=folder))
+    try:
+        return _map_scene(finder, rasters, place, settings, progress)
+    except BaseException as error:
+        shutil.rmtree(place)
+        if isinstance(error, RasterError):
+            raise readable(error, rasters) from error
+        raise
+
+
+def _map_scene(
+    finder: ChangeFinder,
+    rasters: Sequence[Path],
+    place: Path,
+    settings: MapSettings,
+    progress: Callable[[int, int], None],
+) -> SceneMap:
+    sources = [str(path) for path in rasters]
+    reading: dict[str, Any] = {"bands": None, "sar": False, "crs": None, "pixel": settings.pixel}
     output, heatmap, preview, page = (
         place / name for name in ("changes.geojson", "change.tif", "map.png", "map.html")
     )
-    try:
-        with open_dates(sources, **reading) as aligned:
-            scene = look_at(aligned, sources, reading, tile)
-            notes = notes_on(aligned, scene, shift=False)
-            finder = ChangeFinder(network, processor, threshold, max_new_tokens=new_tokens)
-            about = {"dates": scene.labels, "tile": tile, "threshold": threshold, "notes": notes}
-            with closing(Journal(place / "journal", {}, resume=False)) as journal:
-                found = find_changes(scene, finder, journal, BATCH, progress=progress, about=about)
-                changes = write(found, aligned, merge, output, heatmap, preview, page)
-                journal.remove()
-    except RasterError as error:
-        sentence = str(error)
-        for path in rasters:
-            sentence = sentence.replace(f"{path.parent}/", "")
-        raise InputError(f"{sentence.rstrip('.')}.") from error
+    with open_dates(sources, **reading) as aligned:
+        scene = look_at(aligned, sources, reading, settings.tile)
+        notes = notes_on(aligned, scene, shift=False)
+        about = {"dates": scene.labels, "tile": settings.tile, "threshold": settings.threshold, "notes": notes}
+        with closing(Journal(place / "journal", {}, resume=False)) as journal:
+            found = find_changes(scene, finder, journal, BATCH, progress=progress, about=about)
+            changes = write(found, aligned, settings.merge, output, heatmap, preview, page)
+            journal.remove()
     ground = ground_of(found) if scene.grid.crs is not None else None
     areas = [None if ground is None else ground.area(change.place) for change in changes]
     with Image.open(preview) as drawn:

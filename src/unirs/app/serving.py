@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .limits import Limits
+from .uploads import Uploads
+
+SECONDS_BETWEEN_SWEEPS = 60.0  # at most
 
 
 @contextmanager
@@ -29,17 +33,37 @@ def application(
         hosts: See `Door`.
     """
     with TemporaryDirectory(prefix="unirs-app-") as folder:
-        uploads, examples = Path(folder, "uploads").resolve(), Path(folder, "examples")
-        for one in (uploads, examples):
+        uploads, examples = Uploads(Path(folder, "uploads"), limits), Path(folder, "examples")
+        for one in (uploads.folder, examples):
             one.mkdir()
         # Gradio reads these once it is imported, and some each time.
         os.environ.update(
             GRADIO_ANALYTICS_ENABLED="False",
-            GRADIO_TEMP_DIR=str(uploads),
-            GRADIO_EXAMPLES_CACHE=str(uploads / "examples"),
+            GRADIO_TEMP_DIR=str(uploads.folder),
+            GRADIO_EXAMPLES_CACHE=str(uploads.folder / "examples"),
             HF_HUB_DISABLE_TELEMETRY="1",
         )
-        yield _application(network, processor, base, model, limits, clue, hosts, uploads, examples)
+        app = _application(network, processor, base, model, clue, hosts, uploads, examples)
+        with _swept(uploads):
+            yield app
+
+
+@contextmanager
+def _swept(uploads: Uploads) -> Iterator[None]:
+    """Old files go while the page is open; what lies there already are the examples, which stay."""
+    examples, ended = set(uploads.folder.rglob("*")), threading.Event()
+
+    def sweep() -> None:
+        while not ended.wait(min(SECONDS_BETWEEN_SWEEPS, uploads.limits.kept_seconds)):
+            uploads.sweep(examples)
+
+    sweeping = threading.Thread(target=sweep, name="sweep", daemon=True)
+    sweeping.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sweeping.join()
 
 
 def _application(
@@ -47,11 +71,10 @@ def _application(
     processor: Any,
     base: Any,
     model: str,
-    limits: Limits,
     clue: bool,
     hosts: set[str] | None,
-    uploads_folder: Path,
-    examples_folder: Path,
+    uploads: Uploads,
+    examples: Path,
 ) -> Any:
     import gradio as gr
     from fastapi import FastAPI
@@ -61,11 +84,9 @@ def _application(
     from .examples import write_examples
     from .handlers import Handlers
     from .page import CSS, SCRIPT, THEME, build
-    from .uploads import Uploads
 
-    uploads = Uploads(uploads_folder, limits)
-    handlers = Handlers(Asker(network, processor, base, limits), uploads)
-    page = build(handlers, write_examples(examples_folder), model, clue)
+    handlers = Handlers(Asker(network, processor, base, uploads.limits), uploads)
+    page = build(handlers, write_examples(examples), model, clue)
     page.has_launched = True  # else a mounted page does not check where the files of a request lie
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -74,7 +95,7 @@ def _application(
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=limits.upload_bytes,
+        max_file_size=uploads.limits.upload_bytes,
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +42,30 @@ class Uploads:
         except (OSError, ValueError):  # too long, or a zero byte
             return False
 
-    def is_full(self) -> bool:
-        """Whether all files together have reached their limit."""
+    def bytes_held(self) -> int:
+        """Of all files together."""
         size = 0
         for path in self.folder.rglob("*"):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 size += path.lstat().st_size
-            except FileNotFoundError:  # removed meanwhile
-                continue
-        return size >= self.limits.folder_bytes
+        return size
+
+    def sweep(self, spared: Iterable[Path] = ()) -> None:
+        """Removes what has not been written to for its time: uploads also that were cut off, previews, maps.
+
+        Args:
+            spared: What stays whatever its age.
+        """
+        oldest, spared = time.time() - self.limits.kept_seconds, set(spared)
+        for path in sorted(self.folder.rglob("*"), reverse=True):  # what a folder holds comes before the folder
+            # Removed meanwhile; or a folder that is not empty.
+            with contextlib.suppress(OSError):
+                if path in spared or path.lstat().st_mtime > oldest:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                else:
+                    path.unlink()
 
     def path(self, given: Any, what: str) -> Path:
         """The file of a component's value; of a preview, the file that it stands for.
@@ -60,8 +78,11 @@ class Uploads:
         name = given.get("path") if isinstance(given, dict) else None
         if not isinstance(name, str) or not self.holds(name):
             raise InputError(f"This is no uploaded file. Choose {what} again.")
-        path = Path(name.removesuffix(PREVIEW) if name.endswith(PREVIEW) else name).resolve()
-        if not path.is_file():
+        path = Path(name).resolve()
+        shown = path.with_name(path.name.removesuffix(PREVIEW)) if path.name != PREVIEW else path
+        if os.path.isfile(shown):  # else it is no preview: an upload may be called like one
+            path = shown
+        if not os.path.isfile(path):
             minutes = self.limits.kept_seconds // 60
             raise InputError(f"The file has been removed, as all are after {minutes} minutes. Choose {what} again.")
         return path
@@ -80,7 +101,7 @@ class Uploads:
         try:
             return load_dates([str(path) for path in paths])
         except ValueError as error:
-            raise self._told(error, paths) from error
+            raise readable(error, paths) from error
 
     def frames(self, given: Any, num_frames: int) -> list[Image.Image]:
         """Frames of a clip, or the dated pictures of a sequence.
@@ -92,6 +113,8 @@ class Uploads:
         what = "a clip, or three and more pictures,"
         if len(values) > self.limits.files:
             raise InputError(f"{len(values)} files are chosen, and {self.limits.files} are read. Choose fewer.")
+        if not 1 <= num_frames <= self.limits.files:
+            raise InputError(f"{num_frames} frames are asked for; 1 to {self.limits.files} are taken.")
         paths = [self.path(value, what) for value in values]
         if 1 < len(paths) < FEWEST_DATES:
             raise InputError("Two pictures are a pair: show them under “Change”.")
@@ -99,15 +122,10 @@ class Uploads:
             if len(paths) > 1:
                 self._check_pixels(paths)
                 return load_video(load_dates([str(path) for path in paths]), num_frames)
-            (first,) = load_video(paths[0], 1)  # its size, before many are held
-            if first.width * first.height * num_frames > self.limits.pixels:
-                raise InputError(
-                    f"{num_frames} frames of {first.width} x {first.height} are more than "
-                    f"{_megapixels(self.limits.pixels)}. Take fewer frames, or export the clip smaller."
-                )
-            return load_video(paths[0], num_frames)
+            # For each frame, since a clip's frames may change their size.
+            return load_video(paths[0], num_frames, self.limits.pixels // num_frames)
         except ValueError as error:
-            raise self._told(error, paths) from error
+            raise readable(error, paths) from error
 
     def rasters(self, *given: tuple[Any, str]) -> list[Path]:
         """Rasters for a map; each may have as many pixels as a question.
@@ -137,24 +155,25 @@ class Uploads:
 
     def _check_pixels(self, paths: Sequence[Path]) -> None:
         """From the headers alone."""
-        pixels = 0
-        for path in paths:
-            try:
-                width, height = _size(path)
-            except ValueError as error:
-                raise self._told(error, paths) from error
-            pixels += width * height
+        try:
+            sizes = [width * height for width, height in map(_size, paths)]
+        except ValueError as error:
+            raise readable(error, paths) from error
+        # Rasters are read on the grid of one of them, small ones too.
+        aligned = all(ending(path.name) in RASTERS for path in paths)
+        pixels = max(sizes) * len(sizes) if aligned else sum(sizes)
         if pixels > self.limits.pixels:
             together = "The pictures together have" if len(paths) > 1 else f"{paths[0].name} has"
             most = _megapixels(self.limits.pixels)
             raise InputError(f"{together} {_megapixels(pixels)}, and {most} are read. Choose a smaller part.")
 
-    def _told(self, error: Exception, paths: Sequence[Path]) -> InputError:
-        """The sentence of a reader, with files as the visitor knows them."""
-        sentence = str(error)
-        for path in paths:
-            sentence = sentence.replace(f"{path.parent}/", "")
-        return InputError(f"{sentence.rstrip('.')}.")
+
+def readable(error: Exception, paths: Sequence[Path]) -> InputError:
+    """The sentence of a reader, with files as the visitor knows them."""
+    sentence = str(error)
+    for path in paths:
+        sentence = sentence.replace(f"{path.parent}/", "")
+    return InputError(f"{sentence.rstrip('.')}.")
 
 
 def small(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from unirs.geo.changes import Change
 
 MOST_LISTED = 50  # changes; the files have all
-CHANGED = 0.5  # map values above this count as changed, as for `unirs change`
 
 
 def answer_html(answer: Answer, wants_clue: bool = False) -> str:
@@ -26,15 +25,18 @@ def answer_html(answer: Answer, wants_clue: bool = False) -> str:
         parts.append(f"<p class='clue'><b>No clue</b> {html.escape(answer.no_clue or '')}</p>")
     text = answer.text.strip() or ("(no words)" if answer.has_ended else "…")
     parts.append(f"<p class='answer'>{html.escape(text)}</p>")
-    if answer.change_map is not None:
-        share = float((answer.change_map > CHANGED).mean())
-        parts.append(f"<p class='aside'>{share:.0%} of the picture looks changed.</p>{LEGEND}")
+    if answer.changed is not None:
+        parts.append(f"<p class='aside'>{answer.changed:.0%} of the picture looks changed.</p>{LEGEND}")
     busy = "false" if answer.has_ended else "true"
     return f"<div aria-busy='{busy}'>{''.join(parts)}</div>"
 
 
 def error_html(sentence: str) -> str:
     return f"<p class='error' role='alert'><b>Not done.</b> {html.escape(' '.join(sentence.split()))}</p>"
+
+
+def busy_html(sentence: str) -> str:
+    return f"<div aria-busy='true'>{note_html(sentence)}</div>"
 
 
 def note_html(sentence: str) -> str:
@@ -68,7 +70,7 @@ def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes
         caption = f"<caption>The {len(listed)} with the highest scores</caption>" if count > len(listed) else ""
         parts.append(f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>")
     parts += [note_html(note) for note in notes]
-    return "".join(parts)
+    return f"<div aria-busy='false'>{''.join(parts)}</div>"
 
 
 def _area(square_metres: float | None) -> str:

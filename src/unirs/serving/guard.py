@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .incoming import check_host, read_body, replayed
 from .limits import Limits, RequestError
 
 ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/health": "GET"}
-SECONDS_FOR_A_BODY = 30.0
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -27,8 +27,7 @@ class Guard:
     """Args:
     app: What is behind the door.
     api_key: Wanted of everybody but `/health`; None where all may come in.
-    hosts: Names by which the server may be called, without port; None for any. A web page whose name was made to
-        point to this machine (DNS rebinding) calls it by its own.
+    hosts: See `check_host`.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None, hosts: set[str] | None):
@@ -50,51 +49,20 @@ class Guard:
                 raise RequestError(429, f"{self.limits.waiting} requests are being answered; try again")
             self.inside += 1
             try:
-                body = await asyncio.wait_for(self._body(scope, receive), SECONDS_FOR_A_BODY)
+                body = await read_body(receive, self.limits.request_bytes)
                 return await self.app(scope, replayed(body, receive), send)
-            except TimeoutError:
-                raise RequestError(408, f"the request did not arrive within {SECONDS_FOR_A_BODY:g} seconds") from None
             finally:
                 self.inside -= 1
         except RequestError as error:
             await refusal(error)(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].lower()
-        if self.hosts is not None and host not in self.hosts:
-            raise RequestError(403, "this server answers to its own names only")
+        headers = Headers(scope=scope)
+        check_host(headers, self.hosts)
         if ROUTES.get(scope["path"]) != scope["method"]:
             known = ", ".join(f"{method} {path}" for path, method in ROUTES.items())
             raise RequestError(404, f"there is no such thing here; there are {known}")
         if self.api_key is None or scope["path"] == "/health":
             return
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self.api_key):
+        if not hmac.compare_digest(headers.get("authorization", "").encode("latin-1"), self.api_key):
             raise RequestError(401, "the API key is missing or wrong")
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        parts, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RequestError(400, "the request was cut off")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self.limits.request_bytes:
-                raise RequestError(413, f"the request has more than {self.limits.request_bytes:,} bytes")
-            if not message.get("more_body"):
-                return b"".join(parts)
-
-
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """What gives a body that has been read to the next reader once more."""
-    first = True
-
-    async def replay() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replay

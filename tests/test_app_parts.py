@@ -1,0 +1,361 @@
+"""Parts of the web page that need no Gradio: its door, uploads, values, words, examples, and who asks the model."""
+
+import contextlib
+import http.client
+import os
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from starlette.responses import PlainTextResponse
+from transformers import pipeline
+from unirs.processing import load_video
+from unirs.trainers.scene_tasks import single_sample
+
+from tests import rasters
+from tests.serving import running
+from tests.tiny import picture, tiny_model
+from tests.visiting import form, upload
+from unirs.app.asking import Answer, Asker
+from unirs.app.door import Door
+from unirs.app.examples import FIRST, write_examples
+from unirs.app.limits import Limits
+from unirs.app.scene_map import MapSettings, SceneMap
+from unirs.app.slider import slider_html
+from unirs.app.uploads import Uploads
+from unirs.app.values import number, ticked, whole, words
+from unirs.app.wording import answer_html, changes_html, error_html
+from unirs.report import changed_share
+from unirs.terminal import InputError
+
+TILE = MapSettings(tile=32, threshold=0, merge=False)
+
+
+def given(path):
+    return {"path": str(path)}
+
+
+def aged(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+# -- the door ---------------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def door(folder, limits):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            while (await receive()).get("more_body"):
+                pass
+            await PlainTextResponse("taken")(scope, receive, send)
+
+    made = Door(app, Uploads(folder, limits), None)
+    with running(made) as address:
+        yield address.removeprefix("http://"), made
+
+
+@pytest.mark.parametrize("also", [{}, {"Content-Length": "5"}])
+def test_upload_in_pieces_is_refused(tmp_path, also):
+    """Its length is not told beforehand, and a content-length beside the pieces is none: h11 goes by the pieces."""
+    with door(tmp_path, Limits()) as page:
+        connection = http.client.HTTPConnection(page[0], timeout=30)
+        connection.putrequest("POST", "/gradio_api/upload")
+        for name, value in {"Transfer-Encoding": "chunked", **also}.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"5\r\nhello\r\n0\r\n\r\n")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (411, b"The upload does not say how long it is.")
+
+
+def test_a_full_folder_takes_no_more(tmp_path):
+    with door(tmp_path, Limits(folder_bytes=1000)) as page:
+        assert upload(page, b"x") == (200, "taken")
+        (tmp_path / "scene.png").write_bytes(bytes(1000))
+        assert upload(page, b"x") == (503, "The page holds as many uploads as it may; try again later.")
+
+
+def test_uploads_that_come_in_together_share_the_room(tmp_path):
+    body, kind = form(bytes(600))
+    with door(tmp_path, Limits(folder_bytes=1000)) as page:
+        slow = http.client.HTTPConnection(page[0], timeout=30)
+        slow.putrequest("POST", "/gradio_api/upload")
+        slow.putheader("Content-Type", kind)
+        slow.putheader("Content-Length", str(len(body)))
+        slow.endheaders(body[:300])
+        until = time.monotonic() + 30
+        while page[1].arriving != len(body):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert upload(page, bytes(600))[0] == 503
+        slow.send(body[300:])
+        assert slow.getresponse().status == 200
+        assert upload(page, bytes(600)) == (200, "taken")
+
+
+def test_request_that_stalls_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("unirs.serving.incoming.SECONDS_FOR_A_BODY", 0.2)
+    with door(tmp_path, Limits()) as page:
+        slow = http.client.HTTPConnection(page[0], timeout=30)
+        slow.putrequest("POST", "/gradio_api/queue/join")
+        slow.putheader("Content-Length", "10")
+        slow.endheaders(b"{")
+        answer = slow.getresponse()
+        assert (answer.status, answer.read()) == (408, b"The request did not arrive within 0.2 seconds.")
+
+
+# -- uploads ----------------------------------------------------------------------------------------------------------
+def test_sweep_takes_what_is_old_and_spares_the_examples(tmp_path):
+    """Whoever made it: uploads that were cut off, journals of maps, folders that have become empty."""
+    uploads = Uploads(tmp_path, Limits(kept_seconds=100))
+    example, old, young = (tmp_path / f"{name}/scene.png" for name in ("example", "old", "young"))
+    journal = tmp_path / "map-x" / "journal"
+    for file in (example, old, young, journal, tmp_path / "cut off"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+    (tmp_path / "link").symlink_to(young)
+    for file in (example, old, journal, tmp_path / "cut off"):
+        aged(file, 101)
+    aged(young, 50)
+    os.utime(tmp_path / "link", (0, 0), follow_symlinks=False)
+    uploads.sweep([example])
+    assert {path for path in tmp_path.rglob("*") if not path.is_dir()} == {example, young}
+    for folder in tmp_path.iterdir():
+        aged(folder, 101)
+    uploads.sweep([example])
+    assert set(tmp_path.iterdir()) == {example.parent, young.parent}
+
+
+def test_rasters_are_counted_on_the_grid_that_they_are_read_on(tmp_path):
+    """A large raster and three of one pixel over the same ground are four large ones once they are read."""
+    large = rasters.write(tmp_path / "0.tif", rasters.scene(1, 60, 60))
+    wide = rasterio.transform.from_origin(rasters.LEFT, rasters.TOP, 600, 600)
+    small = [
+        rasters.write(tmp_path / f"{place}.tif", np.ones((3, 1, 1), np.uint8), transform=wide) for place in (1, 2, 3)
+    ]
+    shown = [(given(path), "a picture") for path in (large, *small)]
+    assert len(Uploads(tmp_path, Limits(pixels=60 * 60 * 4)).pictures(*shown)) == 4
+    with pytest.raises(InputError, match="together have"):
+        Uploads(tmp_path, Limits(pixels=60 * 60 * 4 - 1)).pictures(*shown)
+
+
+def stream(path, width, height, frames=4):
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg2video", rate=10)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        for _ in range(frames):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), "rgb24")))
+        out.mux(video.encode())
+    return path.read_bytes()
+
+
+def test_frames_that_grow_within_a_clip_are_not_decoded(tmp_path):
+    """The first frame's size says nothing about the others': MPEG streams can be laid one behind the other."""
+    small = stream(tmp_path / "small.ts", 64, 48)
+    limited = Uploads(tmp_path, Limits(pixels=4 * 64 * 48))
+    assert len(limited.frames(given(tmp_path / "small.ts"), 4)) == 4
+    (tmp_path / "both.ts").write_bytes(small + stream(tmp_path / "large.ts", 128, 96))
+    assert [one.size for one in load_video(tmp_path / "both.ts", 4)][-1] == (128, 96)
+    assert {one.size for one in limited.frames(given(tmp_path / "both.ts"), 4)} == {(64, 48)}
+    with pytest.raises(InputError, match=r"^large.ts: frames of 128 x 96 are not 1 to 3072 pixels"):
+        limited.frames(given(tmp_path / "large.ts"), 4)
+
+
+def test_file_called_like_a_preview_is_itself(tmp_path):
+    uploads = Uploads(tmp_path, Limits(kept_seconds=60))
+    picture(1).save(tmp_path / "scene.png.preview.png")
+    assert uploads.path(given(tmp_path / "scene.png.preview.png"), "it").name == "scene.png.preview.png"
+    picture(2).save(tmp_path / "scene.png")
+    assert uploads.path(given(tmp_path / "scene.png.preview.png"), "it").name == "scene.png"
+    with pytest.raises(InputError, match="removed, as all are after 1 minutes"):
+        uploads.path(given(tmp_path / "gone.png"), "it")
+
+
+@pytest.mark.parametrize("odd", ["../secret", "link", "", 3, None, "\0", "x" * 5000])
+def test_only_files_in_the_folder_are_uploads(tmp_path, odd):
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "secret")
+    path = f"{folder}/{odd}" if isinstance(odd, str) else odd
+    with pytest.raises(InputError):
+        Uploads(folder, Limits()).path({"path": path}, "a picture")
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("odd", [0, 11, "3", None, True, float("nan"), float("inf"), 10**400, [3], 2.5])
+def test_odd_numbers_are_told(odd):
+    with pytest.raises(InputError, match=r"^Frames is a (whole number|number from 1 to 10)\.$"):
+        whole(odd, "Frames", 1, 10)
+
+
+def test_fitting_values_are_taken():
+    assert whole(3.0, "Frames", 1, 10) == 3
+    assert number(0.25, "Score", 0, 1) == 0.25
+    assert (words(None, "It"), words("Is it?", "It"), ticked(False, "It")) == ("", "Is it?", False)
+
+
+@pytest.mark.parametrize("odd", [3, ["a"], "\ud800"])
+def test_odd_words_are_told(odd):
+    with pytest.raises(InputError):
+        words(odd, "The question")
+    with pytest.raises(InputError):
+        ticked(odd, "The box")
+
+
+# -- words and pictures -----------------------------------------------------------------------------------------------
+def test_words_of_visitor_and_model_are_no_markup():
+    hostile = "<img src=x onerror=alert(1)>"
+    for shown in (
+        error_html(hostile),
+        answer_html(Answer(hostile, clue=hostile)),
+        answer_html(Answer("", no_clue=hostile, has_ended=True), True),
+        changes_html([], [], [hostile]),
+    ):
+        assert "<img" not in shown
+        assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "expected"),
+    [((100, 100), [0, 1], 0.5), ((200, 100), [1, 2], 1.0), ((200, 100), [1], 0.5), ((200, 100), [0, 3], 0.0),
+     ((400, 100), [1], 0.5), ((400, 100), [0, 3], 0.0)],
+)  # fmt: skip
+def test_share_of_a_wide_picture_is_without_its_padding(size, rows, expected):
+    """A picture twice as wide as high lies under the two middle rows of four; it could never pass one half."""
+    change_map = np.zeros((4, 4))
+    change_map[rows] = 0.9
+    assert changed_share(change_map, size) == pytest.approx(expected)
+    assert changed_share(change_map.T, size[::-1]) == pytest.approx(expected)
+
+
+def test_slider_holds_three_pictures_with_their_names():
+    shown = slider_html(picture(1), picture(2), picture(3))
+    assert shown.count("src='data:image/jpeg;base64,") == 3
+    for name in ("alt='The earlier date'", "alt='The later date'", "aria-label='Share of the earlier date, in"):
+        assert name in shown
+
+
+def test_examples_are_generated_scenes_of_one_place_each(tmp_path):
+    made = write_examples(tmp_path)
+    expected = single_sample(FIRST).images[0].convert("RGB")
+    with Image.open(made.pictures[0][0]) as first:
+        assert np.array_equal(np.asarray(first), np.asarray(expected))
+    with rasterio.open(made.maps[0][0]) as before, rasterio.open(made.maps[0][1]) as after:
+        assert (before.bounds, before.shape, before.crs) == (after.bounds, after.shape, after.crs)
+        assert not np.array_equal(before.read(), after.read())
+    assert [len(kind) for kind in (made.pictures, made.pairs, made.clips)] == [3, 2, 2]
+
+
+# -- who asks ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def asker(processor):
+    return Asker(tiny_model(processor), processor, None, Limits(new_tokens=12, map_seconds=60))
+
+
+def talkative(processor, new_tokens):
+    """An asker whose model never ends by itself, and a count of its steps."""
+    model = tiny_model(processor)
+    model.generation_config.suppress_tokens += [model.config.text_config.eos_token_id]
+    steps = []
+    model.register_forward_hook(lambda *_: steps.append(1))
+    return Asker(model, processor, None, Limits(new_tokens=new_tokens)), steps
+
+
+def test_last_answer_is_the_pipelines(asker, processor):
+    found = list(asker.ask("picture", [picture(1)], "What?", clue=False))
+    pipe = pipeline("rs-visual-question-answering", model=tiny_model(processor), processor=processor)
+    assert found[-1].text == pipe(picture(1), "What?", max_new_tokens=12)["answer"]
+    assert found[-1].has_ended
+    *_, pair = asker.ask("pair", [picture(1, 56, 28), picture(2, 56, 28)], "", clue=False, change_map=True)
+    assert pair.changed == changed_share(pair.change_map, (56, 28))
+
+
+def test_answer_ends_when_its_visitor_leaves(processor):
+    asker, steps = talkative(processor, 700)
+    *_, whole_answer = asker.ask("picture", [picture(1)], "What?", clue=False)
+    assert whole_answer.has_ended
+    assert len(steps) >= 700
+    steps.clear()
+    answers = asker.ask("picture", [picture(1)], "What?", clue=False)
+    next(answers)
+    answers.close()
+    asker.thread.submit(int).result()  # the model is free again
+    assert len(steps) < 350
+
+
+def test_fault_of_ours_is_not_told_as_the_visitors(asker, monkeypatch):
+    def broken(*given, **options):
+        raise ValueError("tensors of other sizes")
+
+    monkeypatch.setitem(asker.pipes, "picture", broken)
+    with pytest.raises(ValueError, match="tensors of other sizes"):
+        list(asker.ask("picture", [picture(1)], "What?", clue=False))
+
+
+@pytest.mark.parametrize(("question", "sentence"), [(" ", "Type a question first"), ("x" * 2001, "2,001 characters")])
+def test_questions_that_are_not_asked_are_told(asker, question, sentence):
+    with pytest.raises(InputError, match=sentence):
+        next(asker.ask("picture", [picture(1)], question, clue=False))
+
+
+@pytest.fixture
+def dates(tmp_path):
+    folder = tmp_path / "dates"
+    folder.mkdir()
+    return [rasters.write(folder / f"{date}.tif", rasters.scene(date)) for date in (1, 2)]
+
+
+def test_map_tells_its_tiles_and_leaves_its_files(asker, dates, tmp_path):
+    """128 x 128 pixels of 10 m are 16 tiles of 320 m a side, all of which pass a threshold of 0."""
+    *steps, made = asker.map(dates, tmp_path, TILE)
+    assert steps == [(0, 16), (16, 16)]
+    assert isinstance(made, SceneMap)
+    assert made.areas == [pytest.approx(320.0**2, rel=1e-3)] * 16
+    assert sorted(path.name for path in made.files) == ["change.tif", "changes.geojson", "map.html"]
+    assert sorted(path.name for path in made.files[0].parent.iterdir()) == [
+        "change.tif",
+        "changes.geojson",
+        "map.html",
+    ]
+
+
+def test_map_that_takes_too_long_is_ended_without_leftovers(processor, dates, tmp_path):
+    asker = Asker(tiny_model(processor), processor, None, Limits(map_seconds=-1))
+    with pytest.raises(InputError, match="stopped after -1 seconds, with 0 of 16 tiles"):
+        list(asker.map(dates, tmp_path, TILE))
+    assert list(tmp_path.iterdir()) == [dates[0].parent]
+
+
+def test_map_ends_when_its_visitor_leaves(asker, dates, tmp_path):
+    steps = asker.map(dates, tmp_path, TILE)
+    assert next(steps) == (0, 16)
+    steps.close()
+    asker.thread.submit(int).result()
+    assert list(tmp_path.iterdir()) == [dates[0].parent]
+
+
+def test_map_waits_for_the_answer_before_it(processor, dates, tmp_path):
+    """The network is in one thread only."""
+    asker, _ = talkative(processor, 20)
+    threads = set()
+    asker.network.register_forward_hook(lambda *_: threads.add(threading.current_thread().name))
+    asker.network.model.vision_tower.register_forward_hook(lambda *_: threads.add(threading.current_thread().name))
+    answers = asker.ask("picture", [picture(1)], "What?", clue=False)
+    next(answers)
+    assert isinstance([*asker.map(dates, tmp_path, TILE)][-1], SceneMap)
+    assert list(answers)[-1].has_ended
+    assert len(threads) == 1
+
+
+def test_rasters_that_do_not_overlap_are_told_without_folders(asker, dates, tmp_path):
+    far = rasterio.transform.from_origin(600_000, 5_000_000, 10, 10)
+    other = rasters.write(tmp_path / "dates" / "far.tif", rasters.scene(2), transform=far)
+    with pytest.raises(InputError, match=r"far\.tif") as told:
+        list(asker.map([dates[0], other], tmp_path, TILE))
+    assert str(tmp_path) not in str(told.value)
+    assert list(tmp_path.iterdir()) == [dates[0].parent]
