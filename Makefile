@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := 5.17.0
+TORCHAO := 0.18.0
 
-.PHONY: demo test lint test-common test-oldest test-torchvision test-vllm test-app clean
+.PHONY: demo test lint test-common test-oldest test-int8 test-torchvision test-vllm test-app clean
 
 demo: $(READY)
 	$(BIN)/unirs demo --output unirs-demo
@@ -33,6 +34,12 @@ test-oldest: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-oldest transformers==$(OLDEST)
 	$(BIN)/python -m pip install --quiet --upgrade --target .venv-oldest "huggingface_hub<2"  # that old one's
 	PYTHONPATH=.venv-oldest $(BIN)/python -m pytest
+
+# int8 weights: torchao, laid over the tested set. transformers imports it wherever it is installed, a second and a
+# half for every process, so it is no part of that set.
+test-int8: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-int8 torchao==$(TORCHAO)
+	PYTHONPATH=.venv-int8 $(BIN)/python -m pytest tests/test_quantize.py
 
 # The torchvision path: the CPU torch has no matching torchvision, so a venv of its own (4.8 GB) with the CUDA builds.
 test-torchvision: $(READY)
@@ -64,4 +71,4 @@ test-app:
 	.venv-app/bin/python -m pytest tests/test_app.py tests/test_app_door.py tests/test_app_parts.py
 
 clean:
-	rm -rf .venv .venv-oldest .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-int8 .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info
