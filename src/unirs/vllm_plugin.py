@@ -21,7 +21,14 @@ class UniRSProcessor(processing_unirs.UniRSProcessor):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> "UniRSProcessor":
+        """Like every processor's.
+
+        Raises:
+            ValueError: The folder has several chat templates.
+        """
         processor = super().from_pretrained(*args, **kwargs)
+        if not isinstance(processor.chat_template, str):
+            raise ValueError("vLLM takes one chat template, this folder has several: keep chat_template.jinja alone")
         processor.chat_template = processor.chat_template.replace(VIDEO_MARKER, CLIP_MARKER)
         return processor
 
