@@ -37,7 +37,7 @@ def main() -> None:
     right.bar([name.replace(", ", ",\n") for name in ways], [1000 * way["a_token"] for way in ways.values()],
               color="#0f766e")  # fmt: skip
     right.axhline(bound, color="#be1426", linestyle="--")
-    right.text(len(ways) - 0.55, bound * 1.03, "memory limit, bfloat16", ha="right", color="#be1426")
+    right.text(len(ways) - 0.55, bound * 1.03, "bfloat16's limit", ha="right", color="#be1426")
     right.set(ylabel="milliseconds a token", title="Decoding, one picture")
     for place, way in enumerate(ways.values()):
         right.text(place, 1000 * way["a_token"], f"{1000 * way['a_token']:.0f}", ha="center", va="bottom")
