@@ -5,7 +5,7 @@
 A LLaMA of 2.7 B weights behind SigLIP-so400m, random, bfloat16; one picture and 64 tokens of text come first. Bounds:
 the bytes of all weights that a token needs, read at this machine's rate (half of what a large copy moves), measured in
 the same run. The first answer of a compiled model pays for compiling, which is told apart (what PyTorch keeps of it on
-disk is not used). Last, int8 against bfloat16 on the embedded checkpoint: the token that each finds likeliest, at every
+disk is not used). Last, int8 against bfloat16 on the embedded checkpoint: the token that each finds likeliest, at each
 step of bfloat16's answers about generated scenes of RS-World's test split.
 """
 
