@@ -363,3 +363,14 @@ def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
     Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
     for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
         assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))
+
+
+def test_pillow_is_not_asked_about_a_cut_raster(tmp_path, monkeypatch):
+    """Its TIFF reader would print a line of its own first, past Python."""
+    from unirs import picture_files
+
+    data = write(tmp_path / "cut.tif", scene(width=512, height=512), compress="deflate", tiled=True).read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[:4096])
+    monkeypatch.setattr(picture_files, "load_image", lambda file: pytest.fail("Pillow was asked"))
+    with pytest.raises(ValueError, match=r"cut\.tif: cannot be read at"):
+        picture_files.load_dates([str(tmp_path / "cut.tif")])

@@ -42,7 +42,7 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
         if bands is not None:
             raise ValueError("--bands needs more packages: pip install 'unirs[geo]'")
         return [load_image(file) for file in files], []
-    from unirs.geo import RasterError, open_raster
+    from unirs.geo import RasterError, choose_bands, open_raster
     from unirs.geo.rgb import read_composed
 
     kinds, sizes, placed = set(), set(), True
@@ -51,25 +51,26 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
             return [load_image(file) for file in files], []
         for file in files:
             with open_raster(file) as raster:
+                choose_bands(raster, bands)
                 kinds.add(raster.dataset.dtypes[0])
                 sizes.add(raster.size)
                 placed = placed and raster.crs is not None and raster.transform is not None
-        if placed or len(sizes) == 1:
-            pixel = not placed or len(files) == 1
-            stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
-            pictures, compositions = read_composed(files, bands, pixel=pixel, stretch=stretch)
-            return pictures, list(compositions)
-        alone = [read_composed([file], bands, pixel=True) for file in files]
-        return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
     except RasterError:
         if len(files) > 1 or bands is not None:
             raise
-        # What GDAL refuses may be a picture for Pillow after all, as print colours are.
+        # What GDAL refuses by its header may be a picture for Pillow after all, as print colours are.
         try:
             return [load_image(files[0])], []
         except ValueError:
             pass
         raise
+    if placed or len(sizes) == 1:
+        pixel = not placed or len(files) == 1
+        stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
+        pictures, compositions = read_composed(files, bands, pixel=pixel, stretch=stretch)
+        return pictures, list(compositions)
+    alone = [read_composed([file], bands, pixel=True) for file in files]
+    return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
 
 
 def has_colour_table(file: str) -> bool:
