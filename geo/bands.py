@@ -32,6 +32,7 @@ SAR_WORDS = re.compile(r"sigma|gamma0|backscatter|(?<![a-z])sar(?![a-z])", re.IG
 DARKEST_POWER = 1e-6  # -60 dB; lower backscatter is noise
 
 Kind = Literal["rgb", "single band", "SAR"]
+Bands = str | Sequence[str | int]  # "4,3,2", "B04,B03,B02", [4, 3, 2]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ class Composition:
         return np.broadcast_to(values, (3, *values.shape[1:])) if len(values) == 1 else values
 
 
-def choose_bands(raster: Raster, asked: str | None = None, sar: bool = False) -> Composition:
+def choose_bands(raster: Raster, asked: Bands | None = None, sar: bool = False) -> Composition:
     """The composition for a raster: as asked, else by the file's colours and names, else by the number of bands.
 
     Args:
-        asked: One to three band numbers or descriptions with commas between: "4,3,2", "B04,B03,B02", "VV,VH", "11".
+        asked: One to three band numbers or descriptions, in a list or with commas between: "4,3,2", "VV,VH", ["B11"].
         sar: The bands are SAR backscatter, linear or in decibels, though no band is named VV, VH, HH or HV.
 
     Raises:
-        RasterError: A band is not there, the number of bands says nothing, or colours are in a table.
+        RasterError: A band is not there, the number of bands says nothing, two are no SAR, or colours are in a table.
     """
     names = _names(raster)
     if {"palette", "cyan"} & set(_colours(raster)):
@@ -92,15 +93,25 @@ def choose_bands(raster: Raster, asked: str | None = None, sar: bool = False) ->
         )
     data = [number for number, colour in enumerate(_colours(raster), start=1) if colour != "alpha"]
     if asked is not None:
-        chosen = [_find(one.strip(), names, raster) for one in asked.split(",")]
-        if len(chosen) > 3:
-            raise RasterError(f"--bands {asked}: names {len(chosen)} bands; give three, or one, or two for SAR")
+        words = asked.split(",") if isinstance(asked, str) else [str(one) for one in asked]
+        chosen = [_find(word.strip(), names, raster) for word in words]
+        if not 1 <= len(chosen) <= 3:
+            raise RasterError(
+                f"--bands {','.join(words)}: names {len(chosen)} bands; give three, or one, or two for SAR"
+            )
     else:
         chosen = _usual(raster, data, names, sar)
-    is_sar = sar or len(chosen) == 2 or any(_is_sar(names[number - 1]) for number in chosen)
+    # Two bands that the user did not choose, and nobody named: dual-polarised SAR is the only usual product.
+    unknown_pair = asked is None and not any(names)
+    is_sar = sar or any(_is_sar(names[number - 1]) for number in chosen)
+    if len(chosen) == 2 and not is_sar and not unknown_pair:
+        raise RasterError(
+            f"{raster.name}: bands {chosen[0]} and {chosen[1]} are two, and not named VV, VH, HH or HV as of SAR; "
+            "give three or one with --bands, or say --sar to `unirs map`"
+        )
     if is_sar and len(chosen) == 3:
         return Composition(tuple(chosen), "SAR")
-    if is_sar:
+    if is_sar or len(chosen) == 2:
         co_first = sorted(chosen, key=lambda number: not _is_co_polarised(names[number - 1]))
         return Composition(tuple(co_first), "SAR")
     if len(chosen) == 1 or len(set(chosen)) == 1:
@@ -112,7 +123,7 @@ def _usual(raster: Raster, data: Sequence[int], names: list[str], sar: bool) -> 
     if sar or any(_is_sar(names[number - 1]) for number in data):
         polarised = [number for number in data if POLARISATION.search(names[number - 1])]
         return list(polarised or data)[:2]
-    if len(data) in (1, 2):  # two bands without names: dual-polarised SAR is the only usual product
+    if len(data) in (1, 2):
         return list(data)
     for labels in (_colours(raster), [name.lower() for name in names]):
         if set(RED_GREEN_BLUE) <= set(labels):

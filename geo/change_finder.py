@@ -86,6 +86,7 @@ class ChangeFinder:
                 tuple(scores[number]),
                 tuple(captions.get((number, step)) for step in range(steps)),
                 sequences.get(number),
+                data=batch.data[number],
             )
         return list(results.values())
 

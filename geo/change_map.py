@@ -72,7 +72,7 @@ def look_at(
         aligned: The opened dates, by `open_dates(sources, **reading)`.
         tile: Pixels a side, on the first date's grid.
         overlap: Pixels that neighbouring tiles share.
-        labels: What to call the dates; by default the day in the file's name or tags, else the file's name.
+        labels: What to call the dates; by default as `labels_of` does.
 
     Raises:
         RasterError: The dates cannot be stretched together, or their grid has no place on the ground.
@@ -80,7 +80,7 @@ def look_at(
     if aligned.grid.crs is not None:
         Ground(aligned.grid, math.inf).check(aligned.names[0])
     tiles = lay_tiles(aligned.grid, aligned.overlap, tile, overlap)
-    named = list(labels) if labels else [label_of(one.raster) for one in aligned.dates]
+    named = list(labels) if labels else labels_of([one.raster for one in aligned.dates])
     rendering = make_rendering(aligned, stretch)
     placed = [f"{one.raster.crs} {tuple(one.raster.transform or ())} {one.raster.size}" for one in aligned.dates]
     return Scene([os.fspath(source) for source in sources], reading, aligned.grid, rendering, tiles, named, placed)
@@ -119,6 +119,17 @@ def find_changes(
         progress(done, len(scene.tiles))
     results = [result for number in batches for result in journal.batches[number]]
     return ChangeMap(scene, finder.threshold, results, about or {})
+
+
+def labels_of(rasters: Sequence[Raster]) -> list[str]:
+    """A name for each date, by the first way that tells them apart: `label_of`, the file's name, its folder's too."""
+    paths = [Path(os.path.abspath(raster.name)) for raster in rasters]
+    labels = [label_of(raster) for raster in rasters]
+    for others in ([path.stem for path in paths], [f"{path.parent.name}/{path.stem}" for path in paths]):
+        if len(set(labels)) == len(labels):
+            break
+        labels = others
+    return labels
 
 
 def label_of(raster: Raster) -> str:

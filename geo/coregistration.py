@@ -18,7 +18,7 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window, from_bounds
 
 from ..processing.image_loading_unirs import shown
-from .bands import Composition, choose_bands
+from .bands import Bands, Composition, choose_bands
 from .raster_files import Raster, RasterError, open_raster
 
 SAME_GRID = 0.01  # pixels; grids that differ less are read without warping
@@ -108,7 +108,7 @@ class AlignedDates:
 @contextmanager
 def open_dates(
     sources: Sequence[str | os.PathLike],
-    bands: str | None = None,
+    bands: Bands | None = None,
     sar: bool = False,
     crs: str | None = None,
     pixel: bool = False,
@@ -136,7 +136,7 @@ def open_dates(
                 )
         grid = _pixel_grid(rasters) if pixel else _grid_of(rasters[0])
         dates = [
-            _place(raster, composition, grid, pixel, stack)
+            _place(raster, composition, grid, None if pixel else rasters[0].name, stack)
             for raster, composition in zip(rasters, compositions, strict=True)
         ]
         overlap = dates[0].overlap
@@ -189,14 +189,14 @@ def _invertible(steps: Sequence[float]) -> bool:
     return abs(a * e - b * d) > TINIEST
 
 
-def _place(raster: Raster, composition: Composition, grid: Grid, pixel: bool, stack: ExitStack) -> Date:
-    """A raster on the grid: as it is where it lies on it, warped otherwise."""
-    if pixel:
+def _place(raster: Raster, composition: Composition, grid: Grid, before: str | None, stack: ExitStack) -> Date:
+    """A raster on the grid of `before`: as it is where it lies on it or pixels are compared, warped otherwise."""
+    if before is None:
         return Date(raster, raster.dataset, composition, grid.window)
     transform, crs = _georeference(raster)
     if raster.size == (grid.width, grid.height) and crs == grid.crs and _apart(transform, grid) < SAME_GRID:
         return Date(raster, raster.dataset, composition, grid.window)
-    overlap = _overlap(raster, transform, crs, grid)
+    overlap = _overlap(raster, transform, crs, grid, before)
     dataset = raster.dataset
     has_alpha = "alpha" in {colour.name for colour in dataset.colorinterp}
     try:
@@ -224,7 +224,7 @@ def _apart(transform: Affine, grid: Grid) -> float:
     return max(max(abs(x - column), abs(y - row)) for (x, y), (column, row) in zip(moved, corners, strict=True))
 
 
-def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid) -> Window:
+def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid, before: str) -> Window:
     corners = [transform * corner for corner in ((0, 0), (raster.size[0], 0), (0, raster.size[1]), raster.size)]
     xs, ys = zip(*corners, strict=True)
     bounds = (min(xs), min(ys), max(xs), max(ys))
@@ -248,8 +248,9 @@ def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid) -> Window:
         left, top = grid.transform * (0, 0)
         right, bottom = grid.transform * (grid.width, grid.height)
         raise RasterError(
-            f"{raster.name}: does not overlap BEFORE: it covers {_written(there)} in BEFORE's CRS, and BEFORE "
-            f"{_written((left, bottom, right, top))}"
+            f"{raster.name}: does not overlap BEFORE ({before}): it covers {_written(there)} in BEFORE's CRS, and "
+            f"BEFORE {_written((left, bottom, right, top))}; give files of one place, or mend the CRS of the wrong "
+            "one with gdal_edit.py -a_srs"
         )
     return inside
 

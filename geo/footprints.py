@@ -61,11 +61,11 @@ class Ground:
         Empty where the CRS has no ground, as beside the oval of a world map.
         """
         parts = []
-        for polygon in _polygons(shapely.simplify(self._lonlat(pixels), STRAIGHT)):
+        for polygon in polygons_of(shapely.simplify(self._lonlat(pixels), STRAIGHT)):
             if _crosses(polygon):
                 # by longitudes alone its ring could also be the other side of a pole
                 polygon = antimeridian.fix_polygon(_wrapped(polygon), fix_winding=False)
-            parts += _polygons(polygon)
+            parts += polygons_of(polygon)
         if not parts:
             return Polygon()
         rounded = shapely.transform(MultiPolygon(parts) if len(parts) > 1 else parts[0], lambda xy: xy.round(DECIMALS))
@@ -75,7 +75,7 @@ class Ground:
         """Square metres on the WGS 84 ellipsoid, edges as geodesics."""
         return sum(
             abs(ELLIPSOID.geometry_area_perimeter(shapely.orient_polygons(part))[0])
-            for part in _polygons(self._lonlat(pixels))
+            for part in polygons_of(self._lonlat(pixels))
         )
 
     def lonlat(self, column: float, row: float) -> tuple[float, float]:
@@ -105,7 +105,7 @@ class Ground:
         return shapely.intersection(shapely.union_all(pieces), pixels)
 
 
-def _polygons(geometry: BaseGeometry) -> list[Polygon]:
+def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
     return [part for part in shapely.get_parts(geometry).tolist() if isinstance(part, Polygon)]
 
 

@@ -20,7 +20,7 @@ BLOCK = 512  # pixels; also the rows that are made at a time
 
 
 def write_heatmap(change_map: ChangeMap, path: Path) -> None:
-    """Float32 from 0 to 1, one band for each step from date to date; NaN where there are no data.
+    """Float32 from 0 to 1, one band for each step from date to date; NaN where a date has no data.
 
     Cells keep their edges: nothing is interpolated that the model has not seen. Where tiles overlap it is their mean.
     """
@@ -79,21 +79,22 @@ def strips(change_map: ChangeMap) -> Iterator[tuple[int, Window, np.ndarray]]:
             total = np.zeros((window.height, window.width), np.float32)
             count = np.zeros((window.height, window.width), np.uint8)
             for result in touching.get(number, []):
-                _add(tile_of[result.tile], result.values(step), top, total, count)
+                tile = tile_of[result.tile]
+                _add(tile, result.values(step), result.has_data(tile.inside(scene.grid)), top, total, count)
             total[count == 0] = np.nan
             total /= np.maximum(count, 1, out=count)
             yield step, window, total
 
 
-def _add(tile: Tile, values: np.ndarray, top: int, total: np.ndarray, count: np.ndarray) -> None:
-    """Adds the part of a tile's map `(grid, grid)` that lies in the strip from row `top`."""
+def _add(tile: Tile, values: np.ndarray, has_data: np.ndarray, top: int, total: np.ndarray, count: np.ndarray) -> None:
+    """Adds the part of a tile's map `(grid, grid)` that lies in the strip from row `top` and has data."""
     rows, width = count.shape
     first, last = max(tile.top, top), min(tile.top + tile.side, top + rows)
     right = min(tile.left + tile.side, width)
     grid = len(values)
     row = (np.arange(first, last) - tile.top) * grid // tile.side
     column = np.arange(right - tile.left) * grid // tile.side
-    spread = values[row][:, column]  # (rows, columns)
+    spread = np.where(has_data[first - tile.top : last - tile.top], values[row][:, column], np.nan)  # (rows, columns)
     place = (slice(first - top, last - top), slice(tile.left, right))
     total[place] += np.nan_to_num(spread)
     count[place] += ~np.isnan(spread)
@@ -113,13 +114,19 @@ def shrunk(change_map: ChangeMap, width: int, height: int) -> np.ndarray:
         tile = tile_of[result.tile]
         strongest = np.fmax.reduce([result.values(step) for step in range(len(scene.steps))])  # (grid, grid)
         grid = len(strongest)
-        # 1. every pixel whose middle lies in the tile has the cell that is there
+        # 1. every pixel whose middle lies in the tile, on data, has the cell that is there
         rows = np.arange(round(tile.top / down), min(height, round((tile.top + tile.side) / down)))
         columns = np.arange(round(tile.left / across), min(width, round((tile.left + tile.side) / across)))
-        row = (((rows + 0.5) * down - tile.top) * grid / tile.side).clip(0, grid - 1).astype(int)
-        column = (((columns + 0.5) * across - tile.left) * grid / tile.side).clip(0, grid - 1).astype(int)
+        y, x = (rows + 0.5) * down - tile.top, (columns + 0.5) * across - tile.left
+        row = (y * grid / tile.side).clip(0, grid - 1).astype(int)
+        column = (x * grid / tile.side).clip(0, grid - 1).astype(int)
+        has_data = result.has_data(tile.inside(scene.grid))
+        bottom, right = has_data.shape
+        there = has_data[np.ix_(y.clip(0, bottom - 1).astype(int), x.clip(0, right - 1).astype(int))]
         place = np.ix_(rows, columns)
-        shown[place] = np.fmax(shown[place], strongest[np.ix_(row, column)])
+        shown[place] = np.fmax(shown[place], np.where(there, strongest[np.ix_(row, column)], np.nan))
+        if tile.side / grid >= max(across, down):  # every cell has a pixel
+            continue
         # 2. and every cell has the pixel that its middle lies in
         middles = (np.arange(grid) + 0.5) * tile.side / grid
         rows = ((tile.top + middles) / down).astype(int)

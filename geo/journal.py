@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.windows import Window
 
 from .raster_files import RasterError
 
@@ -34,6 +36,7 @@ class TileResult:
         captions: Of the steps that passed the threshold.
         sequence: What was said about all dates together, if there are more than two.
         broken: Why the tile could not be read.
+        data: Which of its pixels on the grid have data at all dates, by `packed`; None where all of them have.
     """
 
     tile: str
@@ -42,13 +45,16 @@ class TileResult:
     captions: tuple[str | None, ...] = ()
     sequence: str | None = None
     broken: str | None = None
+    data: bytes | None = None
 
     def to_json(self) -> dict[str, Any]:
-        plain = {name: value for name, value in vars(self).items() if name != "maps"}
+        plain = {name: value for name, value in vars(self).items() if name not in ("maps", "data")}
         found: dict[str, Any] = {name: value for name, value in plain.items() if value not in (None, ())}
         if self.maps is not None:
             found["maps"] = base64.b64encode(self.maps.tobytes()).decode()
             found["shape"] = self.maps.shape
+        if self.data is not None:
+            found["data"] = base64.b64encode(self.data).decode()
         return found
 
     @classmethod
@@ -63,12 +69,26 @@ class TileResult:
             tuple(found.get("captions", ())),
             found.get("sequence"),
             found.get("broken"),
+            base64.b64decode(found["data"]) if "data" in found else None,
         )
 
     def values(self, step: int) -> np.ndarray:
         """The map of a step as `(grid, grid)` floats, NaN without data."""
         assert self.maps is not None
         return np.where(self.maps[step] == NO_VALUE, np.nan, self.maps[step].astype(np.float32) / STEPS)
+
+    def has_data(self, window: Window) -> np.ndarray:
+        """Which pixels have data at all dates: `(H, W)` of the tile's window on the grid (`Tile.inside`)."""
+        height, width = window.height, window.width
+        if self.data is None:
+            return np.ones((height, width), bool)
+        bits = np.frombuffer(zlib.decompress(self.data), np.uint8)
+        return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+
+
+def packed(valid: np.ndarray) -> bytes | None:
+    """A mask as `TileResult.data` keeps it: most tiles have data everywhere, and masks are large and plain."""
+    return None if valid.all() else zlib.compress(np.packbits(valid).tobytes())
 
 
 class Journal:

@@ -85,13 +85,14 @@ def open_raster(source: str | os.PathLike, crs: str | None = None) -> Iterator[R
         raise RasterError(str(error)) from error
     driver = _driver(path, name)
     with rasterio.Env(**GDAL_OPTIONS):
+        given = _given_crs(crs) if crs else None  # a slip in it is told though the file has its own
         try:
             dataset = rasterio.open(path, driver=driver)
         except RasterioError as error:
             raise RasterError(f"{name}: {driver} cannot open it ({shown(error)}); copy or export it again") from error
         with dataset:
             _check(dataset, name, path.stat().st_size)
-            found = _own_crs(dataset, name) or _sidecar_crs(path) or (_given_crs(crs) if crs else None)
+            found = _own_crs(dataset, name) or _sidecar_crs(path) or given
             yield Raster(dataset, name, found, _transform(dataset, path))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from rasterio.windows import Window
 
-from .bands import Composition
+from .bands import Bands, Composition
 from .coregistration import AlignedDates, Date, open_dates
 from .raster_files import RasterError
 from .stretch import AS_THEY_ARE, Stretch, joint_stretch
@@ -104,12 +104,14 @@ def _samples(aligned: AlignedDates) -> list[np.ndarray]:
         shape = (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
         with contextlib.suppress(RasterError):  # a broken tile is told where it is mapped
             return _read_valid(aligned, area, shape)
-    parts = []
+    parts, failed = [], []
     for window in _spread_windows(area):
-        with contextlib.suppress(RasterError):
+        try:
             parts.append(_read_valid(aligned, window))
+        except RasterError as error:
+            failed.append(error)
     if not parts:
-        raise RasterError(f"{', '.join(aligned.names)}: no part of them can be read; copy the files again")
+        raise RasterError(f"{failed[0]}, nor anywhere else; copy the file again") from failed[0]
     return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
 
 
@@ -138,7 +140,7 @@ def _has_overviews(date: Date, shrink: float) -> bool:
 def read_rgb(
     source: str | os.PathLike,
     *,
-    bands: str | None = None,
+    bands: Bands | None = None,
     sar: bool = False,
     max_size: int = LONGEST_SIDE,
 ) -> Image.Image:
@@ -149,7 +151,8 @@ def read_rgb(
 
     Args:
         source: Path of a GeoTIFF, COG, JPEG 2000, PNG or JPEG.
-        bands: Band numbers or descriptions, "4,3,2"; by default as the file's colours, names or number of bands say.
+        bands: Numbers or descriptions, "4,3,2" or [4, 3, 2]; by default as the file's colours, names or number of
+            bands say.
         sar: The bands are SAR backscatter (see `unirs.geo.choose_bands`).
         max_size: The longer side in pixels; larger rasters are read smaller, from overviews where there are any.
 
@@ -162,7 +165,7 @@ def read_rgb(
 def read_aligned_rgb(
     sources: Sequence[str | os.PathLike],
     *,
-    bands: str | None = None,
+    bands: Bands | None = None,
     sar: bool = False,
     crs: str | None = None,
     pixel: bool = False,
@@ -173,9 +176,22 @@ def read_aligned_rgb(
 
     Only what all dates show is read. Arguments as in `read_rgb` and `open_dates`.
     """
+    return read_composed(sources, bands, sar, crs, pixel, stretch, max_size)[0]
+
+
+def read_composed(
+    sources: Sequence[str | os.PathLike],
+    bands: Bands | None = None,
+    sar: bool = False,
+    crs: str | None = None,
+    pixel: bool = False,
+    stretch: StretchMode = "joint",
+    max_size: int = LONGEST_SIDE,
+) -> tuple[list[Image.Image], tuple[Composition, ...]]:
+    """As `read_aligned_rgb`, and which bands each picture was made of."""
     with open_dates(sources, bands, sar, crs, pixel) as aligned:
         rendering = make_rendering(aligned, stretch)
         area = aligned.overlap
         shrink = max(1.0, max(area.width, area.height) / max_size)
         shape = None if shrink == 1 else (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
-        return [Image.fromarray(one) for one in rendering.read(aligned, area, shape)[0]]
+        return [Image.fromarray(one) for one in rendering.read(aligned, area, shape)[0]], rendering.compositions

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .coregistration import AlignedDates
+from .journal import packed
 from .raster_files import RasterError
 from .rgb import NO_DATA, Rendering
 from .tiles import Tile
@@ -33,6 +34,7 @@ class TileBatch:
         shown: Those of `tiles` that have pixels.
         pixels: `(shown, dates, 3, H, W)`.
         cells: `(shown, grid, grid)`: which cells of the change map have data at all dates.
+        data: Of each of `shown`, which pixels on the grid have data at all dates, by `packed`.
         broken: What could not be read, and why, by tile id.
     """
 
@@ -41,6 +43,7 @@ class TileBatch:
     shown: list[Tile] = field(default_factory=list)
     pixels: torch.Tensor | None = None
     cells: np.ndarray | None = None
+    data: list[bytes | None] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
 
 
@@ -77,6 +80,8 @@ class TileReader:
             pictures = [Image.fromarray(one) for one in dates]
             pixels.append(self.image_processor(pictures, return_tensors="pt")["pixel_values"])  # (dates, 3, H, W)
             cells.append(valid_cells(valid, self.grid))
+            window = tile.inside(aligned.grid)
+            batch.data.append(packed(valid[: window.height, : window.width]))
         if batch.shown:
             batch.pixels, batch.cells = torch.stack(pixels), np.stack(cells)
         return batch

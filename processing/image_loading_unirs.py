@@ -33,6 +33,7 @@ _JPEG_SCALES = (2, 4, 8)  # what libjpeg can shrink by while it decodes
 _TIFF_BITS_PER_SAMPLE, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 322, 323
 _BLEACHED = 0.9  # share of pixels above 255, of those above 0
 _FLOAT_SLACK = 1e-3  # rounding in the caller's own arithmetic may pass 1.0 or 255.0 by this share
+_TIFF_LOG = logging.getLogger("PIL.TiffImagePlugin")  # tells bad files before it raises
 _TO_8_BIT = "stretch it to 8-bit RGB, e.g. `gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 in.tif out.tif`"
 
 
@@ -43,8 +44,8 @@ class VisualInputError(ValueError):
 class _QuietStrictPillow:
     """Pillow without warnings and without grey filling of cut files, for as long as one thread decodes.
 
-    Both switches (`warnings` filters, `ImageFile.LOAD_TRUNCATED_IMAGES`) belong to the whole process, so the
-    first thread in saves and sets them and the last one out puts them back.
+    All switches (`warnings` filters, `ImageFile.LOAD_TRUNCATED_IMAGES`, the log of its TIFF reader) belong to the
+    whole process, so the first thread in saves and sets them and the last one out puts them back.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class _QuietStrictPillow:
         self._users = 0
         self._filters = warnings.catch_warnings()
         self._fills_cut_files = False
+        self._is_silent = False
 
     def __enter__(self) -> None:
         with self._lock:
@@ -61,6 +63,7 @@ class _QuietStrictPillow:
                 warnings.simplefilter("ignore")
                 self._fills_cut_files = ImageFile.LOAD_TRUNCATED_IMAGES
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
+                self._is_silent, _TIFF_LOG.disabled = _TIFF_LOG.disabled, True
             self._users += 1
 
     def __exit__(self, *exc_info: object) -> None:
@@ -68,6 +71,7 @@ class _QuietStrictPillow:
             self._users -= 1
             if self._users == 0:
                 ImageFile.LOAD_TRUNCATED_IMAGES = self._fills_cut_files
+                _TIFF_LOG.disabled = self._is_silent
                 self._filters.__exit__(None, None, None)
 
 

@@ -55,7 +55,7 @@ def test_changed_tiles_alone_get_captions(unirs, checkpoint, pair, tmp_path):
         ("2019-05-01", "2021-07-02")
     }
     assert out == "2 changes from 2 of 12 tiles: c.geojson\n"
-    assert re.search(r"spared 10 tiles \(83%\), about \d+ s", err)
+    assert re.search(r"spared 10 tiles \(83%\), (about \d+ s|less than a second) of its time\.", err)
     assert not (tmp_path / "c.geojson.journal").exists()
 
 
@@ -68,6 +68,7 @@ def test_json_and_every_output(unirs, checkpoint, pair, tmp_path):
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert (found["tiles"], found["captioned"], found["broken"], found["without_data"]) == (12, 2, [], 0)
+    assert [found[name] for name in ("output", "heatmap", "preview", "html")] == ["c.gpkg", "h.tif", "p.png", "m.html"]
     assert any("Shift of" in note for note in found["notes"])
     with rasterio.open(tmp_path / "h.tif") as heat, rasterio.open(pair[0]) as before:
         assert (heat.shape, heat.transform, heat.crs) == (before.shape, before.transform, before.crs)
@@ -113,7 +114,7 @@ def test_the_page_fetches_nothing_and_captions_cannot_break_out(unirs, checkpoin
 
 def test_more_dates_describe_each_step_and_the_sequence(unirs, checkpoint, pair, tmp_path):
     third = write(tmp_path / "town_2023-01-01.tif", scene(width=128, height=96))
-    code, _, err = unirs(
+    code, out, err = unirs(
         "map", *pair, third, "--output", "c.geojson", "--threshold", 0.05, "--model", checkpoint,
         "--heatmap", "h.tif", *QUICK,
     )  # fmt: skip
@@ -124,6 +125,10 @@ def test_more_dates_describe_each_step_and_the_sequence(unirs, checkpoint, pair,
     assert [(one["tile"], (one["before"], one["after"])) for one in found if one["kind"] == "tile"] == [
         (tile, step) for tile in tiles for step in steps
     ]
+    assert out == "4 changes in 2 steps from 2 of 12 tiles, 2 captions of all dates together: c.geojson\n"
+    assert "spared 20 pairs of tiles (83%)" in err
+    assert "What is said about all dates together (kind: sequence) is outside of the model's training" in err
+    assert {one["kind"] for one in found if not one["in_training_domain"]} == {"sequence"}
     whole = [one for one in found if one["kind"] == "sequence"]
     assert [one["tile"] for one in whole] == tiles
     assert {(one["before"], one["after"]) for one in whole} == {("2019-05-01", "2023-01-01")}
@@ -185,7 +190,7 @@ def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, p
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("{a}", "--output", "c.geojson"), "1 files are given; a map needs two dates"),
+        (("{a}", "--output", "c.geojson"), "given 1 file; a map needs two dates"),
         (("{a}", "absent.tif", "--output", "c.geojson"), "absent.tif: no such file"),
         (("{a}", "{b}", "--output", "c.shp"), "--output c.shp: give a name that ends in .geojson"),
         (("{a}", "{b}", "--output", "c.geojson", "--heatmap", "{a}"), "is one of the dates"),
@@ -193,9 +198,12 @@ def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, p
             ("{a}", "{b}", "--output", "c.geojson", "--preview", "p.jpg"),
             "--preview p.jpg: give a name that ends in .png",
         ),
-        (("{a}", "{b}", "--output", "no/c.geojson"), "does not exist"),
+        (("{a}", "{b}", "--output", "no/c.geojson"), "does not exist; make it, or give another"),
         (("{a}", "{b}", "--output", "c.geojson", "--tile", "32", "--overlap", "20"), "more than half of a tile"),
-        (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019"), "--dates names 1 dates for 2 files"),
+        (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019"), "--dates 2019: names 1 date for 2 files"),
+        (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019, 2019"), "give each date a name of its own"),
+        (("{a}", "{b}", "--output", "c.geojson", "--crs", "FOO:1"), "--crs FOO:1: is no CRS; write it like EPSG"),
+        (("{a}", "{b}", "--output", "c.geojson", "--bands", "2,1"), "bands 2 and 1 are two, and not named VV"),
         (("{a}", "{b}", "--output", "c.geojson", "--bands", "9,1,2"), "has no band 9; it has 3"),
         (("{a}", "{b}", "--output", "c.geojson", "--model", "nowhere"), "no such folder"),
     ],
@@ -245,8 +253,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(unirs, checkpoint, tmp_path, ove
     code, _, err = unirs(*command)
     assert (code, "go on with --resume, or remove it" in err) == (2, True)
     code, _, err = unirs(*command, "--tile", 64, "--resume")
-    assert (code, "that run had other settings (tiles)" in err) == (2, True)
-    assert unirs(*command, "--resume")[0] == 0
+    assert (code, "that run had other settings (tile);" in err) == (2, True)
+    code, _, err = unirs(*command, "--resume")
+    assert (code, bool(re.search(r"^Going on: \d+ of \d+ tiles were kept\.$", err, re.MULTILINE))) == (0, True)
     assert [(tmp_path / name).read_bytes() for name in ("c.geojson", "h.tif")] == expected
     assert not list(tmp_path.glob("*.journal"))
 
@@ -259,8 +268,10 @@ def test_resume_refuses_other_tiles_of_the_same_number(unirs, checkpoint, tmp_pa
         killed.setattr("unirs.cli_map.write", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         assert unirs(*command)[0] != 0
     code, _, err = unirs(*command, "--overlap", 4, "--resume")
-    assert (code, "that run had other settings (tiles)" in err) == (2, True)
-    assert unirs(*command, "--resume")[0] == 0
+    assert (code, "that run had other settings (overlap);" in err) == (2, True)
+    code, out, _ = unirs(*command, "--resume", "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, 16)
+    assert "No tile was kept: begun anew." in unirs(*command, "--resume")[2]
 
 
 @pytest.mark.parametrize("content", [b"my notes\n", b"{}"])
@@ -279,8 +290,14 @@ def test_ask_change_and_video_read_rasters_as_the_map_does(unirs, checkpoint, tm
     shifted = from_origin(LEFT + 320, TOP - 160, PIXEL, PIXEL)
     write(tmp_path / "b.tif", values[:, 16:, 32:], transform=shifted, photometric="MINISBLACK")
     common = ("--model", checkpoint, "--max-new-tokens", 3, "--json")
-    assert unirs("ask", "a.tif", "What?", *common)[0] == 0
-    assert unirs("ask", "a.tif", "What?", "--bands", "4,3,2", *common)[0] == 0
+    code, out, err = unirs("ask", "a.tif", "What?", *common)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["composition"], found["bands"], found["in_training_domain"]) == ("rgb", [[3, 2, 1]], True)
+    code, _, err = unirs("ask", "a.tif", "What?", "--bands", "4,3,2", *common[:-1])
+    assert (code, err) == (0, "Shown to the model: bands 4, 3, 2 as red, green, blue.\n")
+    code, _, err = unirs("change", "a.tif", "b.tif", "--bands", "4", *common[:-1])
+    assert (code, "Shown to the model: band 4 as grey." in err, "outside of its training" in err) == (0, True, True)
     code, _, err = unirs("ask", "a.tif", "What?", "--bands", "9", *common)
     assert (code, "a.tif: has no band 9; it has 4" in err) == (2, True)
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
@@ -314,17 +331,46 @@ def test_predict_reads_rasters_as_change_does(unirs, checkpoint, tmp_path):
     assert "far.tif: does not overlap BEFORE" in bad["error"]
 
 
+def test_many_bands_are_asked_about_once_and_predict_takes_them(unirs, checkpoint, tmp_path, caplog):
+    """Pillow logged a line of its own about them first, and `predict` advised an option that it lacked."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'unirs[predict]'")
+    write(tmp_path / "nine.tif", scene(bands=9), photometric="MINISBLACK")
+    (tmp_path / "rows.csv").write_text("image,question\nnine.tif,What?\n")
+    common = ("--model", checkpoint, "--max-new-tokens", 3)
+    advice = "nine.tif: has 9 bands without names; say which are red, green, blue: --bands"
+    code, _, err = unirs("ask", "nine.tif", "What?", *common)
+    assert (code, err.count("\n"), advice in err) == (2, 1, True)
+    code, _, err = unirs("predict", "rows.csv", "--output", "said.jsonl", *common)
+    assert (code, advice in err) == (2, True)
+    assert [one for one in caplog.records if one.name.startswith("PIL") and one.levelname == "ERROR"] == []
+    code, _, err = unirs("predict", "rows.csv", "--output", "again.jsonl", "--bands", "7,5,3", *common)
+    assert code == 0, err
+    code, out, _ = unirs("ask", "nine.tif", "What?", "--bands", "7,5,3", *common)
+    assert json.loads((tmp_path / "again.jsonl").read_text())["answer"] == out.removesuffix("\n")
+
+
 def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
     from unirs.processing import load_image
 
-    from unirs.picture_files import load_dates, load_picture
+    from unirs.picture_files import load_dates
 
     with rasterio.open(write(tmp_path / "palette.tif", scene(bands=1, high=1.9).astype(np.uint8)), "r+") as file:
         file.write_colormap(1, {0: (10, 20, 30), 1: (255, 0, 0)})
     palette = str(tmp_path / "palette.tif")
-    assert load_picture(palette).getextrema() == ((10, 255), (0, 20), (0, 30))
+    assert load_dates([palette])[0].getextrema() == ((10, 255), (0, 20), (0, 30))
     assert [one.getextrema()[0] for one in load_dates([palette, palette])] == [(10, 255)] * 2
     rgb = write(tmp_path / "rgb.tif", scene())
     Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
     for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
         assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))
+
+
+def test_pillow_is_not_asked_about_a_cut_raster(tmp_path, monkeypatch):
+    """Its TIFF reader would print a line of its own first, past Python."""
+    from unirs import picture_files
+
+    data = write(tmp_path / "cut.tif", scene(width=512, height=512), compress="deflate", tiled=True).read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[:4096])
+    monkeypatch.setattr(picture_files, "load_image", lambda file: pytest.fail("Pillow was asked"))
+    with pytest.raises(ValueError, match=r"cut\.tif: cannot be read at"):
+        picture_files.load_dates([str(tmp_path / "cut.tif")])

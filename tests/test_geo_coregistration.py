@@ -105,7 +105,10 @@ def test_dates_that_do_not_fit_are_refused_with_what_to_do(tmp_path):
     before = raster(tmp_path / "before.tif")
     rotated = Affine.translation(LEFT, TOP) * Affine.rotation(20) * Affine.scale(10, -10)
     files = {
-        "far.tif": ({"origin": (LEFT + 50_000, TOP)}, r"far\.tif: does not overlap BEFORE: it covers \(550000, "),
+        "far.tif": (
+            {"origin": (LEFT + 50_000, TOP)},
+            r"far\.tif: does not overlap BEFORE \(.*before\.tif\): it covers \(550000, ",
+        ),
         "nocrs.tif": ({"crs": None}, r"nocrs\.tif: has a grid and no CRS; say which, e\.g\. --crs EPSG:32631"),
     }
     for name, (options, reason) in files.items():
@@ -220,3 +223,20 @@ def test_dates_come_from_the_name_then_the_tag(tmp_path, name, tag, label):
             file.update_tags(TIFFTAG_DATETIME=tag)
     with open_raster(path) as opened:
         assert label_of(opened) == label
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    """Both dates were called x: a change from x to x."""
+    from unirs.geo.change_map import look_at
+
+    def labels(*names):
+        paths = [tmp_path / name for name in names]
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+            raster(path)
+        with open_dates(paths) as aligned:
+            return look_at(aligned, paths, {}, 64).labels
+
+    assert labels("A/x.tif", "B/x.tif") == ["A/x", "B/x"]
+    assert labels("A/am_20190501.tif", "A/pm_20190501.tif") == ["am_20190501", "pm_20190501"]
+    assert labels("A/x.tif", "A/y_20190501.tif") == ["x", "2019-05-01"]

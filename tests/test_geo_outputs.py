@@ -8,31 +8,37 @@ import pytest
 
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
 import geopandas
+import pyarrow.parquet as pq
 import pyogrio
 import rasterio
 import shapely
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 from shapely.geometry import box
 from unirs.geo.bands import Composition
 from unirs.geo.change_map import ChangeMap, Scene
-from unirs.geo.changes import region_changes, tile_changes
+from unirs.geo.changes import at_least, region_changes, tile_changes
 from unirs.geo.coregistration import Grid
 from unirs.geo.heatmap import shrunk, strips, write_heatmap
-from unirs.geo.journal import TileResult
+from unirs.geo.journal import TileResult, packed
 from unirs.geo.rgb import Rendering
 from unirs.geo.stretch import AS_THEY_ARE
 from unirs.geo.tiles import lay_tiles
 from unirs.geo.vector_files import write_changes
 
 from unirs.map_page import page_data, write_page
+from unirs.map_preview import OUTLINE, draw_preview
 
 SIDE, CELLS = 60, 6  # cells of 10 pixels
 
 
-def a_map(cells, width=180, height=120, overlap=0, crs="EPSG:32631", steps=1, kind="rgb"):
-    """A change map whose cell at (step, row, column) of the whole grid has the given value; None is no data."""
+def a_map(cells, width=180, height=120, overlap=0, crs="EPSG:32631", steps=1, kind="rgb", has_data=None):
+    """A change map whose cell at (step, row, column) of the whole grid has the given value; None is no data.
+
+    `has_data` says so of pixels, `(height, width)`.
+    """
     grid = Grid(crs and CRS.from_string(crs), from_origin(500_000, 5_000_000, 10, 10), width, height)
     tiles = lay_tiles(grid, grid.window, SIDE, overlap)
     results = []
@@ -44,7 +50,9 @@ def a_map(cells, width=180, height=120, overlap=0, crs="EPSG:32631", steps=1, ki
                 maps[step, y, x] = 255 if value is None else round(250 * value)
         top = [int(np.where(one == 255, 0, one).max()) / 250 for one in maps]
         captions = tuple(f"{tile.id} changed" if one >= 0.5 else None for one in top)
-        results.append(TileResult(tile.id, maps, tuple(top), captions))
+        window = tile.inside(grid).toslices()
+        data = None if has_data is None else packed(has_data[window])
+        results.append(TileResult(tile.id, maps, tuple(top), captions, data=data))
     rendering = Rendering((Composition((1, 2, 3), kind),) * (steps + 1), (AS_THEY_ARE,) * (steps + 1))
     scene = Scene([], {}, grid, rendering, tiles, [str(2019 + number) for number in range(steps + 1)], [])
     return ChangeMap(scene, 0.5, results, {"model": "by hand"})
@@ -80,6 +88,78 @@ def test_a_region_keeps_its_hole():
     assert found.place.equals(box(40, 30, 80, 70) - box(50, 40, 60, 50))
 
 
+def test_cells_that_touch_at_a_corner_are_one_region():
+    """In one tile, and across the corner of four."""
+    found = region_changes(a_map({(0, 1, 1): 0.9, (0, 2, 2): 0.7, (0, 5, 5): 0.6, (0, 6, 6): 0.6}))
+    assert [one.place.area for one in found] == [200, 200]
+    assert found[0].place.equals(box(10, 10, 20, 20) | box(20, 20, 30, 30))
+    assert found[1].place.equals(box(50, 50, 60, 60) | box(60, 60, 70, 70))
+    assert all(one.place.is_valid for one in found)
+    assert found[0].score == pytest.approx(0.8)
+
+
+def test_smaller_changes_are_left_out_on_request():
+    change_map = a_map({**BLOCK, (0, 0, 17): 0.6})
+    found = region_changes(change_map)
+    assert [one.place.area for one in at_least(100 * 99, found, change_map)] == [1600, 100]  # square metres
+    assert [one.place.area for one in at_least(100 * 101, found, change_map)] == [1600]
+    in_pixels = a_map({**BLOCK, (0, 0, 17): 0.6}, crs=None)
+    assert [one.place.area for one in at_least(101, found, in_pixels)] == [1600]
+
+
+# -- places without data ---------------------------------------------------------------------------------------------
+def test_neither_the_heat_map_nor_a_region_reaches_over_places_without_data():
+    """Cells that are more than half valid once spread over the border of the data, and their area counted."""
+    has_data = np.ones((120, 180), bool)
+    has_data[66:] = False
+    change_map = a_map(BLOCK, has_data=has_data)
+    (found,) = region_changes(change_map)
+    assert found.place.equals(box(40, 30, 80, 66))
+    expected = np.zeros((120, 180))
+    expected[30:70, 40:80] = 0.8
+    expected[66:] = np.nan
+    ((_, _, values),) = strips(change_map)
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    np.testing.assert_allclose(shrunk(change_map, 180, 120), expected, atol=1e-6)
+
+
+def test_a_tile_counts_by_its_part_with_data(tmp_path):
+    has_data = np.zeros((120, 180), bool)
+    has_data[:8] = True
+    change_map = a_map({(0, 0, 0): 0.9}, has_data=has_data)
+    (found,) = tile_changes(change_map)
+    assert found.place.equals(box(0, 0, 60, 8))
+    write_changes([found], change_map, tmp_path / "a.geojson")
+    told = json.loads((tmp_path / "a.geojson").read_text())["features"][0]["properties"]
+    assert told["area_pixels"] == 480
+    assert told["area_m2"] == pytest.approx(600 * 80 / 0.9996**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_areas_are_of_changed_pixels_with_data_whatever_their_shapes(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    places = [(row, column) for row in range(12) for column in range(18) if rng.random() < 0.4]
+    has_data = rng.random((120, 180)) < rng.choice([0.1, 0.5, 0.9])
+    change_map = a_map({(0, *place): 0.9 for place in places}, has_data=has_data)
+    found = region_changes(change_map)
+    changed = np.zeros((120, 180), bool)
+    for row, column in places:
+        changed[row * 10 : row * 10 + 10, column * 10 : column * 10 + 10] = True
+    assert sum(one.place.area for one in found) == pytest.approx((changed & has_data).sum())
+    assert all(one.place.is_valid for one in found)
+    write_changes(found, change_map, tmp_path / "a.geojson")
+    assert geopandas.read_file(tmp_path / "a.geojson").is_valid.all()
+
+
+def test_the_journal_keeps_where_a_tile_has_data():
+    has_data = np.random.default_rng(0).random((60, 50)) < 0.5
+    kept = TileResult("r0000c0000", data=packed(has_data))
+    found = TileResult.from_json(json.loads(json.dumps(kept.to_json())))
+    assert np.array_equal(found.has_data(Window(0, 0, 50, 60)), has_data)
+    assert packed(np.ones((60, 50), bool)) is None
+
+
+# -- features and files ----------------------------------------------------------------------------------------------
 def test_changed_tiles_are_features_for_each_step():
     found = tile_changes(a_map({(0, 0, 0): 0.9, (1, 0, 0): 0.7, (1, 7, 7): 0.5, (0, 7, 7): 0.4}, steps=2))
     assert [(one.tiles[0], one.before, one.after, one.score) for one in found] == [
@@ -121,6 +201,23 @@ def test_geopackage_and_geoparquet_keep_the_grids_crs(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["changes.gpkg", "changes.parquet", "changes.geojson"])
+@pytest.mark.parametrize("cells", [BLOCK, {}])
+def test_every_kind_of_file_says_how_it_was_made(tmp_path, name, cells):
+    change_map = a_map(cells)
+    change_map.about.update(broken_tiles=["r0001c0001"], notes=['Söul: "b" <1>'])
+    path = tmp_path / name
+    write_changes(region_changes(change_map), change_map, path)
+    if name.endswith("gpkg"):
+        told = json.loads(pyogrio.read_info(path)["layer_metadata"]["unirs"])
+    elif name.endswith("parquet"):
+        told = json.loads(pq.read_schema(path).metadata[b"unirs"])
+    else:
+        told = json.loads(path.read_text())["unirs"]
+    where = "WGS 84" if name.endswith("geojson") else "the first date's own CRS"
+    assert told == {**change_map.about, "coordinates": where}
+
+
+@pytest.mark.parametrize("name", ["changes.gpkg", "changes.parquet", "changes.geojson"])
 def test_no_change_is_an_empty_file(tmp_path, name):
     change_map = a_map({})
     write_changes(tile_changes(change_map), change_map, tmp_path / name)
@@ -134,7 +231,8 @@ def test_gdal_reads_what_is_written(tmp_path, name):
     change_map = a_map(BLOCK)
     write_changes(tile_changes(change_map), change_map, tmp_path / name)
     found = pyogrio.read_info(tmp_path / name)
-    assert (found["features"], found["geometry_type"]) == (4, "Polygon")
+    kind = "MultiPolygon" if name.endswith("gpkg") else "Polygon"
+    assert (found["features"], found["geometry_type"]) == (4, kind)
     assert {"caption", "score", "area_m2", "before", "after", "tile"} <= set(found["fields"])
 
 
@@ -154,6 +252,17 @@ def test_no_cell_is_lost_in_a_small_picture():
     change_map = a_map({(0, 31, 17): 1.0}, width=1800, height=1800)
     for side in (100, 10):
         assert shrunk(change_map, side, side).max() == 1
+
+
+def test_the_preview_outlines_the_steps_alone_as_its_legend_counts_them():
+    """What is said about all dates of a tile had the same outline once, and no line in the legend."""
+    change_map = a_map({})
+    step = replace(tile_changes(a_map(BLOCK))[0], place=box(20, 20, 50, 50))
+    together = replace(step, kind="sequence", place=box(100, 60, 160, 110))
+    shown = np.asarray(draw_preview(change_map, [step, together], Image.new("RGB", (180, 120))))
+    rows, columns = (shown[:, :200] == OUTLINE).all(2).nonzero()
+    assert (rows.min() - 24, rows.max() - 24) == pytest.approx((20, 50), abs=2)
+    assert (columns.min() - 24, columns.max() - 24) == pytest.approx((20, 50), abs=2)
 
 
 def test_the_pages_text_cannot_break_out(tmp_path):

@@ -1,6 +1,7 @@
 """Rasters of all kinds become RGB, by GDAL's in-process drivers alone."""
 
 import http.server
+import re
 import threading
 
 import numpy as np
@@ -53,6 +54,25 @@ def test_bands_are_asked_for_by_number_or_description(tmp_path):
     for wrong, reason in (("7", "no band 7; it has 5"), ("B12", r"no band 'B12' \(B02, B03"), ("1,2,3,4", "names 4")):
         with pytest.raises(RasterError, match=reason):
             bands_of(path, wrong)
+
+
+@pytest.mark.parametrize("bands", ["4,3,2", [4, 3, 2], ("B08", "3", 2)])
+def test_bands_may_be_a_list(tmp_path, bands):
+    path = write(tmp_path / "a.tif", scene(bands=4), descriptions=["B02", "B03", "B04", "B08"])
+    assert np.array_equal(array(read_rgb(path, bands=bands)), scene(bands=4)[[3, 2, 1]])
+
+
+def test_two_bands_are_sar_where_names_or_the_user_say_so(tmp_path):
+    """Near infrared and red were taken for backscatter."""
+    optical = write(tmp_path / "a.tif", scene(bands=4), descriptions=["B02", "B03", "B04", "B08"])
+    with pytest.raises(RasterError, match=r"a\.tif: bands 4 and 3 are two, and not named VV, VH, HH or HV"):
+        bands_of(optical, "4,3")
+    assert bands_of(optical, "4,3", True).kind == "SAR"
+    named = write(tmp_path / "b.tif", scene(bands=3), descriptions=["VV", "VH", "angle"])
+    assert bands_of(named, "1,2").kind == "SAR"
+    assert bands_of(write(tmp_path / "c.tif", scene(bands=2))).kind == "SAR"
+    with pytest.raises(RasterError, match="bands 1 and 2 are two"):
+        bands_of(write(tmp_path / "d.tif", scene(bands=2), descriptions=["red", "nir"]))
 
 
 def test_an_unusual_number_of_bands_without_names_is_asked_about(tmp_path):
@@ -289,6 +309,17 @@ def test_cut_and_odd_files_are_told_in_one_line(tmp_path):
             read_rgb(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_of_two_dates_the_broken_one_is_named(tmp_path):
+    values = scene(width=512, height=512)
+    whole = write(tmp_path / "whole.tif", values)
+    data = write(tmp_path / "cut.tif", values, compress="deflate", tiled=True).read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[:4096])
+    with pytest.raises(RasterError) as caught:
+        read_aligned_rgb([whole, tmp_path / "cut.tif"])
+    assert re.search(r"cut\.tif: cannot .*; copy ", str(caught.value))
+    assert "whole.tif" not in str(caught.value)
 
 
 @pytest.mark.data

@@ -26,6 +26,8 @@ from .terminal import InputError, Json, busy
 if TYPE_CHECKING:
     from transformers import Pipeline
 
+    from unirs.geo import Composition
+
 app = typer.Typer(
     help="UniRS reads remote-sensing images, before/after pairs and video.",
     no_args_is_help=True,
@@ -99,6 +101,16 @@ def read(load: Callable[..., Any], *source: Any) -> Any:
         raise InputError(str(error)) from error
 
 
+def tell_bands(files: list[str], compositions: list[Composition], as_json: bool) -> None:
+    """As `unirs map` tells it; with --json the answer holds it."""
+    if as_json or not compositions:
+        return
+    from .picture_files import notes_on_bands
+
+    for note in notes_on_bands(files, compositions):
+        typer.echo(note, err=True)
+
+
 def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
     """Asks, with a spinner while the model looks."""
     with busy("Looking"):
@@ -137,12 +149,13 @@ def ask(
     check_pictures([image], f"unirs video {image}")
     find_model(model)
     check_clue(clue, base)
-    from .picture_files import load_picture
+    from .picture_files import details_of_bands, read_dates
 
-    picture = read(load_picture, image, bands)  # before the model: a bad file is told at once
+    (picture,), compositions = read(read_dates, [image], bands)  # before the model: a bad file is told at once
+    tell_bands([image], compositions, as_json)
     pipe = load_pipeline("rs-visual-question-answering", model, clue, base)
     found = run(pipe, picture, question, max_new_tokens=max_new_tokens, num_beams=num_beams)
-    say("ask", found, model, [image], as_json, question=question)
+    say("ask", found, model, [image], as_json, question=question, **details_of_bands(compositions))
 
 
 @app.command()
@@ -165,9 +178,10 @@ def change(
     check_clue(clue, base)
     if heatmap:
         check_heatmap(heatmap, (before, after))
-    from .picture_files import load_dates
+    from .picture_files import details_of_bands, read_dates
 
-    pictures = read(load_dates, [before, after], bands)
+    pictures, compositions = read(read_dates, [before, after], bands)
+    tell_bands([before, after], compositions, as_json)
     pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
@@ -179,6 +193,7 @@ def change(
         "instruction": instruction,
         "changed_share": round(changed_share(change_map, pictures[1].size, aspect_ratio), 4),
         "change_map": {"mean": round(float(change_map.mean()), 4), "max": round(float(change_map.max()), 4)},
+        **details_of_bands(compositions),
     }
     if heatmap:
         drawn = overlay(pictures[1], change_map, aspect_ratio)
@@ -216,12 +231,13 @@ def video(
     check_clue(clue, base)
     from unirs.processing import load_video
 
-    from .picture_files import load_dates
+    from .picture_files import details_of_bands, read_dates
 
     if bands is not None and len(clip) == 1:
         raise InputError(f"--bands {bands}: is for rasters; a clip has none")
-    source = read(load_dates, clip, bands) if len(clip) > 1 else clip[0]
+    source, compositions = read(read_dates, clip, bands) if len(clip) > 1 else (clip[0], [])
     read(load_video, source, 1)  # a bad file is told before the model is loaded
+    tell_bands(clip, compositions, as_json)
     pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames
     frames = read(load_video, source, taken)
@@ -234,6 +250,7 @@ def video(
         as_json,
         instruction=instruction,
         frames=len(frames),
+        **details_of_bands(compositions),
     )
 
 

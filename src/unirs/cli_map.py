@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ import typer
 
 from .given import check_files, check_words, check_writable
 from .model_source import EMBEDDED, find_model, load_model
-from .terminal import InputError, Json, busy, counted, quieten
+from .terminal import InputError, Json, busy, counted, plural, quieten
 
 if TYPE_CHECKING:
     from unirs.geo.change_finder import ChangeFinder
@@ -46,8 +45,11 @@ def map_scene(
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")] = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Score from which a tile counts as changed.")] = 0.5,
     merge: Annotated[
-        bool, typer.Option("--merge/--no-merge", help="Connected regions of changed cells, or whole tiles.")
+        bool, typer.Option("--merge/--no-merge", help="Regions of changed cells that touch, or whole tiles.")
     ] = False,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="Leave out what is smaller: square metres, or pixels with --pixel.")
+    ] = 0,
     bands: Annotated[str | None, typer.Option(help="Red, green, blue by number or description, e.g. 4,3,2.")] = None,
     sar: Annotated[bool, typer.Option("--sar", help="The bands are SAR backscatter.")] = False,
     stretch: Annotated[StretchOption, typer.Option(help="Values to 8 bits: all dates alike, or each by itself.")] = (
@@ -77,19 +79,23 @@ def map_scene(
     """
     check_files(rasters)
     if not 2 <= len(rasters) <= MOST_DATES:
-        raise InputError(f"{len(rasters)} files are given; a map needs two dates, and {MOST_DATES} at most")
+        given = plural(len(rasters), "file")
+        raise InputError(f"given {given}; a map needs two dates, and {MOST_DATES} at most")
     if overlap > tile // 2:
         raise InputError(f"--overlap {overlap}: is more than half of a tile of {tile} pixels")
     if instruction is not None:
         check_words(instruction, "the instruction")
     labels = None if dates is None else [one.strip() for one in dates.split(",")]
     if labels is not None and len(labels) != len(rasters):
-        raise InputError(f"--dates names {len(labels)} dates for {len(rasters)} files")
+        raise InputError(f"--dates {dates}: names {plural(len(labels), 'date')} for {len(rasters)} files")
+    if labels is not None and (len(set(labels)) < len(labels) or "" in labels):
+        raise InputError(f"--dates {dates}: give each date a name of its own")
     find_model(model)
     quieten()
     try:
-        from unirs.geo.change_map import look_at
+        from unirs.geo.change_map import find_changes, look_at
         from unirs.geo.coregistration import open_dates
+        from unirs.geo.journal import Journal
         from unirs.geo.raster_files import RasterError
     except ImportError as error:
         raise InputError(f"maps need more packages ({error.name}): pip install 'unirs[geo]'") from error
@@ -104,16 +110,38 @@ def map_scene(
             if not as_json:
                 for note in notes:
                     typer.echo(note, err=True)
-            options = {"max_new_tokens": max_new_tokens}
-            found, finder, journal = find(
-                scene, model, threshold, instruction, options, batch_size, skip_broken, resume, output, notes
-            )
-            with closing(journal), busy("Writing"):
-                changes = write(found, aligned, merge, output, heatmap, preview, html)
-                journal.remove()
+            about = {
+                "dates": scene.labels,
+                "model": model or EMBEDDED,
+                "tile": tile,
+                "overlap": overlap,
+                "threshold": threshold,
+                "stretch": stretch.value,
+                "notes": notes,
+            }
+            with busy("Loading the model"):
+                finder = load_finder(model, threshold, instruction, max_new_tokens)
+                settings = settings_of(scene, finder, model, about, batch_size, skip_broken)
+                journal = Journal(output.with_name(f"{output.name}.journal"), settings, resume)
+            with closing(journal):
+                kept = sum(map(len, journal.batches.values()))
+                if resume and not as_json:
+                    of_all = f"{kept:,} of {plural(len(scene.tiles), 'tile')} were kept"
+                    typer.echo(f"Going on: {of_all}." if kept else "No tile was kept: begun anew.", err=True)
+                with counted("Looking at tiles", unit="tiles") as progress:
+                    found = find_changes(scene, finder, journal, batch_size, skip_broken, progress, about)
+                with busy("Writing"):
+                    changes = write(found, aligned, merge, output, heatmap, preview, html, min_area)
+                    journal.remove()
     except RasterError as error:
         raise InputError(str(error)) from error
-    tell(found, changes, finder, model, rasters, output, as_json, [heatmap, preview, html])
+    outputs = {"output": output, "heatmap": heatmap, "preview": preview, "html": html}
+    if as_json:
+        told = {"task": "map", "model": model or EMBEDDED, "inputs": rasters, **outputs, "went_on_from": kept}
+        told |= {**counts(found, changes, finder), "notes": notes}
+        typer.echo(json.dumps(told, ensure_ascii=False, default=str))  # paths
+    else:
+        tell(found, changes, finder, outputs)
 
 
 def check_outputs(
@@ -142,13 +170,14 @@ def notes_on(aligned: AlignedDates, scene: Scene, shift: bool) -> list[str]:
     """What a reader of the map should know about its making."""
     from unirs.geo.shift import estimate_shift
 
-    compositions = dict(zip(aligned.names, scene.rendering.compositions, strict=True))
-    if len({one.described for one in compositions.values()}) == 1:
-        notes = [f"Shown to the model: {scene.rendering.compositions[0].described}."]
-    else:
-        notes = [f"Shown to the model of {name}: {one.described}." for name, one in compositions.items()]
-    if not scene.rendering.compositions[0].in_domain:  # all are of one kind
-        notes.append("The model was trained on RGB: what it says about these data is outside of its training.")
+    from .picture_files import notes_on_bands
+
+    notes = notes_on_bands(aligned.names, scene.rendering.compositions)
+    if len(scene.labels) > 2:
+        notes.append(
+            "What is said about all dates together (kind: sequence) is outside of the model's training: it knows "
+            "frames from clips of scenes alone."
+        )
     area, grid = aligned.overlap, aligned.grid
     share = area.width * area.height / (grid.width * grid.height)
     if share < 1:
@@ -170,72 +199,54 @@ def notes_on(aligned: AlignedDates, scene: Scene, shift: bool) -> list[str]:
     return notes
 
 
-def find(
-    scene: Scene,
-    model: str | None,
-    threshold: float,
-    instruction: str | None,
-    options: dict[str, Any],
-    batch_size: int,
-    skip_broken: bool,
-    resume: bool,
-    output: Path,
-    notes: list[str],
-) -> tuple[ChangeMap, ChangeFinder, Any]:
-    """Loads the model, goes over the tiles, and gives the journal back, which is kept until all is written."""
+def load_finder(model: str | None, threshold: float, instruction: str | None, max_new_tokens: int) -> ChangeFinder:
+    """The model, on the accelerator where there is one."""
+    import torch
+
+    from unirs.geo.change_finder import ChangeFinder
+
+    network, processor = load_model(model)
+    if torch.accelerator.is_available():
+        network.to(torch.accelerator.current_accelerator())
+    return ChangeFinder(network, processor, threshold, instruction, max_new_tokens=max_new_tokens)
+
+
+def settings_of(
+    scene: Scene, finder: ChangeFinder, model: str | None, about: dict[str, Any], batch_size: int, skip_broken: bool
+) -> dict[str, Any]:
+    """All that what is found in a tile depends on: a run that was stopped goes on with the same alone."""
     import rasterio
     import torch
     import transformers
 
     from unirs import __version__
     from unirs.evaluation.model_hash import model_hash
-    from unirs.geo.change_finder import ChangeFinder
-    from unirs.geo.change_map import find_changes
-    from unirs.geo.journal import Journal
 
-    with busy("Loading the model"):
-        network, processor = load_model(model)
-        if torch.accelerator.is_available():
-            network.to(torch.accelerator.current_accelerator())
-        finder = ChangeFinder(network, processor, threshold, instruction, **options)
-        about = {
-            "dates": scene.labels,
-            "model": model or EMBEDDED,
-            "tile": scene.tiles[0].side,
-            "threshold": threshold,
-            "notes": notes,
-        }
-        settings = {
-            "files": [[os.path.abspath(one), os.stat(one).st_size, os.stat(one).st_mtime_ns] for one in scene.sources],
-            "reading": scene.reading,
-            "stretch": [vars(one) for one in scene.rendering.stretches],
-            # world files and CRS beside the files count too
-            "grids": [scene.grid.to_json(), *scene.placed],
-            "tiles": [scene.tiles[0].side, hashlib.sha256(repr(scene.tiles).encode()).hexdigest()],
-            "dates": scene.labels,
-            "threshold": threshold,
-            "model": model_hash(find_model(model)),
-            "instruction": finder.instruction,
-            "options": options,
-            "batch_size": batch_size,
-            "skip_broken": skip_broken,
-            # Another library or machine may round otherwise, and the halves of the map would not fit together.
-            "made_with": [
-                __version__,
-                torch.__version__,
-                transformers.__version__,
-                rasterio.__gdal_version__,
-                str(network.device),
-                platform.machine(),
-            ],
-        }
-        journal = Journal(output.with_name(f"{output.name}.journal"), settings, resume)
-    try:
-        with counted("Looking at tiles", unit="tiles") as progress:
-            return find_changes(scene, finder, journal, batch_size, skip_broken, progress, about), finder, journal
-    except BaseException:
-        journal.close()
-        raise
+    return {
+        "files": [[os.path.abspath(one), os.stat(one).st_size, os.stat(one).st_mtime_ns] for one in scene.sources],
+        "reading": scene.reading,
+        "stretch": [vars(one) for one in scene.rendering.stretches],
+        # world files and CRS beside the files count too
+        "grids": [scene.grid.to_json(), *scene.placed],
+        "tile": about["tile"],
+        "overlap": about["overlap"],
+        "dates": scene.labels,
+        "threshold": finder.threshold,
+        "model": model_hash(find_model(model)),
+        "instruction": finder.instruction,
+        "options": finder.options,
+        "batch_size": batch_size,
+        "skip_broken": skip_broken,
+        # Another library or machine may round otherwise, and the halves of the map would not fit together.
+        "made_with": [
+            __version__,
+            torch.__version__,
+            transformers.__version__,
+            rasterio.__gdal_version__,
+            str(finder.network.device),
+            platform.machine(),
+        ],
+    }
 
 
 def write(
@@ -246,16 +257,20 @@ def write(
     heatmap: Path | None,
     preview: Path | None,
     html: Path | None,
+    min_area: float = 0,
 ) -> list[Change]:
     """Writes all outputs, each whole or not at all; returns the changes."""
-    from unirs.geo.changes import region_changes, tile_changes
+    from unirs.geo.changes import at_least, region_changes, tile_changes
     from unirs.geo.heatmap import write_heatmap
     from unirs.geo.vector_files import write_changes
 
     broken = [result.tile for result in found.results if result.broken]
     if broken:
         found.about["broken_tiles"] = broken
+    found.about.update(merge=merge, min_area=min_area)
     changes = region_changes(found) if merge else tile_changes(found)
+    if min_area:
+        changes = at_least(min_area, changes, found)
     write_changes(changes, found, output)
     if heatmap is not None:
         write_heatmap(found, heatmap)
@@ -272,54 +287,58 @@ def write(
     return changes
 
 
-def tell(
-    found: ChangeMap,
-    changes: list[Change],
-    finder: ChangeFinder,
-    model: str | None,
-    rasters: list[str],
-    output: Path,
-    as_json: bool,
-    others: list[Path | None],
-) -> None:
+def counts(found: ChangeMap, changes: list[Change], finder: ChangeFinder) -> dict[str, Any]:
     """How much changed, what was skipped, and what the two passes spared."""
     seen = [result for result in found.results if result.maps is not None]
+    broken = [result.tile for result in found.results if result.broken]
     pairs = sum(len(result.scores) for result in seen)
     passed = sum(caption is not None for result in seen for caption in result.captions)
-    broken = [result for result in found.results if result.broken]
     each = finder.caption_seconds / finder.captions_made if finder.captions_made else None
-    saved = None if each is None else each * (pairs - passed)
-    if as_json:
-        counts = {
-            "tiles": len(found.results),
-            "without_data": len(found.results) - len(seen) - len(broken),
-            "broken": [result.tile for result in broken],
-            "pairs_of_tiles": pairs,
-            "captioned": passed,
-            "changes": len(changes),
-            "seconds_saved": None if saved is None else round(saved, 1),
-        }
-        shown = {"task": "map", "model": model or EMBEDDED, "inputs": rasters, "output": str(output), **counts}
-        typer.echo(json.dumps({**shown, "notes": found.about["notes"]}, ensure_ascii=False))
-        return
-    for result in broken:
-        typer.echo(f"Left out: tile {result.tile}: {result.broken}", err=True)
-    typer.echo(f"{len(changes):,} changes from {passed:,} of {pairs:,} tiles: {output}")
-    if pairs > passed:
-        time = "" if saved is None else f", about {_duration(saved)} of its time"
-        typer.echo(
-            f"The language model was spared {pairs - passed:,} tiles ({(pairs - passed) / pairs:.0%}){time}.", err=True
-        )
-    for path in others:
-        if path is not None:
+    sequences = sum(change.kind == "sequence" for change in changes)
+    return {
+        "tiles": len(found.results),
+        "changed_tiles": sum(any(caption is not None for caption in result.captions) for result in seen),
+        "without_data": len(found.results) - len(seen) - len(broken),
+        "broken": broken,
+        "pairs_of_tiles": pairs,
+        "captioned": passed,
+        "changes": len(changes) - sequences,
+        "sequences": sequences,
+        "seconds_saved": None if each is None else round(each * (pairs - passed), 1),
+    }
+
+
+def tell(found: ChangeMap, changes: list[Change], finder: ChangeFinder, outputs: dict[str, Path | None]) -> None:
+    """The same in words."""
+    for result in found.results:
+        if result.broken:
+            typer.echo(f"Left out: tile {result.tile}: {result.broken}", err=True)
+    known, steps = counts(found, changes, finder), len(found.scene.steps)
+    looked_at = known["tiles"] - known["without_data"] - len(known["broken"])
+    over = f" in {steps} steps" if steps > 1 else ""
+    together = f", {plural(known['sequences'], 'caption')} of all dates together" if steps > 1 else ""
+    typer.echo(
+        f"{plural(known['changes'], 'change')}{over} from {known['changed_tiles']:,} of {plural(looked_at, 'tile')}"
+        f"{together}: {outputs['output']}"
+    )
+    pairs, saved = known["pairs_of_tiles"], known["seconds_saved"]
+    spared = pairs - known["captioned"]
+    if spared:
+        time = "" if saved is None else f", {_duration(saved)} of its time"
+        what = plural(spared, "pair") + " of tiles" if steps > 1 else plural(spared, "tile")
+        typer.echo(f"The language model was spared {what} ({spared / pairs:.0%}){time}.", err=True)
+    for name, path in outputs.items():
+        if path is not None and name != "output":
             typer.echo(f"Written: {path}", err=True)
 
 
 def _duration(seconds: float) -> str:
     return (
-        f"{seconds:.0f} s"
+        "less than a second"
+        if seconds < 1
+        else f"about {seconds:.0f} s"
         if seconds < 90
-        else f"{seconds / 60:.0f} min"
+        else f"about {seconds / 60:.0f} min"
         if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
+        else f"about {seconds / 3600:.1f} h"
     )

@@ -44,6 +44,9 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Rows asked at a time.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Of local rasters as red, green, blue: 4,3,2, or names. [default: usual ones]")
+    ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="This process, or workers on one machine or many, through Ray.")
     ] = "local",
@@ -77,9 +80,9 @@ def predict(
         check_output(output, table, journal)
         rows = Table(table)
         asking, settings = start(
-            engine, partial(load, model, clue, base, num_frames), batch_size, max_new_tokens, workers
+            engine, partial(load, model, clue, base, num_frames), batch_size, max_new_tokens, workers, bands
         )
-        settings |= {"question": question, "max_new_tokens": max_new_tokens}
+        settings |= {"question": question, "max_new_tokens": max_new_tokens, "bands": bands}
         with closing(asking), closing(Ledger(journal, settings, len(rows))) as ledger:
             if ledger.begun_with and not as_json:
                 typer.echo(f"Going on: {ledger.begun_with:,} of {len(rows):,} rows have their answers.", err=True)
@@ -98,7 +101,12 @@ def predict(
 
 
 def start(
-    engine: Literal["local", "ray"], load: Load, batch_size: int, max_new_tokens: int, workers: int | None
+    engine: Literal["local", "ray"],
+    load: Load,
+    batch_size: int,
+    max_new_tokens: int,
+    workers: int | None,
+    bands: str | None,
 ) -> tuple[Any, dict[str, Any]]:
     """What answers, with its model loaded; and what its answers depend on."""
     if engine == "ray":
@@ -107,12 +115,12 @@ def start(
         except ImportError as error:
             raise InputError("--engine ray needs one more package: pip install 'unirs[ray]'") from error
         with busy("Starting the workers"):
-            found = RayEngine(load, batch_size, max_new_tokens, workers)
+            found = RayEngine(load, batch_size, max_new_tokens, workers, bands)
         return found, found.settings
     from unirs.predicting.running import LocalEngine
 
     network, settings = load()
-    return LocalEngine(network, batch_size, max_new_tokens), settings
+    return LocalEngine(network, batch_size, max_new_tokens, bands), settings
 
 
 def load(model: str | None, clue: bool, base: str | None, num_frames: int | None) -> tuple[Any, dict[str, Any]]:

@@ -89,7 +89,7 @@ def check_page(page: Path) -> None:
 def check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise InputError(f"{path}: the folder {folder} does not exist")
+        raise InputError(f"{path}: the folder {folder} does not exist; make it, or give another")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give a file name")
     if not os.access(path if path.exists() else folder, os.W_OK):

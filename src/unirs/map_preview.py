@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .report import CLEARING, GREYED, INK, MUTED, STRONGEST, colour
+from .terminal import plural
 
 if TYPE_CHECKING:
     from unirs.geo.change_map import ChangeMap
@@ -90,7 +91,7 @@ def draw_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.
     base = Image.blend(after, after.convert("L").convert("RGB"), GREYED)
     base = Image.alpha_composite(base.convert("RGBA"), heat_layer(change_map, after.size)).convert("RGB")
     draw = ImageDraw.Draw(base)
-    for change in changes:
+    for change in outlined(changes):
         for ring in rings(change):
             draw.line([(x * scale, y * scale) for x, y in ring], fill=OUTLINE, width=2)
     height = max(base.height, 420)
@@ -100,10 +101,17 @@ def draw_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.
     return canvas
 
 
+def outlined(changes: Sequence[Change]) -> list[Change]:
+    """All but what is said about all dates of a tile: its outline would hide those of the steps."""
+    return [change for change in changes if change.kind != "sequence"]
+
+
 def rings(change: Change) -> list[list[tuple[float, float]]]:
     """All rings of a change in pixels of the grid."""
-    polygon = change.place
-    return [list(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+    from unirs.geo.footprints import polygons_of
+
+    parts = polygons_of(change.place)
+    return [list(ring.coords) for part in parts for ring in (part.exterior, *part.interiors)]
 
 
 def _legend(
@@ -132,9 +140,8 @@ def _legend(
     draw.text((x, y + 48), f"mark: threshold {change_map.threshold:g}", fill=MUTED, font=small)
     y += 86
     draw.rectangle((x, y + 2, x + 22, y + 16), outline=OUTLINE, width=2)
-    outlined = sum(change.kind != "sequence" for change in changes)
     kind = "region" if any(change.kind == "region" for change in changes) else "tile"
-    draw.text((x + 34, y), f"{outlined:,} changed {kind}{'' if outlined == 1 else 's'}", fill=INK, font=plain)
+    draw.text((x + 34, y), plural(len(outlined(changes)), f"changed {kind}"), fill=INK, font=plain)
     y += 40
     metre = _metres_a_pixel(change_map)
     if metre:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from unirs.processing import load_image
 
@@ -12,20 +13,21 @@ from .given import ending
 if TYPE_CHECKING:
     from PIL import Image
 
+    from unirs.geo import Composition
+
 RASTERS = {".tif", ".tiff", ".jp2"}
 
 
-def load_picture(file: str, bands: str | None = None) -> Image.Image:
-    """One picture. Rasters of any sensor are read as `unirs.geo.read_rgb` does it.
-
-    Raises:
-        ValueError: It cannot be read; says what to do.
-    """
-    return load_dates([file], bands)[0]
-
-
 def load_dates(files: list[str], bands: str | None = None) -> list[Image.Image]:
-    """Pictures of one place: rasters with one stretch, on the first one's grid where all have one.
+    """The pictures of `read_dates`."""
+    return read_dates(files, bands)[0]
+
+
+def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.Image], list[Composition]]:
+    """Pictures of one place, or of one date of it, and how rasters became pictures; of others nothing is known.
+
+    Rasters of any sensor are read as `unirs.geo` does it: several with one stretch, on the first one's grid where all
+    have one.
 
     Args:
         bands: Of every raster, as `unirs.geo.choose_bands` takes them; by default the usual ones.
@@ -39,32 +41,36 @@ def load_dates(files: list[str], bands: str | None = None) -> list[Image.Image]:
     if not rasters or importlib.util.find_spec("rasterio") is None:
         if bands is not None:
             raise ValueError("--bands needs more packages: pip install 'unirs[geo]'")
-        return [load_image(file) for file in files]
-    from unirs.geo import RasterError, open_raster, read_aligned_rgb, read_rgb
+        return [load_image(file) for file in files], []
+    from unirs.geo import RasterError, choose_bands, open_raster
+    from unirs.geo.rgb import read_composed
 
     kinds, sizes, placed = set(), set(), True
     try:
         if bands is None and all(has_colour_table(file) for file in files):
-            return [load_image(file) for file in files]
+            return [load_image(file) for file in files], []
         for file in files:
             with open_raster(file) as raster:
+                choose_bands(raster, bands)
                 kinds.add(raster.dataset.dtypes[0])
                 sizes.add(raster.size)
                 placed = placed and raster.crs is not None and raster.transform is not None
-        if placed or len(sizes) == 1:
-            pixel = not placed or len(files) == 1
-            stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
-            return read_aligned_rgb(files, bands=bands, pixel=pixel, stretch=stretch)
-        return [read_rgb(file, bands=bands) for file in files]
     except RasterError:
         if len(files) > 1 or bands is not None:
             raise
-        # What GDAL refuses may be a picture for Pillow after all, as print colours are.
+        # What GDAL refuses by its header may be a picture for Pillow after all, as print colours are.
         try:
-            return [load_image(files[0])]
+            return [load_image(files[0])], []
         except ValueError:
             pass
         raise
+    if placed or len(sizes) == 1:
+        pixel = not placed or len(files) == 1
+        stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
+        pictures, compositions = read_composed(files, bands, pixel=pixel, stretch=stretch)
+        return pictures, list(compositions)
+    alone = [read_composed([file], bands, pixel=True) for file in files]
+    return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
 
 
 def has_colour_table(file: str) -> bool:
@@ -73,3 +79,26 @@ def has_colour_table(file: str) -> bool:
 
     with open_raster(file) as raster:
         return raster.dataset.colorinterp[0].name == "palette"
+
+
+def notes_on_bands(names: Sequence[str], compositions: Sequence[Composition]) -> list[str]:
+    """Which bands were shown to the model, and whether it knows such data."""
+    if len({one.described for one in compositions}) == 1:
+        notes = [f"Shown to the model: {compositions[0].described}."]
+    else:
+        pairs = dict(zip(names, compositions, strict=True)).items()
+        notes = [f"Shown to the model of {name}: {one.described}." for name, one in pairs]
+    if not all(one.in_domain for one in compositions):
+        notes.append("The model was trained on RGB: what it says about these data is outside of its training.")
+    return notes
+
+
+def details_of_bands(compositions: Sequence[Composition]) -> dict[str, Any]:
+    """The same for `--json`, in the words of the features of `unirs map`."""
+    if not compositions:
+        return {}
+    return {
+        "composition": compositions[0].kind,
+        "bands": [one.bands for one in compositions],
+        "in_training_domain": all(one.in_domain for one in compositions),
+    }

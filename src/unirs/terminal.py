@@ -17,6 +17,10 @@ SECONDS_BETWEEN_LINES = 30  # of progress, in a log
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class InputError(Exception):
     """What the user gave cannot be used; the message is the one line that is shown."""
 
@@ -64,7 +68,7 @@ def counted(
 
     console = Console(stderr=True)
     if unit != "bytes" and not console.is_terminal:
-        yield rows_as_lines(message)
+        yield rows_as_lines(message, unit)
         return
     columns = [rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()]
     if unit == "bytes":
@@ -84,14 +88,14 @@ def counted(
                 progress.reset(task, completed=done, total=total)
                 begun = True
             speed = progress.tasks[task].speed
-            progress.update(task, completed=done, total=total, rate=f"{speed:,.1f} rows/s" if speed else "")
+            progress.update(task, completed=done, total=total, rate=f"{speed:,.1f} {unit}/s" if speed else "")
             if afterwards and done >= total:
                 progress.update(task, description=afterwards)
 
         yield told
 
 
-def rows_as_lines(message: str) -> Callable[[int, int], None]:
+def rows_as_lines(message: str, unit: str = "rows") -> Callable[[int, int], None]:
     """For logs: what it gives is told rows done and rows in all, and now and then prints them, rate and time left."""
     first: int | None = None
     start = last = time.monotonic()
@@ -106,6 +110,6 @@ def rows_as_lines(message: str) -> Callable[[int, int], None]:
         last = now
         rate = (done - first) / (now - start)
         left = timedelta(seconds=round((total - done) / rate))
-        typer.echo(f"{message}: {done:,} of {total:,} rows, {rate:,.1f} rows/s, {left} left", err=True)
+        typer.echo(f"{message}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left} left", err=True)
 
     return told

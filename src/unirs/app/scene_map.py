@@ -94,7 +94,14 @@ def _map_scene(
     with open_dates(sources, **reading) as aligned:
         scene = look_at(aligned, sources, reading, settings.tile)
         notes = notes_on(aligned, scene, shift=False)
-        about = {"dates": scene.labels, "tile": settings.tile, "threshold": settings.threshold, "notes": notes}
+        about = {
+            "dates": scene.labels,
+            "tile": settings.tile,
+            "overlap": 0,
+            "threshold": settings.threshold,
+            "stretch": "joint",
+            "notes": notes,
+        }
         with closing(Journal(place / "journal", {}, resume=False)) as journal:
             found = find_changes(scene, finder, journal, BATCH, progress=progress, about=about)
             changes = write(found, aligned, settings.merge, output, heatmap, preview, page)

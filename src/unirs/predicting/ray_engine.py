@@ -25,9 +25,9 @@ Load = Callable[[], tuple[ImageTextModel, dict[str, Any]]]
 class Worker:
     """One process: its own model, and a thread more, which reads the next batch meanwhile."""
 
-    def __init__(self, load: Load, batch_size: int, max_new_tokens: int):
+    def __init__(self, load: Load, batch_size: int, max_new_tokens: int, bands: str | None):
         model, self.settings = load()
-        self.asker = LocalEngine(model, batch_size, max_new_tokens)
+        self.asker = LocalEngine(model, batch_size, max_new_tokens, bands)
         self.answering = threading.Lock()
 
     def made_with(self) -> dict[str, Any]:
@@ -51,12 +51,20 @@ class RayEngine:
         load: Loads the model, in each worker, and tells what its answers depend on.
         batch_size: Rows asked at a time.
         workers: Default: one for each accelerator that Ray knows, or one.
+        bands: Of local rasters; by default the usual ones.
 
     Raises:
         DataError: A worker cannot load the model.
     """
 
-    def __init__(self, load: Load, batch_size: int, max_new_tokens: int, workers: int | None = None):
+    def __init__(
+        self,
+        load: Load,
+        batch_size: int,
+        max_new_tokens: int,
+        workers: int | None = None,
+        bands: str | None = None,
+    ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         found = ray.cluster_resources()
@@ -69,7 +77,7 @@ class RayEngine:
         remote: Any = ray.remote(Worker).options(
             max_restarts=-1, max_task_retries=RETRIES, max_concurrency=AHEAD, **resources
         )
-        self.workers = [remote.remote(load, batch_size, max_new_tokens) for _ in range(count)]
+        self.workers = [remote.remote(load, batch_size, max_new_tokens, bands) for _ in range(count)]
         try:
             self.settings: dict[str, Any] = ray.get(self.workers[0].made_with.remote())
         except ray.exceptions.RayError as error:

@@ -121,20 +121,20 @@ def fetched(rows: Sequence[TableRow], pool: Executor) -> list[Messages]:
     ]
 
 
-def with_rasters(messages: Messages) -> Messages:
+def with_rasters(messages: Messages, bands: str | None = None) -> Messages:
     """The chat with its local rasters read as `unirs ask` and `unirs change` read them: two of a pair on one grid.
 
     Raises:
         ValueError: One cannot be read, or two do not overlap; names it.
     """
-    return [{**turn, "content": _rasters_read(turn["content"])} for turn in messages]
+    return [{**turn, "content": _rasters_read(turn["content"], bands)} for turn in messages]
 
 
-def _rasters_read(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rasters_read(content: list[dict[str, Any]], bands: str | None) -> list[dict[str, Any]]:
     files = [item["image"] for item in content if item["type"] == "image"]
     if not files or not all(isinstance(file, str) and ending(file) in RASTERS for file in files):
         return content
-    pictures = iter(load_dates(files))
+    pictures = iter(load_dates(files, bands))
     return [{**item, "image": next(pictures)} if item["type"] == "image" else item for item in content]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from unirs.evaluation.asking import Asked, Asker
@@ -29,15 +30,20 @@ class Engine(Protocol):
 
 
 class LocalEngine(Asker[TableRow]):
-    """The model in this process."""
+    """The model in this process.
 
-    def __init__(self, model: ImageTextModel, batch_size: int, max_new_tokens: int):
+    Args:
+        bands: Of local rasters; by default the usual ones.
+    """
+
+    def __init__(self, model: ImageTextModel, batch_size: int, max_new_tokens: int, bands: str | None = None):
+        self.bands = bands
         self.pool = ThreadPoolExecutor(READERS)
         super().__init__(model, batch_size, max_new_tokens, self.chats)
 
     def chats(self, rows: Sequence[TableRow]) -> list[Messages]:
         """Chats with what lies in stores fetched and rasters read."""
-        return list(self.pool.map(with_rasters, fetched(rows, self.pool)))
+        return list(self.pool.map(partial(with_rasters, bands=self.bands), fetched(rows, self.pool)))
 
     def close(self) -> None:
         self.pool.shutdown()
