@@ -180,7 +180,7 @@ def test_killed_export_goes_on_and_leaves_nothing_half_written(folder, tmp_path,
     ("words", "reason"),
     [
         (("there",), "unirs: there: is there already; remove it, or give another name\n"),
-        (("no/where",), "unirs: no/where: the folder {} does not exist\n"),
+        (("no/where",), "unirs: no/where: the folder {} does not exist; make it, or give another\n"),
         (
             ("new", "--single", 0, "--pair", 0, "--video", 0, "--sequence", 0),
             "unirs: new: no sample is asked for; give one of single, pair, video, sequence a count\n",
