@@ -144,11 +144,9 @@ def test_picture_is_answered_as_by_the_command(page, ask):
 def test_picture_that_browsers_cannot_show_is_shown_and_answered(page, ask):
     file, question = DATA / "rsvqa_lr/0.tif", "Is there a road in the image?"
     choose(page, "Picture", file)
-    shown = page.locator(".block:visible:has-text('Picture') img").first
+    shown = page.locator(".block:visible:has-text('Picture') img[src*=preview]").first  # a new one, not the broken one
     shown.wait_for()
-    page.wait_for_function(
-        "image => image.naturalWidth > 0 && image.src.includes('preview')", arg=shown.element_handle()
-    )
+    assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     page.get_by_label("Question").fill(question)
     page.get_by_role("button", name="Ask").click()
     assert answer(page) == ask("rs-visual-question-answering", str(file), question)["answer"]
