@@ -40,8 +40,8 @@ def pretrain_patches(
     """
     base, rng = model.model, np.random.default_rng(0)
     dim = model.config.vision_config.hidden_size
-    sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "change": 1, "clip": len(CLIP_CLASSES)}
-    sizes |= {"row": GRID, "column": GRID}
+    sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "row": GRID, "column": GRID, "change": 1,
+             "clip": len(CLIP_CLASSES)}  # fmt: skip
     heads = nn.ModuleDict({name: nn.Linear(dim, size) for name, size in (*sizes.items(), ("scene", len(CLASSES)))})
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05)
