@@ -2,8 +2,9 @@
 
 python benchmarks/serving.py [--seconds 20] [--soak 120]
 
-A server process is asked by 1 and by 16 clients for `--seconds` each; then by 32 clients for `--soak` seconds, a tenth
-of whose requests are hostile. Every answer is compared with the answer that the same question had alone.
+A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by
+a word, changes to be described in a sentence, and both by turns. Then 32 clients ask for `--soak` seconds, a tenth of
+whose requests are hostile. Every answer is compared with the answer that the same question had alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from unirs.trainers.scene_tasks import TEST_SEED, pair_sample, single_sample
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
-QUESTIONS = 12
+QUESTIONS = 12  # of each kind
 HOSTILE: list[Any] = [
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/passwd"}}]}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}]},
@@ -36,21 +39,27 @@ HOSTILE: list[Any] = [
 ]
 
 
-def questions() -> list[dict[str, Any]]:
-    """Singles and pairs of noise, so that no two requests are alike."""
-    made = []
-    for number in range(QUESTIONS):
-        content: list[dict[str, Any]] = [
-            {"type": "text", "text": f"Question {number}: is it a rural or an urban area?"}
-        ]
-        for place in range(1 + number % 2):
-            pixels = np.random.default_rng(10 * number + place).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "PNG")
-            url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            content.append({"type": "image_url", "image_url": {"url": url}})
-        made.append({"messages": [{"role": "user", "content": content}], "max_tokens": 16})
-    return made
+def questions() -> dict[str, list[dict[str, Any]]]:
+    """Requests of each kind, about scenes of RS-World's test split."""
+    word = [
+        _request(single_sample(TEST_SEED + number).images, "Is it a rural or an urban area?")
+        for number in range(QUESTIONS)
+    ]
+    sentence = [
+        _request(pair_sample(TEST_SEED + number).images, "Please describe the change.") for number in range(QUESTIONS)
+    ]
+    return {"a word": word, "a sentence": sentence, "both": [*word, *sentence]}
+
+
+def _request(pictures: Sequence[Image.Image], question: str) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    for picture in pictures:
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
+    content.append({"type": "text", "text": question})
+    return {"messages": [{"role": "user", "content": content}], "max_tokens": 32}
 
 
 def ask(port: int, body: Any) -> tuple[int, str]:
@@ -68,9 +77,11 @@ def ask(port: int, body: Any) -> tuple[int, str]:
         connection.close()
 
 
-def clients(port: int, count: int, seconds: float, alone: list[str], hostile_share: float = 0) -> dict[str, Any]:
+def clients(
+    port: int, count: int, seconds: float, asked: list[dict[str, Any]], alone: list[str], hostile_share: float = 0
+) -> dict[str, Any]:
     """Asks from as many threads; counts what came back."""
-    asked, until, lock = questions(), time.monotonic() + seconds, threading.Lock()
+    until, lock = time.monotonic() + seconds, threading.Lock()
     counts = {"good": 0, "hostile": 0, "lost": 0, "mixed_up": 0, "hostile_not_refused": 0}
 
     def work(number: int) -> None:
@@ -121,14 +132,18 @@ def main() -> None:
     assert server.stderr is not None
     try:
         port = int(server.stderr.readline().split("/v1")[0].rsplit(":", 1)[1])
-        alone = [ask(port, body)[1] for body in questions()]
         found: dict[str, Any] = {"load_average": os.getloadavg()[0], "cpus": os.cpu_count()}
-        found["one"] = clients(port, 1, given.seconds, alone)
-        found["sixteen"] = clients(port, 16, given.seconds, alone)
-        found["ratio"] = round(found["sixteen"]["requests_a_second"] / found["one"]["requests_a_second"], 2)
-        clients(port, 32, given.soak / 4, alone, 0.1)  # what is allocated once is allocated
+        kinds = questions()
+        for kind, asked in kinds.items():
+            alone = [ask(port, body)[1] for body in asked]
+            one, sixteen = (clients(port, count, given.seconds, asked, alone) for count in (1, 16))
+            ratio = round(sixteen["requests_a_second"] / one["requests_a_second"], 2)
+            words = round(sum(len(answer.split()) for answer in alone) / len(alone), 1)
+            found[kind] = {"words_an_answer": words, "one": one, "sixteen": sixteen, "ratio": ratio}
+            print(kind, found[kind], flush=True)
+        clients(port, 32, given.soak / 4, asked, alone, 0.1)  # what is allocated once is allocated
         before = memory_mb(server.pid)
-        found["soak"] = clients(port, 32, given.soak, alone, 0.1)
+        found["soak"] = clients(port, 32, given.soak, asked, alone, 0.1)
         found["soak"] |= {"memory_mb_before": before, "memory_mb_after": memory_mb(server.pid)}
         assert server.poll() is None
     finally:

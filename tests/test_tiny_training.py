@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from unirs.trainers import tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
 from unirs.trainers.tiny_mixture import Mixture
+from unirs.trainers.tiny_patches import place_patches
+from unirs.trainers.tiny_real import pixels
 from unirs.trainers.tiny_tuning import (
     Collator,
     KeptFeatures,
@@ -81,6 +84,28 @@ def test_features_are_kept_in_the_order_of_the_pictures(mixture, built):
     torch.testing.assert_close(kept[2:], one, atol=2e-2, rtol=2e-2)
 
 
+def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, built):
+    pictures = torch.cat([pixels(stack).flatten(0, 1) for stack in mixture.pictures.values()])  # 25 of them
+    place = torch.arange(GRID**2).repeat(len(pictures))
+
+    def found(tower_of) -> float:
+        """Share of the patches of the last eight pictures whose place a least-squares fit to the others finds."""
+        with torch.no_grad():
+            features = tower_of.model.encode_pixels(pictures).flatten(0, 1)
+        features = torch.cat([features, torch.ones(len(features), 1)], 1)
+        kept = len(features) - 8 * GRID**2
+        right = torch.ones(8 * GRID**2, dtype=torch.bool)
+        for truth in (place // GRID, place % GRID):
+            fit = torch.linalg.lstsq(features[:kept], F.one_hot(truth[:kept]).float()).solution
+            right &= (features[kept:] @ fit).argmax(1) == truth[kept:]
+        return right.float().mean().item()
+
+    without = copy.deepcopy(built[0])
+    place_patches(without, amplitude=-1.0)
+    assert found(built[0]) > 0.5
+    assert found(without) < 0.2
+
+
 def test_only_answers_carry_loss(mixture, built):
     _, processor = built
     features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
@@ -135,9 +160,10 @@ def test_clues_of_real_pairs_do_not_tell_whether_anything_changed(mixture):
     dates = np.zeros((2, 8, 8, 3), np.uint8)
     made = [RealPair(dates, np.zeros((8, 8)), old, new, "a forest") for old, new in (("", ""), ("a forest", "houses"))]
     mixture.pictures["real_pair"], mixture.words["real_pair"] = np.stack([dates] * 2), made
+    mixture.rng = np.random.default_rng(0)
     clues: list[list[str]] = [[], []]
     for row in (0, 1):
-        for _ in range(150):
+        for _ in range(600):
             content = mixture.talk("real_pair", row).messages[0]["content"]
             clues[row] += [item["text"] for item in content if item["type"] == "clue"]
     del mixture.pictures["real_pair"], mixture.words["real_pair"]

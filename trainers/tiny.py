@@ -26,7 +26,7 @@ from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
 from .tiny_mixture import Mixture
-from .tiny_patches import pretrain_patches
+from .tiny_patches import place_patches, pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
 from .tiny_tuning import Schedule, keep_features, tune
 
@@ -99,6 +99,7 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
         frame_token_ids=processor.frame_token_ids,
     )
     model = UniRSForConditionalGeneration(config)
+    place_patches(model)
     # No marker and no row of padding may ever be said.
     silent = [config.image_token_id, config.change_token_id, *config.frame_token_ids]
     silent += range(len(tokenizer), config.text_config.vocab_size)
@@ -146,6 +147,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--learning-rate-stage-1", type=float, default=1e-3)
     parser.add_argument("--start", type=Path, default=None, help="go on from this checkpoint: all weights, its words")
+    parser.add_argument(
+        "--place-patches", action="store_true", help="add positions to --start's embedding, as a new model's has them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -160,6 +164,8 @@ def main() -> None:
     if args.start:
         model = UniRSForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(args.start)
+        if args.place_patches:
+            place_patches(model)
     else:
         model, processor = build(mixture.texts())
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)

@@ -33,7 +33,7 @@ VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
 TURNS = 7  # at most
-PLACE_ROWS = 0.25  # share of conversations about a generated picture that go through its ninths
+PLACE_ROWS = 0.35  # share of conversations about a generated picture that go through its ninths
 # by which it is told that two questions are about one thing
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
@@ -171,13 +171,11 @@ class Mixture:
         return turns
 
     def _place_turns(self, row: int) -> list[tuple[str, str]]:
-        """What lies where; and where the things are that are the only ones of their kind."""
+        """Where things lie, and what lies where."""
         word = self.words["single"][row]
         where = [one for one in (*word["questions"], *word["more"]) if one["question"].startswith("Where ")]
-        turns = [(one["question"], one["answer"]) for one in where]
-        told = {name for name in THINGS if any(name in question for question, _ in turns)}
-        around = place_turns(self.rng, self.land[row], self.centres[row], TURNS - len(turns))
-        turns += [one for one in around if not any(name in one[0] for name in told)]
+        known = [(one["question"], one["answer"]) for one in where]
+        turns = place_turns(self.rng, self.land[row], self.centres[row], TURNS, known)
         self.rng.shuffle(turns)
         return turns
 

@@ -26,6 +26,22 @@ if TYPE_CHECKING:
 SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 20, 8, 3, 16, 12
 
 
+def place_patches(model: UniRSForConditionalGeneration, amplitude: float = 1.0) -> None:
+    """Adds sine and cosine of each patch's row and column to the tower's position embedding.
+
+    From small random numbers none grows that outlasts the layers: what they add is five times as large, and no part of
+    stage 1 asks for places but in passing. With these a linear probe of layer -2 finds the row of 77 % of the patches
+    before any training, where it found 20 % after three rounds of it.
+    """
+    weight = model.model.vision_tower.embeddings.position_embedding.weight  # (patches, dim)
+    quarter = weight.shape[1] // 4
+    turns = torch.arange(GRID)[:, None] / 20 ** (torch.arange(quarter) / quarter)  # radians; the grid is 12 wide
+    waves = torch.cat([turns.sin(), turns.cos()], 1)
+    waves -= waves.mean(0)  # the mean of all patches stays what it was
+    with torch.no_grad():
+        weight += amplitude * torch.cat([waves.repeat_interleave(GRID, 0), waves.repeat(GRID, 1)], 1)
+
+
 def pretrain_patches(
     model: UniRSForConditionalGeneration,
     scenes: Path,
