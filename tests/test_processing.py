@@ -257,6 +257,49 @@ def test_resize_squashes_instead():
         processor(picture(1), image_aspect_ratio="crop")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"do_rescale": False, "do_normalize": False},
+        {"do_resize": False},
+        {"do_center_crop": True, "crop_size": {"height": 20, "width": 50}},
+        {"resample": Image.Resampling.BILINEAR},
+        {"return_tensors": None},
+    ],
+    ids=str,
+)
+def test_pixels_are_those_of_transformers_own_processor(options):
+    """Bit by bit where Pillow resizes; torchvision resizes tensors, and rounds otherwise."""
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    settings = {"size": {"height": 40, "width": 24}, "image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
+    ours = UniRSImageProcessor(**settings, image_aspect_ratio="resize")
+    if ours.backend != "pil":
+        pytest.skip("torchvision is used here")
+    pictures = [picture(seed, 56, 90) for seed in range(3)]
+    options = {"return_tensors": "pt", **options}
+    found = ours(pictures, **options)["pixel_values"]
+    expected = SiglipImageProcessorPil(**settings)(pictures, **options)["pixel_values"]
+    assert type(found) is type(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_pictures_of_unlike_sizes_stay_unlike_without_resizing(processor):
+    options = {"do_resize": False, "image_aspect_ratio": "resize", "return_tensors": None}
+    found = processor.image_processor([picture(1, 56, 28), picture(2, 28, 42)], **options)["pixel_values"]
+    alone = [
+        processor.image_processor(one, **options)["pixel_values"][0]
+        for one in (picture(1, 56, 28), picture(2, 28, 42))
+    ]
+    assert [one.shape for one in found] == [one.shape for one in alone]
+    assert all(np.array_equal(one, other) for one, other in zip(found, alone, strict=True))
+
+
 def test_aspect_ratio_can_be_chosen_for_one_call(processor):
     wide = picture(1, 56, 28)
     padded = encode(processor, user(wide, "a"))
