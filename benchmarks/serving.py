@@ -2,9 +2,10 @@
 
 python benchmarks/serving.py [--seconds 20] [--soak 120]
 
-A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by
-a word, changes to be described in a sentence, and both by turns. Then 32 clients ask for `--soak` seconds, a tenth of
-whose requests are hostile. Every answer is compared with the answer that the same question had alone.
+A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by a
+word, changes and pictures to be described in a sentence, and all three by turns. Then 32 clients ask for `--soak`
+seconds, a tenth of whose requests are hostile. Every answer is compared with the answer that the same question had
+alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from unirs.trainers.scene_tasks import TEST_SEED, pair_sample, single_sample
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
@@ -45,10 +47,19 @@ def questions() -> dict[str, list[dict[str, Any]]]:
         _request(single_sample(TEST_SEED + number).images, "Is it a rural or an urban area?")
         for number in range(QUESTIONS)
     ]
-    sentence = [
+    change = [
         _request(pair_sample(TEST_SEED + number).images, "Please describe the change.") for number in range(QUESTIONS)
     ]
-    return {"a word": word, "a sentence": sentence, "both": [*word, *sentence]}
+    description = [
+        _request(single_sample(TEST_SEED + number).images, DEFAULT_INSTRUCTIONS["single"])
+        for number in range(QUESTIONS)
+    ]
+    return {
+        "a word": word,
+        "a change": change,
+        "a description": description,
+        "all by turns": [*word, *change, *description],
+    }
 
 
 def _request(pictures: Sequence[Image.Image], question: str) -> dict[str, Any]:

@@ -98,13 +98,18 @@ class LayoutBuilder:
         self._try(place)
 
     def add_wide_lake(self) -> None:
-        """Water over about half of the picture."""
+        """Water over more than half of the picture."""
         if self._mark("round lake", "crescent lake"):
             x, y = self.rng.uniform(0.46, 0.54, 2)
-            self.add_water(crescent(self.rng, x, y, self.rng.uniform(0.6, 0.66)))
+            outline = crescent(self.rng, x, y, self.rng.uniform(0.6, 0.66))
+            self.add_water(outline - outline.mean(axis=0) + [x, y])  # the bend's own middle lies on dry ground
             return
         x, y = self.rng.uniform(0.42, 0.58, 2)
         self.add_water(blob(self.rng, x, y, self.rng.uniform(0.43, 0.5), self.rng.uniform(1.0, 1.15)))
+
+    def wet_share(self) -> float:
+        """Share of the picture that is water."""
+        return float((np.asarray(self._wet) > 0).mean())
 
     def add_river(self, width: float) -> None:
         line = meander(self.rng) if self._mark("gentle river", "meandering river") else crossing_line(self.rng, 0.3)

@@ -46,6 +46,8 @@ def _build_once(rng: np.random.Generator, plan: Plan, unseen: bool) -> LayoutBui
             builder.add_river(rng.uniform(0.48, 0.56))
         else:
             builder.add_wide_lake()
+        if builder.wet_share() <= 0.5:  # it would not be the main land cover for certain
+            raise DoesNotFitError
     elif plan.river:
         builder.add_river(rng.uniform(0.13, 0.17))
     else:

@@ -32,7 +32,7 @@ from .scene_questions import (
 from .scene_shapes import Array, Layout, Plan
 from .scenes import land_map, random_look, render
 
-WORLD_VERSION = 2  # another number when any picture or word of a seed changes
+WORLD_VERSION = 3  # another number when any picture or word of a seed changes
 HELD_OUT_SEED = 1_000_000  # validation
 TEST_SEED = 2_000_000
 MISREGISTRATION = 2  # pixels by which the second date may lie beside the first

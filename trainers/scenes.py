@@ -184,7 +184,7 @@ def _ground(layout: Layout, look: Look, grain: Array, size: int) -> Image.Image:
     bare = len(colours) - 1
     for outline in layout.water:  # the shore first, so that lakes and rivers join without a seam
         draw.line(_points(np.concatenate([outline, outline[:1]]), size), fill=bare, width=max(2, round(size * 0.016)))
-    colours.append(_mix((38, 58, 70), (82, 92, 62), look.water))
+    colours.append(_mix((38, 58, 70), (64, 78, 66), look.water))
     rows.append((0, 0, 0))
     for outline in layout.water:
         draw.polygon(_points(outline, size), fill=len(colours) - 1)
