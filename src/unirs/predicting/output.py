@@ -16,7 +16,7 @@ from unirs.given import check_writable, ending
 from unirs.terminal import InputError
 from unirs.trainers.data_sets import DataError
 
-from .stores import file_system, is_remote, reason
+from .stores import check_bucket, exists, file_system, is_remote, reason
 
 CHUNK = 10_000  # rows of a Parquet row group
 FIELDS = [
@@ -35,17 +35,18 @@ def check_output(output: str, table: str, journal: Path) -> None:
 
     Raises:
         InputError: The output cannot be written, or is there and no run of this command is to be ended.
+        DataError: The store of the output cannot be asked, or has no such bucket.
     """
     if ending(output) not in (".jsonl", ".parquet"):
         raise InputError(f"--output {output}: give a name that ends in .jsonl or .parquet")
     if not is_remote(output):
         check_writable(Path(output))
     check_writable(journal)
-    files, place = file_system(output)
     if output == table or (not is_remote(table) and os.path.abspath(output) == os.path.abspath(table)):
         raise InputError(f"--output {output}: is the table itself; give another name")
-    if files.exists(place) and not journal.exists():
+    if exists(output) and not journal.exists():
         raise InputError(f"--output {output}: is there already; remove it, or give another name")
+    check_bucket(output)
 
 
 def journal_of(output: str) -> Path:
@@ -61,18 +62,19 @@ def write_output(lines: Iterable[dict[str, Any]], output: str, clue: bool) -> No
         DataError: It cannot be written; the journal has all answers.
     """
     write = _write_parquet if ending(output) == ".parquet" else _write_json_lines
+    # Of an output in a store, here first: a store's file that is closed by an error is sent as far as it was written.
+    partial = journal_of(output).with_suffix(".writing")
     try:
-        if is_remote(output):
-            files, place = file_system(output)
-            with files.open(place, "wb") as file:  # appears when it is closed
-                write(lines, file, clue)
-            return
-        partial = Path(f"{output}.writing")
         with partial.open("wb") as file:
             write(lines, file, clue)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, output)
+        if is_remote(output):
+            files, place = file_system(output)
+            files.put_file(str(partial), place)
+            partial.unlink()
+        else:
+            os.replace(partial, output)
     except DataError:
         raise
     except Exception as error:  # each store has its own kinds

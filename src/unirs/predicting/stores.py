@@ -11,6 +11,7 @@ from unirs.trainers.data_sets import DataError
 
 # What a table may name. Its author need not be who runs it, so http is not here: it reaches every inner service.
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hdfs", "hf", "memory")
+WITH_BUCKETS = ("s3", "s3a", "gs", "gcs")  # the first part of a path is there, or nothing can be written
 LARGEST = 2**31  # bytes of one picture or clip
 
 
@@ -30,6 +31,37 @@ def file_system(path: str) -> tuple[Any, str]:
         raise DataError(f"{path}: {error}; install what it names") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}; check the beginning of the path") from error
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there, local or in a store.
+
+    Raises:
+        DataError: The store does not tell: wrong credentials, or no way to it.
+    """
+    files, place = file_system(path)
+    try:
+        return files.exists(place)
+    except Exception as error:  # each store has its own kinds
+        raise DataError(f"{path}: cannot be looked for ({reason(error)}); check the store's credentials") from error
+
+
+def check_bucket(path: str) -> None:
+    """Told before anything is asked: a store takes a file into any folder, but into no bucket that is not there.
+
+    Raises:
+        DataError: It is not there.
+    """
+    if path.split("://")[0].lower() not in WITH_BUCKETS:
+        return
+    files, place = file_system(path)
+    bucket = place.split("/")[0]
+    try:
+        files.info(bucket)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no bucket {bucket!r}; make it, or check the path") from error
+    except Exception:  # who may write below one prefix need not be allowed to look at the bucket
+        return
 
 
 def open_file(path: str) -> IO[bytes]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from unirs.given import CLIPS, PICTURES, PICTURES_OR_CLIPS, ending
 from unirs.trainers.data_sets import DataError
 
-from .stores import file_system, is_remote, open_file, parent, reason
+from .stores import exists, file_system, is_remote, open_file, parent, reason
 
 VISUALS = ("image", "before", "after", "images", "video")
 COLUMNS = ("id", *VISUALS, "question", "clue")
@@ -57,8 +57,8 @@ class Table:
         try:
             self.is_folder = files.isdir(place)
         except Exception as error:  # each store has its own kinds
-            raise DataError(f"{path}: cannot be read ({reason(error)})") from error
-        if not self.is_folder and not files.exists(place):
+            raise DataError(f"{path}: cannot be read ({reason(error)}); check the store's credentials") from error
+        if not self.is_folder and not exists(self.path):
             raise DataError(f"{path}: no such file or folder; check the path")
         self.base = self.path if self.is_folder else parent(self.path)
         self.kind = "folder" if self.is_folder else ending(self.path)
@@ -73,6 +73,16 @@ class Table:
         return self.count
 
     def __iter__(self) -> Iterator[Record]:
+        try:
+            yield from self._records()
+        except Exception as error:  # each store has its own kinds
+            if isinstance(error, DataError) or not is_remote(self.path):
+                raise
+            raise DataError(
+                f"{self.path}: cannot be read to its end ({reason(error)}); run the command again"
+            ) from error
+
+    def _records(self) -> Iterator[Record]:
         if self.is_folder:
             return self._of_folder()
         if self.kind == ".parquet":
