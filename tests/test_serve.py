@@ -370,3 +370,19 @@ def test_wrong_words_are_one_line(unirs):
             code, out, err = unirs("serve", *words)
             assert (code, out, err.count("\n")) == (2, "", 1), err
             assert message in err
+
+
+def test_empty_key_in_the_environment_is_no_open_server(unirs, monkeypatch):
+    """As a container gets it from a variable that is not set."""
+    monkeypatch.setenv("UNIRS_API_KEY", "")
+    code, out, err = unirs("serve", "--port", 0)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert "the API key is empty" in err
+
+
+def test_one_model_is_listed_by_whatever_name_transformers_asks(model, processor):
+    from unirs.serving.engine import OneModel
+
+    one = OneModel("tiny", model, processor)
+    assert one.list_models() == one.get_gen_models()
+    assert [each["id"] for each in one.list_models()] == ["tiny"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,9 @@ def serve(
     batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered together.")] = 16,
 ) -> None:
     """Answer OpenAI's chat completions about pictures, pairs and clips."""
-    if api_key is not None and not api_key.strip():
+    # typer takes an empty variable for none at all, and the server would be open.
+    given = os.environ.get("UNIRS_API_KEY") if api_key is None else api_key
+    if given is not None and not given.strip():
         raise InputError("the API key is empty; check UNIRS_API_KEY or --api-key")
     find_model(model)
     quieten()

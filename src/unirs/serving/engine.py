@@ -35,6 +35,10 @@ class OneModel(ModelManager):
     def get_gen_models(self, cache_dir: str | None = None) -> list[dict[str, Any]]:  # type: ignore[override]
         return [{"id": self.force_model, "object": "model", "created": self.since, "owned_by": "unirs"}]
 
+    def list_models(self, cache_dir: str | None = None) -> list[dict[str, Any]]:
+        """What transformers 5.24 and later ask for in place of `get_gen_models`."""
+        return self.get_gen_models(cache_dir)
+
     def shutdown(self) -> None:
         """The model goes with the process."""
 
