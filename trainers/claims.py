@@ -8,8 +8,8 @@ it and is tuned on the three tasks, or on one.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing import UniRSProcessor
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS
 from .rows import conversation, image_items, video_item
-from .tiny_data import load_scenes
 from .tiny_mixture import TURNS, Talk, clip_answer
 from .tiny_tuning import BLANK, KeptFeatures, Schedule, tune, without_pictures
 
@@ -87,15 +86,6 @@ def _plain_pixels(task: str) -> str:
     return "pixel_values_videos" if task == "video" else "pixel_values"
 
 
-def load_split(scenes: Path) -> dict[str, tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Pictures and words by task."""
-    found = {}
-    for task in TASKS:
-        arrays, words = load_scenes(scenes, task)
-        found[task] = arrays["pictures"], words
-    return found
-
-
 # -- conversations ---------------------------------------------------------------------------------------------------
 class Descriptions:
     """What the base learns: to describe a picture, two plain pictures, a clip."""
@@ -134,7 +124,7 @@ def asked(task: str, word: dict[str, Any]) -> list[tuple[str, list[str]]]:
         return [(DEFAULT_INSTRUCTIONS["pair"], word["questions"][0]["references"])]
     if task == "video":
         return [(DEFAULT_INSTRUCTIONS["video"], [clip_answer(word["label"])])]
-    return [(one["question"], [one["answer"]]) for one in word["questions"]]
+    return [(one["question"], one["references"]) for one in word["questions"]]
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -153,17 +143,26 @@ def small_model(config: UniRSConfig, seed: int) -> UniRSForConditionalGeneration
 
 
 def train_base(
-    model: UniRSForConditionalGeneration, processor: UniRSProcessor, split: Split, schedule: Schedule
+    model: UniRSForConditionalGeneration,
+    processor: UniRSProcessor,
+    split: Split,
+    schedule: Schedule,
+    say: Callable[[str], None],
 ) -> None:
-    tune(model, processor, Descriptions(split), split.features, schedule)
+    tune(model, processor, Descriptions(split), split.features, schedule, say)
 
 
 def train_arm(
-    base: UniRSForConditionalGeneration, processor: UniRSProcessor, split: Split, arm: Arm, schedule: Schedule
+    base: UniRSForConditionalGeneration,
+    processor: UniRSProcessor,
+    split: Split,
+    arm: Arm,
+    schedule: Schedule,
+    say: Callable[[str], None],
 ) -> UniRSForConditionalGeneration:
     """A copy of the base, tuned; every arm looks at each of its scenes equally often."""
     model = copy.deepcopy(base)
-    tune(model, processor, ArmRows(split, arm, schedule.seed), split.features, schedule)
+    tune(model, processor, ArmRows(split, arm, schedule.seed), split.features, schedule, say)
     return model
 
 

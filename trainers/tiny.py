@@ -182,8 +182,9 @@ def main() -> None:
         return
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)
-    schedule = Schedule(args.steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints")
-    log = tune(model, processor, mixture, keep_features(model, mixture.pictures), schedule)
+    schedule = Schedule(args.steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)
+    features = keep_features(model, mixture.pictures)
+    log = tune(model, processor, mixture, features, schedule, say=lambda line: print(line, flush=True))
     model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)

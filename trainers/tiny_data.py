@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -44,10 +46,15 @@ def _shard_names(task: str) -> str:
     return f"{task}-world{WORLD_VERSION}-{SIZE}-{FRAMES}"
 
 
+def _shard(job: tuple[str, str, int, int]) -> Path:
+    folder, task, first, count = job
+    return Path(folder) / f"{_shard_names(task)}-{first:08d}-{count}"
+
+
 def make_shard(job: tuple[str, str, int, int]) -> str:
     """Writes `(folder, task, first seed, count)` as an npz of pictures and patch labels, and a JSON of words."""
-    folder, task, first, count = job
-    path = Path(folder) / f"{_shard_names(task)}-{first:08d}-{count}"
+    _, task, first, count = job
+    path = _shard(job)
     if path.with_suffix(".json").exists():
         return str(path)
     pictures, labels, changes, centres, words = [], [], [], [], []
@@ -98,7 +105,11 @@ def make_scenes(
         for task, count in counts.items()
         for start in range(0, count, shard)
     ]
-    with ProcessPoolExecutor(processes) as pool:
+    jobs = [job for job in jobs if not _shard(job).with_suffix(".json").exists()]
+    if not jobs:
+        return
+    # Ctrl-C is the terminal's word to all processes; one of them tells of it
+    with ProcessPoolExecutor(processes, None, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         for number, path in enumerate(pool.map(make_shard, jobs), 1):
             if not quiet:
                 print(f"{number}/{len(jobs)} {path}", flush=True)
@@ -109,14 +120,31 @@ def load_scenes(folder: Path, task: str) -> tuple[dict[str, np.ndarray], list[di
 
     Raises:
         FileNotFoundError: There are none of this version of the world.
-        ValueError: Shards of different sizes hold a scene twice.
+        ValueError: Shards of different sizes hold a scene twice, or a file is damaged.
     """
+    words = load_words(folder, task)
+    try:
+        shards = [np.load(path.with_suffix(".npz"), allow_pickle=False) for path in _shards(folder, task)]
+        return {name: np.concatenate([one[name] for one in shards]) for name in shards[0].files}, words
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{folder}: its {task} pictures are damaged; remove it and run again") from error
+
+
+def load_words(folder: Path, task: str) -> list[dict]:
+    """As `load_scenes`, without the pictures, which are large."""
+    words = []
+    for path in _shards(folder, task):
+        try:
+            words += json.loads(path.read_text())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: damaged; remove it and run again") from error
+    if len({row["seed"] for row in words}) < len(words):
+        raise ValueError(f"{folder}: holds {task} scenes twice; empty it")
+    return words
+
+
+def _shards(folder: Path, task: str) -> list[Path]:
     paths = sorted(folder.glob(f"{_shard_names(task)}-*.json"))
     if not paths:
         raise FileNotFoundError(f"no {task} scenes in {folder}; make them with make_scenes first")
-    shards = [np.load(path.with_suffix(".npz"), allow_pickle=False) for path in paths]
-    arrays = {name: np.concatenate([one[name] for one in shards]) for name in shards[0].files}
-    words = [row for path in paths for row in json.loads(path.read_text())]
-    if len({row["seed"] for row in words}) < len(words):
-        raise ValueError(f"{folder}: holds {task} scenes twice; empty it")
-    return arrays, words
+    return paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +13,13 @@ from datasets import Dataset
 from PIL import Image
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .packing import IGNORED, Encoded, pad
+from .progress import Lines
 from .tiny_mixture import Talk
 from .tiny_real import pixels
 
@@ -40,7 +43,7 @@ class Schedule:
     learning_rate: float
     seed: int
     folder: Path
-    warmup: int = 50
+    warmup: int
 
 
 class KeptFeatures(nn.Module):
@@ -153,11 +156,13 @@ def tune(
     mixture: Conversations,
     features: dict[str, torch.Tensor],
     schedule: Schedule,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[dict]:
     """Joint tuning of projector and language model by TRL's SFTTrainer; tower and Change Extraction are frozen.
 
     Args:
         features: Of `keep_features`, by the kinds that the mixture names.
+        say: Is told step, loss and time left every 20 steps.
 
     Returns:
         The trainer's log.
@@ -191,7 +196,9 @@ def tune(
         train_dataset=Dataset.from_list(in_batches_of_one_kind(mixture.rows(), schedule)),
         processing_class=processor,
         data_collator=Collator(mixture, processor, features),
+        callbacks=[Lines(say)],
     )
+    trainer.remove_callback(PrinterCallback)  # it would print dictionaries on the output, which `--json` needs
     trainer.train()
     model.model.vision_tower = tower
     # TRL and accelerate hang their own `forward` on the instance; a copy of the model would go on with this one's.
