@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ from .questions import is_right
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 NORMAL = 1.96
 VERDICTS = ("yes", "no, it hurts", "not decided")
+ONE_SEED = "one seed: no interval"
+
+Answers = dict[str, list[dict[str, Any]]]  # by task
+Earned = dict[int, dict[str, dict[str, np.ndarray]]]  # `scene_scores` by seed and arm
 
 MEASURES = {
     "vqa": "questions, % right",
@@ -68,7 +73,7 @@ CLAIMS = (
 )
 
 
-def scene_scores(answers: dict[str, list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+def scene_scores(answers: Answers) -> dict[str, np.ndarray]:
     """What a trained arm earned on each test scene, by measure: points, and how many chances it had, `(scenes, 2)`.
 
     A measure is the sum of the points over the sum of the chances, in per cent or CIDEr-D times 100; scenes that a
@@ -76,7 +81,9 @@ def scene_scores(answers: dict[str, list[dict[str, Any]]]) -> dict[str, np.ndarr
     """
     scores = {}
     if single := answers.get("single"):
-        scores["vqa"] = _by_scene(single, [100 * is_right(one["said"], one["references"][0]) for one in single])
+        scores["vqa"] = _by_scene(
+            single, [100 * any(is_right(one["said"], right) for right in one["references"]) for one in single]
+        )
     if pairs := answers.get("pair"):
         said, references = [one["said"] for one in pairs], [one["references"] for one in pairs]
         scored, changed = ScoredCaptions(said, references), [one["changed"] for one in pairs]
@@ -93,6 +100,33 @@ def scene_scores(answers: dict[str, list[dict[str, Any]]]) -> dict[str, np.ndarr
         right = [100 * (letters(one["said"]) == letters(one["references"][0])) for one in clips]
         scores["clip"] = _by_scene(clips, right)
     return scores
+
+
+def commonest(answers: Answers) -> dict[str, float]:
+    """What always saying the commonest right answer earns, by measure, chosen by these very answers.
+
+    One for each kind of question, for all pairs, for all clips; and for the captions of changed pairs, the commonest
+    of these.
+    """
+    found = {name: score(points) for name, points in scene_scores(_parrot(answers)).items()}
+    changed = [one for one in answers["pair"] if one["changed"]]
+    told = Counter(right for one in changed for right in one["references"]).most_common(1)
+    if told:
+        pairs = [{**one, "said": told[0][0]} for one in answers["pair"]]
+        found["change_only_cider_d"] = score(scene_scores({"pair": pairs})["change_only_cider_d"])
+    return found
+
+
+def _parrot(answers: Answers) -> Answers:
+    """The same questions, each answered with what is most often right for its kind."""
+    counts: dict[str, Counter[str]] = {}
+    for some in answers.values():
+        for one in some:
+            counts.setdefault(one["kind"], Counter()).update(one["references"])
+    return {
+        task: [{**one, "said": counts[one["kind"]].most_common(1)[0][0]} for one in some]
+        for task, some in answers.items()
+    }
 
 
 def _by_scene(answers: Sequence[dict[str, Any]], points: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -133,11 +167,11 @@ def verdict(low: float, high: float) -> str:
     return VERDICTS[0] if low > 0 else VERDICTS[1] if high < 0 else VERDICTS[2]
 
 
-def judge(earned: dict[int, dict[str, dict[str, np.ndarray]]]) -> list[dict[str, Any]]:
+def judge(earned: Earned, baseline: dict[str, float]) -> list[dict[str, Any]]:
     """Differences between the full model and each arm, paired by seed and by test scene.
 
     Args:
-        earned: `scene_scores` by seed and arm.
+        baseline: What needs no model, by measure: of `commonest`.
     """
     rows = []
     for claim in CLAIMS:
@@ -147,22 +181,29 @@ def judge(earned: dict[int, dict[str, dict[str, np.ndarray]]]) -> list[dict[str,
             differences, chances = full[..., 0] - without[..., 0], full[0, :, 1]
             by_seed = differences.sum(1) / chances.sum()
             low, high = interval(differences, chances)
+            of_full, of_arm = (float(np.mean([score(one) for one in some])) for some in (full, without))
             rows.append(
                 {
                     "table": claim.table,
                     "claim": claim.title,
                     "arm": arm,
                     "measure": measure,
-                    "full": float(np.mean([score(one) for one in full])),
-                    "without": float(np.mean([score(one) for one in without])),
+                    "full": of_full,
+                    "without": of_arm,
+                    "commonest": baseline[measure],
                     "difference": float(by_seed.mean()),
                     "of_each_seed": by_seed.tolist(),
-                    "interval_95": [low, high],
+                    "interval_95": [low, high] if math.isfinite(low) else None,  # JSON has no infinity
                     "scenes": int((chances > 0).sum()),
                     "verdict": verdict(low, high),
                 }
             )
     return rows
+
+
+def is_blind(row: dict[str, Any]) -> bool:
+    """Neither arm does better than always saying the same: their difference tells nothing of seeing."""
+    return max(row["full"], row["without"]) <= row["commonest"]
 
 
 def claim_verdict(rows: Sequence[dict[str, Any]]) -> str:
@@ -179,21 +220,24 @@ def claim_verdict(rows: Sequence[dict[str, Any]]) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown, one part for each claim."""
     parts = []
+    if all(map(is_blind, rows)):
+        parts += ["**Nothing was learned: by no measure does an arm beat the commonest answer. Train longer.**", ""]
     for claim in CLAIMS:
         parts += [
             f"**{claim.title}** (table {claim.table}; the paper: {claim.paper})",
             "",
             f"Verdict: {claim_verdict([row for row in rows if row['table'] == claim.table])}.",
             "",
-            "| measure | full | arm | without | difference | 95 % | verdict |",
-            "|---|---|---|---|---|---|---|",
+            "| measure | commonest answer | full | arm | without | difference | 95 % | verdict |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for row in rows:
             if row["table"] == claim.table:
-                low, high = row["interval_95"]
+                between = "{:+.1f} to {:+.1f}".format(*row["interval_95"]) if row["interval_95"] else ONE_SEED
+                beaten = "; neither beats the commonest answer" if is_blind(row) else ""
                 parts.append(
-                    f"| {MEASURES[row['measure']]} | {row['full']:.1f} | {row['arm']} | {row['without']:.1f} | "
-                    f"{row['difference']:+.1f} | {low:+.1f} to {high:+.1f} | {row['verdict']} |"
+                    f"| {MEASURES[row['measure']]} | {row['commonest']:.1f} | {row['full']:.1f} | {row['arm']} | "
+                    f"{row['without']:.1f} | {row['difference']:+.1f} | {between} | {row['verdict']}{beaten} |"
                 )
         parts.append("")
     return "\n".join(parts)
@@ -207,10 +251,9 @@ def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     for claim, axes in zip(CLAIMS, panels, strict=True):
         shown = [row for row in rows if row["table"] == claim.table]
         for place, row in enumerate(reversed(shown)):
-            low, high = row["interval_95"]
             dots, decided = row["of_each_seed"], row["verdict"] != VERDICTS[2]
-            if math.isfinite(low):
-                axes.plot([low, high], [place, place], color=BLUE if decided else GREY, linewidth=5, alpha=0.55)
+            if row["interval_95"]:
+                axes.plot(row["interval_95"], [place, place], color=BLUE if decided else GREY, linewidth=5, alpha=0.55)
             axes.plot(dots, [place] * len(dots), "o", color=INK, markersize=3, alpha=0.7)
             axes.plot([row["difference"]], [place], "D", color=BLUE if decided else GREY, markersize=7)
         axes.axvline(0, color=INK, linewidth=0.8)

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..trainers import claims as arms
+from ..trainers.progress import duration
 from ..trainers.scene_tasks import TEST_SEED, WORLD_VERSION
-from ..trainers.tiny_data import make_scenes
+from ..trainers.tiny_data import FRAMES, GRID, SIZE, load_scenes, load_words, make_scenes
 from ..trainers.tiny_tuning import Schedule, keep_features
-from .claims import figure, judge, scene_scores, score, table
+from .claims import Earned, commonest, figure, judge, scene_scores, score, table
 from .model_hash import model_hash
+
+Say = Callable[[str], None]
+Read = TypeVar("Read")
 
 # Training seeds that the embedded checkpoint's tower was not trained on. The base learns from scenes of its own: of
 # those that it had learned to describe, its clues would be better than they are in the test.
 FIRST_SEEDS = {"base": 300_000, "train": 500_000, "test": TEST_SEED}
+PICTURES = {"single": 1, "pair": 2, "video": FRAMES}
+# Bytes that a picture takes: its pixels and, for each patch, 192 features and the shares of 12 land classes, in half
+# precision. Words and answers are a twentieth more.
+PICTURE_BYTES = round(1.05 * (SIZE**2 * 3 + GRID**2 * (192 + 12) * 2))
+OPTIONS = {"single": "--scenes", "pair": "--scenes", "video": "--scenes", "test": "--test", "epochs": "--epochs"}
+SECONDS_BETWEEN_LINES = 60  # of a training's progress
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,10 @@ class Plan:
     batch: int = 25
     learning_rate: float = 1e-3
 
+    def counts(self, name: str) -> dict[str, int]:
+        """Scenes of each task in a split."""
+        return {task: self.test if name == "test" else getattr(self, task) for task in arms.TASKS}
+
     def steps(self, tasks: tuple[str, ...], epochs: float) -> int:
         return max(1, round(sum(getattr(self, task) for task in tasks) * epochs / self.batch))
 
@@ -48,82 +64,162 @@ class Plan:
         """Steps of warming up: the same share of every arm's training, or short ones would learn less of it."""
         return round(steps / 20)
 
+    def base_warmup(self, steps: int) -> int:
+        """Of the base, which starts from nothing: 50 of the 300 steps of the default plan."""
+        return round(steps / 6)
+
+    def bytes(self) -> int:
+        """What a whole run takes on the disk."""
+        return PICTURE_BYTES * sum(
+            PICTURES[task] * count for name in FIRST_SEEDS for task, count in self.counts(name).items()
+        )
+
 
 class PlanError(Exception):
-    """The folder holds a run of other sizes."""
+    """The folder cannot be gone on with: it holds a run of other sizes, something else, or a damaged file."""
 
 
-def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Callable[[str], None]) -> dict[str, Any]:
+class Pace:
+    """How long the trainings that are left will take, from the steps that were measured."""
+
+    def __init__(self, plan: Plan):
+        self.todo = {
+            (seed, arm.name): plan.steps(arm.tasks, plan.epochs) for seed in range(plan.seeds) for arm in arms.ARMS
+        }
+        self.count, self.minutes, self.steps = len(self.todo), 0.0, 0
+
+    def base(self, minutes: float, steps: int) -> None:
+        """A guess until an arm is measured: an arm also answers, but its steps are shorter."""
+        self.minutes, self.steps = minutes, steps
+
+    def arm(self, seed: int, name: str, minutes: float) -> None:
+        if self.count == len(self.todo):  # better than the guess
+            self.minutes, self.steps = 0.0, 0
+        self.minutes, self.steps = self.minutes + minutes, self.steps + self.todo.pop((seed, name))
+
+    def __str__(self) -> str:
+        left = self.minutes / self.steps * sum(self.todo.values()) if self.steps else 0
+        return f"about {duration(60 * left)} for {len(self.todo)} of {self.count} trainings"
+
+
+def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, Any]:
     """Everything, into `folder`: scores and answers of each arm and seed, `claims.json`, `claims.md`, `claims.png`.
 
     Raises:
-        PlanError: `folder` was begun with another plan.
+        PlanError: `folder` was begun with another plan, is no run, is damaged or has no room for one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _check_room(folder, plan)
     _keep_plan(folder, {**asdict(plan), "checkpoint": model_hash(checkpoint), "world": WORLD_VERSION})
     started = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = AutoProcessor.from_pretrained(checkpoint)
+    pace = Pace(plan)
+    say(f"{pace.count} trainings of {sum(pace.todo.values()):,} steps in all, {plan.bytes() / 1e9:.1f} GB in {folder}")
     base_split, train, test = (_look(folder, plan, name, checkpoint, device, say) for name in FIRST_SEEDS)
-    base = _base(folder, plan, checkpoint, processor, base_split, device, say)
+    base = _base(folder, plan, checkpoint, processor, base_split, device, pace, say)
     for name, split in (("train", train), ("test", test)):
         path = folder / f"clues-{name}.json"
         if not path.exists():
             say(f"clues of the {name} split")
             _write(path, arms.write_clues(base, processor, split))
-        split.clues = _read(path)
-    earned: dict[int, dict[str, dict[str, np.ndarray]]] = {}
+        split.clues = _whole(path, lambda path: _fitting(_json(path), split.words))  # noqa: B023  # called at once
+    earned: Earned = {}
+    baseline: dict[str, float] = {}
     for seed in range(plan.seeds):
         earned[seed] = {}
         for arm in arms.ARMS:
             path = folder / f"seed-{seed}" / f"{arm.name.replace(' ', '-')}.json"
             if not path.exists():
+                if pace.steps:
+                    say(str(pace))
                 begun = time.time()
                 steps = plan.steps(arm.tasks, plan.epochs)
                 schedule = Schedule(
                     steps, plan.batch, plan.learning_rate, seed, folder / "checkpoints", plan.warmup(steps)
                 )
-                model = arms.train_arm(base, processor, train, arm, schedule)
+                model = arms.train_arm(base, processor, train, arm, schedule, _now_and_then(say))
                 answers = arms.answer(model, processor, test, arm)
                 _write(path, {"minutes": (time.time() - begun) / 60, "answers": answers})
-            earned[seed][arm.name] = scene_scores(_read(path)["answers"])
+            minutes, answers, earned[seed][arm.name] = _whole(path, _answers)
+            baseline = baseline or commonest(answers)  # the first arm, "full", is asked everything
+            pace.arm(seed, arm.name, minutes)
             shown = {name: round(score(points), 1) for name, points in earned[seed][arm.name].items()}
             say(f"seed {seed}, {arm.name}: {shown} ({(time.time() - started) / 60:.0f} min)")
-        result = _report(folder, plan, checkpoint, earned, started)
+        result = _report(folder, plan, checkpoint, earned, baseline, started)
     return result
 
 
 def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
     path = folder / "plan.json"
-    known = _read(path)
-    if known is None:
+    if not path.exists():
+        if any(one.name != "plan.part" for one in folder.iterdir()):
+            raise PlanError(f"{folder}: is no run of reproduce; give an empty or new --output")
         _write(path, wanted)
         return
-    differ = [name for name, value in wanted.items() if known.get(name) != value and name != "seeds"]
-    if differ:
+    try:
+        kept = _json(path)
+        known = {name: kept[name] for name in wanted}
+    except (ValueError, KeyError, TypeError) as error:  # without it nobody knows how the rest was made
+        raise PlanError(f"{path}: damaged; give an empty or new --output") from error
+    differ = [name for name, value in wanted.items() if known[name] != value and name != "seeds"]
+    if not differ:
+        return
+    name = differ[0]
+    if not set(differ) <= set(OPTIONS):
+        raise PlanError(f"{folder}: it was begun with another {_spoken(differ)}; give another --output")
+    given = {OPTIONS[one]: known[one] for one in ("single", "test", "epochs")} | {"--seeds": wanted["seeds"]}
+    command = " ".join(f"{option} {value}" for option, value in given.items())
+    raise PlanError(
+        f"{folder}: it was begun with {OPTIONS[name]} {known[name]}, not {wanted[name]}; "
+        f"`unirs reproduce --output {shlex.quote(str(folder))} {command}` goes on, or give another --output"
+    )
+
+
+def _spoken(names: list[str]) -> str:
+    """The first that no option changes."""
+    name = next(name for name in names if name not in OPTIONS)
+    return {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World"}.get(name, name)
+
+
+def _check_room(folder: Path, plan: Plan) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free, needed = shutil.disk_usage(folder).free, plan.bytes() - there
+    if needed > free:
         raise PlanError(
-            f"{folder}: it was begun with {differ[0]}={known.get(differ[0])}, not {wanted[differ[0]]}; "
-            "give what it was begun with, or another --output"
+            f"{folder}: this run still writes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
+            "give fewer --scenes and --test, or another --output"
         )
 
 
-def _look(folder: Path, plan: Plan, name: str, checkpoint: str, device: str, say: Callable[[str], None]) -> arms.Split:
+def _look(folder: Path, plan: Plan, name: str, checkpoint: str, device: str, say: Say) -> arms.Split:
     """Scenes of one split and what the frozen tower makes of them."""
-    counts = {task: plan.test if name == "test" else getattr(plan, task) for task in arms.TASKS}
+    counts = plan.counts(name)
     scenes, kept = folder / "scenes" / name, folder / f"features-{name}.safetensors"
     if not kept.exists():
         say(f"{name} split: {counts}")
-        make_scenes(scenes, counts, FIRST_SEEDS[name], quiet=True)
-    found = arms.load_split(scenes)
-    if not kept.exists():
-        say(f"the tower looks at the {name} split")
-        tower = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).to(device)
-        _save(kept, keep_features(tower, {task: pictures for task, (pictures, _) in found.items()}))
-    return arms.Split({task: words for task, (_, words) in found.items()}, load_file(kept), {})
+    make_scenes(scenes, counts, FIRST_SEEDS[name], quiet=True)  # also those that were removed since
+    try:
+        if not kept.exists():
+            say(f"the tower looks at the {name} split")
+            pictures = {task: load_scenes(scenes, task)[0]["pictures"] for task in arms.TASKS}
+            tower = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).to(device)
+            _save(kept, keep_features(tower, pictures))
+        words = {task: load_words(scenes, task) for task in arms.TASKS}
+    except ValueError as error:  # names the file
+        raise PlanError(str(error)) from error
+    return arms.Split(words, _whole(kept, lambda path: _fitting(load_file(path), words)), {})
 
 
 def _base(
-    folder: Path, plan: Plan, checkpoint: str, processor: Any, split: arms.Split, device: str, say: Callable
+    folder: Path,
+    plan: Plan,
+    checkpoint: str,
+    processor: Any,
+    split: arms.Split,
+    device: str,
+    pace: Pace,
+    say: Say,
 ) -> Any:
     """The frozen base: a small language model that describes what it is shown."""
     trained = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
@@ -133,22 +229,38 @@ def _base(
     base.model.vision_tower = torch.nn.Identity()  # its features are kept
     path = folder / "base.safetensors"
     if path.exists():
-        missing, unexpected = base.load_state_dict(load_file(path), strict=False)
+        missing, unexpected = _whole(path, lambda path: base.load_state_dict(load_file(path), strict=False))
         if missing != ["lm_head.weight"] or unexpected:  # the one that is tied
             raise PlanError(f"{path}: holds another base; remove {folder}, or give another --output")
     else:
-        steps = plan.steps(arms.TASKS, plan.base_epochs)
+        steps, begun = plan.steps(arms.TASKS, plan.base_epochs), time.time()
         say(f"the base learns to describe: {steps} steps")
-        schedule = Schedule(steps, plan.batch, plan.learning_rate, 0, folder / "checkpoints")
-        arms.train_base(base, processor, split, schedule)
+        schedule = Schedule(steps, plan.batch, plan.learning_rate, 0, folder / "checkpoints", plan.base_warmup(steps))
+        arms.train_base(base, processor, split, schedule, _now_and_then(say))
         state = {name: value.detach().cpu().clone() for name, value in base.state_dict().items()}
         state.pop("lm_head.weight", None)  # tied
         _save(path, state)
+        pace.base((time.time() - begun) / 60, steps)
     return base.to(device)
 
 
-def _report(folder: Path, plan: Plan, checkpoint: str, earned: dict, started: float) -> dict[str, Any]:
-    rows = judge(earned)
+def _now_and_then(say: Say) -> Say:
+    """The first line after a minute, and one in each minute."""
+    last = time.monotonic()
+
+    def told(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(line)
+
+    return told
+
+
+def _report(
+    folder: Path, plan: Plan, checkpoint: str, earned: Earned, baseline: dict[str, float], started: float
+) -> dict[str, Any]:
+    rows = judge(earned, baseline)
     result = {
         "plan": asdict(plan),
         "world": WORLD_VERSION,
@@ -167,14 +279,37 @@ def _report(folder: Path, plan: Plan, checkpoint: str, earned: dict, started: fl
     return result
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+# -- files -----------------------------------------------------------------------------------------------------------
+def _whole(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What `read` makes of a file of the run that an earlier call has written."""
+    try:
+        return read(path)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise PlanError(f"{path}: damaged; remove it and run again") from error
+
+
+def _answers(path: Path) -> tuple[float, dict[str, Any], dict[str, Any]]:
+    """Minutes, answers and what they earned."""
+    kept = _json(path)
+    return float(kept["minutes"]), kept["answers"], scene_scores(kept["answers"])
+
+
+def _fitting(kept: dict[str, Any], words: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Features or clues, if there is one for each scene."""
+    for task, scenes in words.items():
+        if len(kept[task]) != len(scenes):
+            raise ValueError(f"{len(kept[task])} for {len(scenes)} {task} scenes")
+    return kept
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
