@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,12 +20,14 @@ from .data_sets.generated import FIRST_SEEDS, KINDS, Kind, Split, draw_sample, q
 from .scene_tasks import HELD_OUT_SEED, WORLD_VERSION, SceneSample
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 CHUNK = 25  # seeds that are drawn and kept at a time
 PARTS = ("questions", "pair_captions", "sequence_captions", "clips")  # each scored by one metric
 PART_OF = {"change_caption": "pair_captions", "sequence_caption": "sequence_captions", "clip_class": "clips"}
 SETTINGS = "rs_world.json"
+PICTURES_WRITTEN = {"single": 6, "pair": 4, "sequence": 8}  # of a sample: in the row of each of its questions
+PIXEL_BYTES = 2.1  # of a PNG, a bit more than on average
 
 Job = tuple[str, Kind, int, int, int, int]  # folder, kind, first seed, seeds, size, frames
 
@@ -58,8 +61,11 @@ def export(
         raise DataError(f"{output}: no sample is asked for; give one of {', '.join(KINDS)} a count")
     if max(counts.values()) > HELD_OUT_SEED:
         raise DataError(f"{output}: a split has {HELD_OUT_SEED:,} samples of a kind, not {max(counts.values()):,}")
+    if output.name in ("", ".."):
+        raise DataError(f"{output}: names no folder that could be made; give one, such as rs_world")
     if output.exists():
-        raise DataError(f"{output}: is there already; remove it, or give another name")
+        remedy = "remove it, or give another name" if (output / SETTINGS).is_file() else "give another name"
+        raise DataError(f"{output}: is there already; {remedy}")
     work = output.with_name(f"{output.name}.writing")
     settings = {
         "world": WORLD_VERSION,
@@ -69,12 +75,14 @@ def export(
         "size": size,
         "frames": frames,
     }
+    _check_room(work, bytes_of(counts, size, frames))
     _begin(work, settings)
     jobs = list(_jobs(work, split, counts, size, frames))
     ways = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")  # Windows has no other
     done = 0
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    # Ctrl-C is the terminal's word to all processes; one of them tells of it
+    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         for job in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
             done += job[0][3]
             progress(done, total)
@@ -83,12 +91,39 @@ def export(
 
 def _begin(work: Path, settings: dict[str, Any]) -> None:
     """The folder of an export that is not whole yet, with what it was begun with."""
+    if work.exists() and not work.is_dir():
+        raise DataError(f"{work}: is a file where the export is drawn; give another name")
     work.mkdir(exist_ok=True)
-    known = work / SETTINGS
+    known, part = work / SETTINGS, work / f"{SETTINGS}.part"
     if not known.exists():
-        known.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    elif json.loads(known.read_text(encoding="utf-8")) != settings:
+        if any(one != part for one in work.iterdir()):  # the whole folder is removed at the end
+            raise DataError(f"{work}: is no export that was stopped; give another name")
+        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, known)
+        return
+    try:
+        begun = json.loads(known.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{work}: damaged; remove it") from error
+    if begun != settings:
         raise DataError(f"{work}: was begun with other settings; remove it, or give the command that began it")
+
+
+def bytes_of(counts: dict[Kind, int], size: int, frames: int) -> int:
+    """About what an export takes on the disk."""
+    pictures = sum(PICTURES_WRITTEN.get(kind, frames) * count for kind, count in counts.items())
+    return round(pictures * size**2 * PIXEL_BYTES)
+
+
+def _check_room(work: Path, whole: int) -> None:
+    """Samples are drawn into parts and then written once more."""
+    there = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    free, needed = shutil.disk_usage(work.absolute().parent).free, 2 * whole - there
+    if needed > free:
+        raise DataError(
+            f"{work.parent}: this export takes about {whole / 1e9:.1f} GB, twice that while it is written, and "
+            f"{free / 1e9:.1f} GB are free; ask for fewer samples or a smaller size, or give another folder"
+        )
 
 
 def _jobs(work: Path, split: Split, counts: dict[Kind, int], size: int, frames: int) -> Iterator[Job]:
@@ -152,7 +187,7 @@ def _png(image: Image.Image) -> dict[str, Any]:
     return {"bytes": file.getvalue(), "path": None}
 
 
-def _features(part: str) -> Any:
+def _features(part: str) -> Features:
     from datasets import Features, List, Value
     from datasets import Image as Picture
 

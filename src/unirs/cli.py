@@ -21,7 +21,7 @@ from .cli_train import train
 from .cli_weights import convert, publish
 from .given import check_clip, check_heatmap, check_page, check_pair, check_pictures, check_words, is_a_file
 from .model_source import EMBEDDED, find_model, load_base, load_model
-from .terminal import InputError, Json, busy
+from .terminal import InputError, Json, StoppedError, busy
 
 if TYPE_CHECKING:
     from transformers import Pipeline
@@ -46,6 +46,7 @@ app.command()(reproduce)
 app.command()(convert)
 app.command()(publish)
 
+INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or typer's own copy of click
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
@@ -308,10 +309,13 @@ def options(
 
 
 def main() -> None:
-    """Exit 0 = done, 2 = bad input with one line that says why."""
+    """Exit 0 = done, 2 = bad input and 130 = Ctrl-C, with one line that says so."""
     command = typer.main.get_command(app)
     try:
-        sys.exit(command.main(prog_name="unirs", standalone_mode=False))
+        code = command.main(prog_name="unirs", standalone_mode=False)
+        if code != INTERRUPTED:  # typer's word for Ctrl-C
+            sys.exit(code)
+        reason = "stopped"
     except UsageError as error:
         kind = type(error).__name__
         if kind == "NoArgsIsHelpError":
@@ -319,9 +323,10 @@ def main() -> None:
             sys.exit(2)
         where = error.ctx.command_path if error.ctx else "unirs"
         hint = "; words that begin with a dash go behind --" if kind == "NoSuchOption" else ""
-        reason, code = f"{error.format_message().rstrip('.')} (see {where} --help{hint})", 2
-    except typer.Abort:  # Ctrl-C
-        reason, code = "stopped", 130
+        said = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's, of choices
+        reason, code = f"{said} (see {where} --help{hint})", 2
+    except StoppedError as error:
+        reason, code = str(error), INTERRUPTED
     except (InputError, OSError) as error:  # whatever else is a fault of ours and shows its traceback
         reason, code = str(error) or type(error).__name__, 2
     print(f"unirs: {' '.join(reason.split())}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,9 @@ from typing import Annotated, Literal
 import typer
 
 from .given import check_writable
-from .terminal import InputError, Json, counted
+from .terminal import InputError, Json, counted, resumable
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def world(
@@ -39,7 +42,7 @@ def world(
 
     datasets.disable_progress_bars()
     try:
-        with counted("Drawing", "Writing", unit="rows") as progress:
+        with resumable(), counted("Drawing", "Writing", unit="samples") as progress:
             rows = export(
                 output,
                 split,
@@ -51,8 +54,10 @@ def world(
             )
     except DataError as error:
         raise InputError(str(error)) from error
-    except OSError as error:  # what was drawn is kept
-        raise InputError(f"{output}: cannot be written ({error.strerror or error}); run the command again") from error
+    except OSError as error:
+        # what was drawn before the disk was full is kept
+        advice = "make room and run the command again" if error.errno in FULL else "give another OUTPUT"
+        raise InputError(f"{output}: cannot be written ({error.strerror or error}); {advice}") from error
     if as_json:
         typer.echo(json.dumps({"task": "data world", "output": str(output), "split": split, "rows": rows}))
     else:

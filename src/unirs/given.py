@@ -78,12 +78,19 @@ def check_heatmap(path: Path, inputs: tuple[str, ...]) -> None:
 
 def check_page(page: Path) -> None:
     """Makes the report's folder where it is missing."""
-    try:
-        page.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {page.parent}: cannot be made ({error.strerror})") from error
+    make_folder(page.parent, "--output")
     check_writable(page)
     check_writable(page.with_suffix(".png"))
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Makes it where it is missing: what forbids it is told by no other means than trying."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {folder}: no permission to write there")
 
 
 def check_writable(path: Path) -> None:

@@ -25,6 +25,19 @@ class InputError(Exception):
     """What the user gave cannot be used; the message is the one line that is shown."""
 
 
+class StoppedError(Exception):
+    """Ctrl-C; the message is the one line that is shown."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around a command that goes on where it was: Ctrl-C is answered with that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; the same command goes on") from None
+
+
 def quieten() -> None:
     """Silences other libraries' notes on their own insides, which no user can act upon."""
     # commands tell of missing clues themselves
@@ -54,7 +67,7 @@ def busy(message: str) -> Iterator[None]:
 
 @contextmanager
 def counted(
-    message: str, afterwards: str | None = None, unit: Literal["bytes", "rows", "tiles"] = "bytes"
+    message: str, afterwards: str | None = None, unit: Literal["bytes", "rows", "tiles", "samples"] = "bytes"
 ) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the error stream; what it yields is told how much is done, and how much there is in all.
 
