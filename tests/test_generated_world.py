@@ -1,8 +1,15 @@
 """RS-World as a data set of recipes and as a `datasets` folder."""
 
+import errno
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,7 +186,17 @@ def test_killed_export_goes_on_and_leaves_nothing_half_written(folder, tmp_path,
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("there",), "unirs: there: is there already; remove it, or give another name\n"),
+        (("there",), "unirs: there: is there already; give another name\n"),
+        (("export",), "unirs: export: is there already; remove it, or give another name\n"),
+        (("",), "unirs: .: names no folder that could be made; give one, such as rs_world\n"),
+        (("/",), "unirs: /: names no folder that could be made; give one, such as rs_world\n"),
+        (("a",), "unirs: a.writing: is a file where the export is drawn; give another name\n"),
+        (("b",), "unirs: b.writing: is no export that was stopped; give another name\n"),
+        (
+            ("new", "--split", "tset"),
+            "unirs: Invalid value for '--split': 'tset' is not one of 'train', 'validation', 'test' "
+            "(see unirs data world --help)\n",
+        ),
         (("no/where",), "unirs: no/where: the folder {} does not exist; make it, or give another\n"),
         (
             ("new", "--single", 0, "--pair", 0, "--video", 0, "--sequence", 0),
@@ -189,6 +206,70 @@ def test_killed_export_goes_on_and_leaves_nothing_half_written(folder, tmp_path,
     ],
 )
 def test_slips_are_told_in_one_line(unirs, tmp_path, words, reason):
-    (tmp_path / "there").mkdir()
+    for name in ("there", "export", "b.writing"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "export" / "rs_world.json").write_text("{}")
+    (tmp_path / "a.writing").write_text("")
+    (tmp_path / "b.writing" / "mine").write_text("")
     code, out, err = unirs("data", "world", *words)
     assert (code, out, err) == (2, "", reason.format(tmp_path / "no"))
+    assert (tmp_path / "b.writing" / "mine").exists()
+
+
+def test_settings_that_were_cut_are_told(tmp_path):
+    (tmp_path / "world.writing").mkdir()
+    (tmp_path / "world.writing" / "rs_world.json").write_text('{"world": 2, "spl')
+    with pytest.raises(DataError) as told:
+        export(tmp_path / "world", "test", COUNTS, size=48, frames=3, processes=1)
+    assert str(told.value) == f"{tmp_path / 'world.writing'}: damaged; remove it"
+
+
+def test_the_estimate_is_what_an_export_takes(folder):
+    taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert world_export.bytes_of(COUNTS, 48, 3) == pytest.approx(taken, rel=0.35)  # so small, words weigh much
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(unirs, tmp_path, monkeypatch):
+    """A million clips of eight pictures of 256 x 256 at about 2 bytes a pixel: a terabyte, and as much again."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5e11))
+    code, _, err = unirs("data", "world", "new", "--video", 1_000_000, "--single", 0, "--pair", 0, "--sequence", 0)
+    told = "this export takes about 1101.0 GB, twice that while it is written, and 500.0 GB are free; ask for fewer"
+    assert (code, len(err.splitlines()), told in err) == (2, 1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device); make room and run the command again"),
+        (errno.EPERM, "Operation not permitted); give another OUTPUT"),
+    ],
+)
+def test_advice_fits_what_the_system_forbids(unirs, monkeypatch, number, advice):
+    def forbid(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(world_export, "_begin", forbid)
+    code, _, err = unirs("data", "world", "new", *WORDS)
+    assert (code, err) == (2, f"unirs: new: cannot be written ({advice}\n")
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
+    """To the whole group, as a terminal sends it: the processes that draw must be silent."""
+    words = [str(word) for word in (*WORDS, "--single", 400, "--processes", 2)]
+    command = [sys.executable, "-m", "unirs", "data", "world", "world", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list((tmp_path / "world.writing").glob("single-*")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (130, "unirs: stopped; the same command goes on\n")
+
+
+def test_progress_in_a_log_speaks_of_samples(unirs, monkeypatch):
+    monkeypatch.setattr("unirs.terminal.SECONDS_BETWEEN_LINES", 0)
+    _, _, err = unirs("data", "world", "world", *WORDS, "--processes", 1)
+    lines = err.splitlines()
+    assert lines
+    assert all(line.startswith("Drawing: ") and " of 15 samples, " in line for line in lines)
