@@ -14,8 +14,9 @@ from unirs.trainers import tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
-from unirs.trainers.tiny_mixture import Mixture
+from unirs.trainers.tiny_mixture import Mixture, WhereAlone
 from unirs.trainers.tiny_patches import place_patches
+from unirs.trainers.tiny_places import where_turns
 from unirs.trainers.tiny_real import pixels
 from unirs.trainers.tiny_tuning import (
     Collator,
@@ -82,6 +83,18 @@ def test_features_are_kept_in_the_order_of_the_pictures(mixture, built):
     assert kept.dtype == torch.float16
     one = keep_features(model, {"pair": mixture.pictures["pair"][2:]})["pair"]
     torch.testing.assert_close(kept[2:], one, atol=2e-2, rtol=2e-2)
+
+
+def test_where_alone_asks_for_every_thing_with_a_place_and_for_nothing_else(mixture):
+    alone = WhereAlone(mixture)
+    expected = [where_turns(mixture.land[row], mixture.centres[row]) for row in range(len(mixture.land))]
+    assert [one["row"] for one in alone.rows()] == [row for row, turns in enumerate(expected) if turns]
+    for row, turns in enumerate(expected):
+        said = {
+            tuple(words([turn]).strip() for turn in alone.talk("single", row).messages)
+            for _ in range(60 * bool(turns))
+        }
+        assert {(question, answer) for question, answer in said} == set(turns)
 
 
 def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, built):

@@ -25,10 +25,10 @@ from ..processing.tokenizer import MARKERS
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
-from .tiny_mixture import Mixture
+from .tiny_mixture import PLACE_ROWS, Mixture, WhereAlone
 from .tiny_patches import place_patches, pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
-from .tiny_tuning import Schedule, keep_features, tune
+from .tiny_tuning import Conversations, Schedule, keep_features, tune
 
 COUNTS = {"single": 14000, "pair": 6000, "video": 3000, "sequence": 3000}
 PATCH = SIZE // GRID
@@ -143,6 +143,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
     parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
+    parser.add_argument(
+        "--steps-where", type=int, default=450, help="before stage 2: where things lie, and nothing else"
+    )
+    parser.add_argument("--place-rows", type=float, default=PLACE_ROWS, help="share of conversations about places")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--learning-rate-stage-1", type=float, default=1e-3)
@@ -159,7 +163,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     make_scenes(args.scenes, COUNTS, 0)
     real = args.real / "train" if args.real else None
-    mixture = Mixture(args.scenes, real, args.seed)
+    mixture = Mixture(args.scenes, real, args.seed, place_rows=args.place_rows)
     started = time.time()
     if args.start:
         model = UniRSForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
@@ -182,9 +186,11 @@ def main() -> None:
         return
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)
-    schedule = Schedule(args.steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)
-    features = keep_features(model, mixture.pictures)
-    log = tune(model, processor, mixture, features, schedule, say=lambda line: print(line, flush=True))
+    features, log = keep_features(model, mixture.pictures), []
+    parts: list[tuple[Conversations, int]] = [(WhereAlone(mixture), args.steps_where), (mixture, args.steps)]
+    for conversations, steps in parts[not args.steps_where :]:
+        schedule = Schedule(steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)
+        log += tune(model, processor, conversations, features, schedule, say=lambda line: print(line, flush=True))
     model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(args.output)
     processor.save_pretrained(args.output)
