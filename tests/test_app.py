@@ -257,25 +257,30 @@ def test_nothing_chosen_and_no_question_are_told(page):
     page.get_by_text("Type a question first.").wait_for()
 
 
-def slow_stream(milliseconds):
-    """A script that lets each piece of the stream of answers come so much later, as a busy browser does."""
-    return f"""
-        const send = window.fetch;
-        window.fetch = async (...given) => {{
-            const answer = await send(...given);
-            if (!String(given[0]?.url ?? given[0]).includes("/queue/data")) return answer;
-            const wait = () => new Promise((go) => setTimeout(go, {milliseconds}));
-            const slow = new TransformStream({{transform: (piece, out) => wait().then(() => out.enqueue(piece))}});
-            return new Response(answer.body.pipeThrough(slow), {{status: answer.status, headers: answer.headers}});
-        }};"""
+# The close of the stream of answers comes later than the last answer, as in a busy browser.
+LATE_CLOSE = """
+    const send = window.fetch;
+    window.fetch = async (...given) => {
+        const answer = await send(...given);
+        if (!String(given[0]?.url ?? given[0]).includes("/queue/data")) return answer;
+        const transform = async (text, out) => {
+            const [before, after] = text.split('data: {"msg":"close_stream"');
+            if (before) out.enqueue(before);
+            if (after === undefined) return;
+            await new Promise((go) => setTimeout(go, 5000));
+            out.enqueue('data: {"msg":"close_stream"' + after);
+        };
+        const late = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({transform}));
+        return new Response(late.pipeThrough(new TextEncoderStream()), {status: answer.status, headers: answer.headers});
+    };"""
 
 
 def test_question_that_is_asked_as_the_stream_closes_is_answered(page):
     """Gradio's script took the stream of the answer before for open, and waited for this one for ever."""
-    page.add_init_script(slow_stream(2000))
+    page.add_init_script(LATE_CLOSE)
     page.reload()
     page.get_by_role("button", name="Ask").click()
-    assert "Choose a picture first." in error(page)  # the end of the stream is told two seconds later
+    assert "Choose a picture first." in error(page)
     tab(page, "Change")
     page.get_by_role("button", name="Describe the change").click()
     assert "Choose the earlier picture first." in error(page)
