@@ -18,10 +18,11 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unir
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
+from unirs.trainers.scene_tasks import single_sample  # noqa: E402
+
 from tests.conftest import DATA  # noqa: E402
 from tests.true_pair import make_pair  # noqa: E402
 from unirs.app.examples import FIRST  # noqa: E402
-from unirs.trainers.scene_tasks import single_sample  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 SWITCHES = [
@@ -271,7 +272,8 @@ LATE_CLOSE = """
             out.enqueue('data: {"msg":"close_stream"' + after);
         };
         const late = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({transform}));
-        return new Response(late.pipeThrough(new TextEncoderStream()), {status: answer.status, headers: answer.headers});
+        const {status, headers} = answer;
+        return new Response(late.pipeThrough(new TextEncoderStream()), {status, headers});
     };"""
 
 

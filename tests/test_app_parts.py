@@ -308,6 +308,19 @@ def test_questions_that_are_not_asked_are_told(asker, question, sentence):
         next(asker.ask("picture", [picture(1)], question, clue=False))
 
 
+@pytest.mark.parametrize(
+    ("task", "shown", "question"),
+    [("picture", [picture(1)], "\U0001f6f0" * 500), ("clip", [[picture(1)] * 60], "")],
+)
+def test_more_tokens_than_the_model_reads_are_told(processor, task, shown, question):
+    """A question that is short in characters, and a clip of few pixels, were "The page failed on this"."""
+    model = tiny_model(processor)
+    model.config.text_config.max_position_embeddings = 40
+    options = {"num_frames": 60} if task == "clip" else {}
+    with pytest.raises(InputError, match=r"tokens and the model reads 40; .* fewer pictures or frames\.$"):
+        list(Asker(model, processor, None, Limits()).ask(task, shown, question, clue=False, **options))
+
+
 @pytest.fixture
 def dates(tmp_path):
     folder = tmp_path / "dates"
