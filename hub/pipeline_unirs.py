@@ -9,6 +9,10 @@ from transformers import GenerationConfig, Pipeline
 LONGEST_CLUE = 4000  # in characters, of one that is given: roles and markers are taken out, little is cut
 
 
+class TooManyTokensError(ValueError):
+    """Pictures and words are together more than the model reads."""
+
+
 class UniRSPipeline(Pipeline):
     """Turns inputs into chat messages, asks the model, and returns `{"answer": text}` for each input.
 
@@ -98,8 +102,9 @@ class UniRSPipeline(Pipeline):
         longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
         tokens = encoded["input_ids"].shape[1]
         if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
-            raise ValueError(
-                f"pictures and words make {tokens} tokens and the model reads {longest}; shorten the text"
+            raise TooManyTokensError(
+                f"pictures and words make {tokens} tokens and the model reads {longest}; shorten the text, or give "
+                "fewer pictures or frames"
             )
         if clue and not isinstance(clue, str):
             return {**encoded, "conversations": conversations, "augmenter": clue}

@@ -337,8 +337,14 @@ def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[I
         for packet in container.demux(stream):
             try:
                 decoded = packet.decode()
-            except av.FFmpegError:  # one damaged packet; the next key frame mends it
-                continue
+            except av.FFmpegError as error:
+                # By codec, FFmpeg leaves a size that it refuses, or none. Under its own limit it may be damage, too.
+                size = stream.codec_context.width * stream.codec_context.height
+                if clip.max_pixels < MAX_FRAME_PIXELS and not 1 <= size <= clip.max_pixels:
+                    raise VisualInputError(
+                        f"{clip.name}: later frames have more than {clip.max_pixels} pixels; export it smaller"
+                    ) from error
+                continue  # one damaged packet; the next key frame mends it
             for frame in decoded:
                 if frame.is_corrupt:
                     continue

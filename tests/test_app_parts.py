@@ -143,9 +143,9 @@ def test_rasters_are_counted_on_the_grid_that_they_are_read_on(tmp_path):
         Uploads(tmp_path, Limits(pixels=60 * 60 * 4 - 1)).pictures(*shown)
 
 
-def stream(path, width, height, frames=4):
+def stream(path, width, height, codec="mpeg2video", frames=4):
     with av.open(str(path), "w") as out:
-        video = out.add_stream("mpeg2video", rate=10)
+        video = out.add_stream(codec, rate=10)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         for _ in range(frames):
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), "rgb24")))
@@ -153,14 +153,19 @@ def stream(path, width, height, frames=4):
     return path.read_bytes()
 
 
-def test_frames_that_grow_within_a_clip_are_not_decoded(tmp_path):
-    """The first frame's size says nothing about the others': MPEG streams can be laid one behind the other."""
-    small = stream(tmp_path / "small.ts", 64, 48)
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
+def test_clip_whose_frames_grow_is_refused(tmp_path, codec):
+    """The first frame's size says nothing about the others': MPEG streams can be laid one behind the other.
+
+    The later ones were left out, and nobody was told.
+    """
+    small = stream(tmp_path / "small.ts", 64, 48, codec)
     limited = Uploads(tmp_path, Limits(pixels=4 * 64 * 48))
     assert len(limited.frames(given(tmp_path / "small.ts"), 4)) == 4
-    (tmp_path / "both.ts").write_bytes(small + stream(tmp_path / "large.ts", 128, 96))
+    (tmp_path / "both.ts").write_bytes(small + stream(tmp_path / "large.ts", 128, 96, codec))
     assert [one.size for one in load_video(tmp_path / "both.ts", 4)][-1] == (128, 96)
-    assert {one.size for one in limited.frames(given(tmp_path / "both.ts"), 4)} == {(64, 48)}
+    with pytest.raises(InputError, match=r"^both.ts: later frames have more than 3072 pixels; export it smaller\.$"):
+        limited.frames(given(tmp_path / "both.ts"), 4)
     with pytest.raises(InputError, match=r"^large.ts: frames of 128 x 96 are not 1 to 3072 pixels"):
         limited.frames(given(tmp_path / "large.ts"), 4)
 
@@ -303,6 +308,19 @@ def test_questions_that_are_not_asked_are_told(asker, question, sentence):
         next(asker.ask("picture", [picture(1)], question, clue=False))
 
 
+@pytest.mark.parametrize(
+    ("task", "shown", "question"),
+    [("picture", [picture(1)], "\U0001f6f0" * 500), ("clip", [[picture(1)] * 60], "")],
+)
+def test_more_tokens_than_the_model_reads_are_told(processor, task, shown, question):
+    """A question that is short in characters, and a clip of few pixels, were "The page failed on this"."""
+    model = tiny_model(processor)
+    model.config.text_config.max_position_embeddings = 40
+    options = {"num_frames": 60} if task == "clip" else {}
+    with pytest.raises(InputError, match=r"tokens and the model reads 40; .* fewer pictures or frames\.$"):
+        list(Asker(model, processor, None, Limits()).ask(task, shown, question, clue=False, **options))
+
+
 @pytest.fixture
 def dates(tmp_path):
     folder = tmp_path / "dates"
@@ -322,6 +340,15 @@ def test_map_tells_its_tiles_and_leaves_its_files(asker, dates, tmp_path):
         "changes.geojson",
         "map.html",
     ]
+
+
+def test_map_does_not_tell_where_the_server_keeps_its_files(asker, dates, tmp_path):
+    """Its notes did, on the page and in the files to take along, for rasters that are warped."""
+    finer = rasterio.transform.from_origin(rasters.LEFT, rasters.TOP, 8, 8)
+    warped = rasters.write(dates[0].parent / "finer.tif", rasters.scene(2), transform=finer)
+    *_, made = asker.map([dates[0], warped], tmp_path, TILE)
+    assert "finer.tif is warped onto the first date's grid." in made.notes
+    assert not [path for path in made.files if bytes(tmp_path) in path.read_bytes()]
 
 
 def test_map_that_takes_too_long_is_ended_without_leftovers(processor, dates, tmp_path):

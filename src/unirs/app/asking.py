@@ -17,6 +17,7 @@ import transformers
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from unirs.geo.change_finder import ChangeFinder
+from unirs.hub.pipeline_unirs import TooManyTokensError
 from unirs.modeling_unirs import PromptAugmenter
 from unirs.processing import VisualInputError
 from unirs.report import changed_share
@@ -136,7 +137,7 @@ class Asker:
                 answer.text += piece
                 yield answer
             found = looking.result()
-        except VisualInputError as error:  # no other: a fault of ours is not the visitor's
+        except (VisualInputError, TooManyTokensError) as error:  # no other: a fault of ours is not the visitor's
             raise InputError(f"{str(error).rstrip('.')}.") from error
         finally:
             left.set()

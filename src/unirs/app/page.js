@@ -28,10 +28,10 @@
     }
     const [panel, tab] = [shown("[role=tabpanel]"), shown("[role=tab][aria-selected=true]")];
     if (panel && tab) set(panel, "aria-label", tab.innerText.trim());
-    document.querySelectorAll("tr.tr-body:not([tabindex])").forEach((row) => {
+    document.querySelectorAll("tr.tr-body").forEach((row) => {
       const number = [...row.parentNode.children].indexOf(row) + 1;
       row.tabIndex = 0;
-      row.setAttribute("aria-label", `Example ${number} ${row.innerText.trim()}`.trim());
+      set(row, "aria-label", `Example ${number} ${row.innerText.trim()}`.trim()); // its words come after the row
     });
   };
   complete();
@@ -77,8 +77,7 @@
     shown(".block.said")?.append(told);
   };
   const send = window.fetch;
-  window.fetch = async (...given) => {
-    if (!/\/gradio_api\/upload(\?|$)/.test(given[0]?.url ?? given[0])) return send(...given);
+  const upload = async (...given) => {
     tell("");
     try {
       const answer = await send(...given);
@@ -88,5 +87,55 @@
       tell("The connection was cut off; the files may be too large together.");
       throw error;
     }
+  };
+
+  // Gradio's server closes the stream of answers when none is due. Whoever asks at that moment, before Gradio's script
+  // has read of the close, is never answered: the script takes the stream for open. Here it goes on for such events.
+  const [joining, due, early] = [new Set(), new Set(), new Set()]; // early: ended before the join was confirmed
+  const join = (...given) => {
+    const joined = send(...given).then(async (answer) => {
+      const { event_id: id } = answer.ok ? await answer.clone().json() : {};
+      if (id && !early.delete(id)) due.add(id);
+      return answer;
+    });
+    joining.add(joined);
+    return joined.finally(() => joining.delete(joined));
+  };
+  const listen = async (...given) => {
+    const encoder = new TextEncoder();
+    let reader, rest;
+    const open = async () => {
+      const answer = await send(...given);
+      if (answer.ok) [reader, rest] = [answer.body.pipeThrough(new TextDecoderStream()).getReader(), ""];
+      return answer;
+    };
+    const pass = async (out) => {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return due.clear();
+        const messages = (rest + value).split("\n\n");
+        rest = messages.pop();
+        for (const message of messages) {
+          const { msg, event_id: id } = JSON.parse(message.slice("data: ".length));
+          if (msg === "process_completed" && !due.delete(id)) early.add(id);
+          if (msg === "close_stream") {
+            await Promise.allSettled(joining);
+            early.clear();
+            if (due.size && (await open()).ok) break;
+          }
+          out.enqueue(encoder.encode(`${message}\n\n`));
+        }
+      }
+    };
+    const { ok, status, headers, body } = await open();
+    if (!ok) return new Response(body, { status, headers });
+    const start = (out) => void pass(out).then(() => out.close(), (error) => out.error(error));
+    return new Response(new ReadableStream({ start, cancel: (why) => reader.cancel(why) }), { status, headers });
+  };
+
+  const routes = { upload, "queue/join": join, "queue/data": listen };
+  window.fetch = (...given) => {
+    const path = new URL(given[0]?.url ?? given[0], location.href).pathname;
+    return (routes[path.split("/gradio_api/")[1]] ?? send)(...given);
   };
 }

@@ -19,7 +19,7 @@ from unirs.geo.change_map import find_changes, look_at
 from unirs.geo.changes import Change, ground_of
 from unirs.geo.journal import Journal
 
-from .uploads import readable
+from .uploads import known, readable
 
 BATCH = 16  # tiles looked at together
 
@@ -93,7 +93,7 @@ def _map_scene(
     )
     with open_dates(sources, **reading) as aligned:
         scene = look_at(aligned, sources, reading, settings.tile)
-        notes = notes_on(aligned, scene, shift=False)
+        notes = [known(note, rasters) for note in notes_on(aligned, scene, shift=False)]
         about = {
             "dates": scene.labels,
             "tile": settings.tile,

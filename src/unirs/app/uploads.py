@@ -170,10 +170,14 @@ class Uploads:
 
 def readable(error: Exception, paths: Sequence[Path]) -> InputError:
     """The sentence of a reader, with files as the visitor knows them."""
-    sentence = str(error)
+    return InputError(f"{known(str(error), paths).rstrip('.')}.")
+
+
+def known(sentence: str, paths: Sequence[Path]) -> str:
+    """With files as the visitor knows them, not by their place on the server."""
     for path in paths:
         sentence = sentence.replace(f"{path.parent}/", "")
-    return InputError(f"{sentence.rstrip('.')}.")
+    return sentence
 
 
 def small(picture: Image.Image) -> Image.Image:
