@@ -84,9 +84,8 @@ class UniRSImageProcessor(Backend):
         as_bytes = {"do_rescale": False, "do_normalize": False, "return_tensors": None}
         resized = super()._preprocess(images, **{**kwargs, **as_bytes})["pixel_values"]  # uint8, (3, H, W) each
         pixels: np.ndarray | list[np.ndarray]
-        if (
-            kwargs["return_tensors"] and len({image.shape for image in resized}) == 1
-        ):  # one block, so that a tensor of it needs no copy
+        if kwargs["return_tensors"] and len({image.shape for image in resized}) == 1:
+            # one block, so that a tensor of it needs no copy
             pixels = np.empty((len(resized), *resized[0].shape), values.dtype)
         else:
             pixels = [np.empty(image.shape, values.dtype) for image in resized]
