@@ -321,6 +321,19 @@ def test_more_tokens_than_the_model_reads_are_told(processor, task, shown, quest
         list(Asker(model, processor, None, Limits()).ask(task, shown, question, clue=False, **options))
 
 
+def test_a_clip_of_the_most_frames_is_answered_and_no_page_offers_more(processor):
+    model = tiny_model(processor)
+    model.config.text_config.max_position_embeddings = 850
+    asker = Asker(model, processor, None, Limits())
+    most = asker.most_frames
+    assert 1 < most < Limits().files
+    *_, answer = asker.ask("clip", [[picture(1)] * most], "", clue=False, num_frames=most)
+    assert answer.has_ended
+    with pytest.raises(InputError, match="the model reads 850"):
+        list(asker.ask("clip", [[picture(1)] * 64], "", clue=False, num_frames=64))
+    assert Asker(model, processor, None, Limits(files=3)).most_frames == 3
+
+
 @pytest.fixture
 def dates(tmp_path):
     folder = tmp_path / "dates"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
+from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from unirs.geo.change_finder import ChangeFinder
@@ -96,6 +98,21 @@ class Asker:
         }
         self.base = network if base is None else base.to(network.device)  # which the pipelines have chosen
         self.thread = ThreadPoolExecutor(1, "answers")
+
+    @functools.cached_property
+    def most_frames(self) -> int:
+        """Frames of a clip that leave room for the longest answer, and for as many words of a question."""
+        most, longest = self.limits.files, getattr(self.network.config.text_config, "max_position_embeddings", None)
+        if longest is None:
+            return most
+        # the first nine, whose numbers have one digit, may cost less than the later ones
+        ten, eleven = (self._tokens_of_clip(frames) for frames in (10, 11))
+        return max(1, min(most, 10 + (longest - 2 * self.limits.new_tokens - ten) // (eleven - ten)))
+
+    def _tokens_of_clip(self, frames: int) -> int:
+        pipe, blank = self.pipes["clip"], Image.new("RGB", (8, 8))
+        chat = pipe.messages({"video": [blank] * frames})
+        return self.processor.encode_chats([chat], {}, num_frames=frames)["input_ids"].shape[1]
 
     def ask(self, task: str, shown: Sequence[Any], words: str, clue: bool, **options: Any) -> Iterator[Answer]:
         """The answer as it grows, the last one whole.

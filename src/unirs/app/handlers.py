@@ -123,4 +123,4 @@ class Handlers:
                 )
 
     def _frames(self, given: Any) -> int:
-        return whole(given, "The number of frames", 1, self.uploads.limits.files)
+        return whole(given, "The number of frames", 1, self.asker.most_frames)

@@ -10,7 +10,7 @@ class Limits:
     """Args:
     upload_bytes: Of one upload, all its files together.
     pixels: Of all pictures of a question together, of a clip's frames together, and of each raster of a map.
-    files: Dated pictures of a sequence; also the most frames that are taken from a clip.
+    files: Dated pictures of a sequence; also the most frames that are taken from a clip, if the model reads so many.
     characters: Of a question.
     new_tokens: Longest answer.
     seconds: Longest time for an answer's words.

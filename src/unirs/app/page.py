@@ -104,7 +104,7 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
 
 
 def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
-    limits, taken = handlers.uploads.limits, handlers.asker.processor.num_frames
+    most, taken = handlers.asker.most_frames, handlers.asker.processor.num_frames
     with gr.Row():
         with gr.Column():
             files = gr.File(
@@ -114,7 +114,7 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 allow_reordering=True,
                 height=170,
             )
-            num_frames = gr.Slider(1, limits.files, min(taken, limits.files), step=1, label="Frames to look at")
+            num_frames = gr.Slider(1, most, min(taken, most), step=1, label="Frames to look at")
             instruction = _instruction()
             with_clue = _clue_box(clue)
             ask = gr.Button("Name the scene", variant="primary")
