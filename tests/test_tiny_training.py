@@ -97,6 +97,20 @@ def test_where_alone_asks_for_every_thing_with_a_place_and_for_nothing_else(mixt
         assert {(question, answer) for question, answer in said} == set(turns)
 
 
+def test_each_search_of_a_picture_is_also_asked_alone(mixture):
+    """Counts with their zeros: without them "0" was no answer any more."""
+    rows = [one["row"] for one in mixture.rows() if one["kind"] == "alone"]
+    assert rows == sorted(mixture.alone)
+    for row, word in enumerate(mixture.words["single"]):
+        expected = set(where_turns(mixture.land[row], mixture.centres[row]))
+        expected |= {(q["question"], q["answer"]) for q in word["questions"] if q["kind"] in ("count", "comparison")}
+        said = {
+            tuple(words([turn]).strip() for turn in mixture.talk("alone", row).messages)
+            for _ in range(60 * bool(expected))
+        }
+        assert said == expected
+
+
 def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, built):
     pictures = torch.cat([pixels(stack).flatten(0, 1) for stack in mixture.pictures.values()])  # 25 of them
     place = torch.arange(GRID**2).repeat(len(pictures))
@@ -122,6 +136,7 @@ def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, b
 def test_only_answers_carry_loss(mixture, built):
     _, processor = built
     features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
+    features["alone"] = features["single"]
     for row in mixture.rows():
         mixture.rng = np.random.default_rng(row["row"])
         batch = Collator(mixture, processor, features)([row])
@@ -240,6 +255,7 @@ def test_a_copy_of_a_tuned_model_answers_with_its_own_weights(mixture, built, tm
     """TRL and accelerate patch `forward` on the instance; left there, every arm would speak through the base."""
     model, processor = copy.deepcopy(built[0]), built[1]
     features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
+    features["alone"] = features["single"]
     tune(model, processor, mixture, features, Schedule(1, 2, 1e-3, 0, tmp_path, warmup=0))
     twin = copy.deepcopy(model.eval())
     ids = torch.tensor([[1, 5, 9]])

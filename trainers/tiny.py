@@ -187,6 +187,7 @@ def main() -> None:
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)
     features, log = keep_features(model, mixture.pictures), []
+    features["alone"] = features["single"]
     parts: list[tuple[Conversations, int]] = [(WhereAlone(mixture), args.steps_where), (mixture, args.steps)]
     for conversations, steps in parts[not args.steps_where :]:
         schedule = Schedule(steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)

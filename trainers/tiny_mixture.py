@@ -90,6 +90,9 @@ class Mixture:
             self.pictures[task] = arrays["pictures"]
             if task == "single":
                 self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
+        self.alone = {
+            row: turns for row in range(len(self.words.get("single", ()))) if (turns := self._alone_turns(row))
+        }
         if real:
             self._add_real(real)
 
@@ -105,12 +108,14 @@ class Mixture:
         self.words["real_pair"] = pairs
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
+        """One for each conversation of an epoch; those of the kind "alone" are about the pictures of "single"."""
+        rows = [
             {"kind": kind, "row": row}
             for kind, words in self.words.items()
             for row in range(len(words))
             for _ in range(2 if kind == "single" else 1)  # these are asked the most different things
         ]
+        return rows + [{"kind": "alone", "row": row} for row in self.alone]
 
     def texts(self) -> list[str]:
         """What the tokenizer is trained on."""
@@ -125,6 +130,9 @@ class Mixture:
 
     def talk(self, kind: str, row: int) -> Talk:
         """The conversation of one row; drawn anew each time it is asked for."""
+        if kind == "alone":
+            visuals, turns = image_items(list(self.pictures["single"][row])), self.alone[row]
+            return Talk(conversation(visuals, [turns[int(self.rng.integers(len(turns)))]]), "pixel_values")
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -186,6 +194,15 @@ class Mixture:
         turns = place_turns(self.rng, self.land[row], self.centres[row], TURNS, known)
         self.rng.shuffle(turns)
         return turns
+
+    def _alone_turns(self, row: int) -> list[tuple[str, str]]:
+        """The questions that need a search of the picture: where each thing is, how many, of which more.
+
+        Each is asked alone. Among others they are one of thirty, and each answer before them tells a little.
+        """
+        asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("count", "comparison")]
+        turns = [(one["question"], one["answer"]) for one in asked]
+        return where_turns(self.land[row], self.centres[row]) + turns
 
     def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
         turns = [(REAL_QUESTION, scene.name)]
