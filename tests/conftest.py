@@ -1,9 +1,13 @@
 """Paths and small models that many tests share."""
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that put pytest into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start is to heed Ctrl-C
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REFERENCE = SHARED / "reference"
