@@ -327,8 +327,7 @@ def test_a_clip_of_the_most_frames_is_answered_and_no_page_offers_more(processor
     asker = Asker(model, processor, None, Limits())
     most = asker.most_frames
     assert 1 < most < Limits().files
-    *_, answer = asker.ask("clip", [[picture(1)] * most], "", clue=False, num_frames=most)
-    assert answer.has_ended
+    assert list(asker.ask("clip", [[picture(1)] * most], "", clue=False, num_frames=most))[-1].has_ended
     with pytest.raises(InputError, match="the model reads 850"):
         list(asker.ask("clip", [[picture(1)] * 64], "", clue=False, num_frames=64))
     assert Asker(model, processor, None, Limits(files=3)).most_frames == 3

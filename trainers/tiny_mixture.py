@@ -90,9 +90,9 @@ class Mixture:
             self.pictures[task] = arrays["pictures"]
             if task == "single":
                 self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
-        self.alone = {
-            row: turns for row in range(len(self.words.get("single", ()))) if (turns := self._alone_turns(row))
-        }
+        places = (where_turns(*one) for one in zip(self.land, self.centres, strict=True)) if "single" in tasks else ()
+        self.where = dict(enumerate(places))
+        self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
         if real:
             self._add_real(real)
 
@@ -131,8 +131,7 @@ class Mixture:
     def talk(self, kind: str, row: int) -> Talk:
         """The conversation of one row; drawn anew each time it is asked for."""
         if kind == "alone":
-            visuals, turns = image_items(list(self.pictures["single"][row])), self.alone[row]
-            return Talk(conversation(visuals, [turns[int(self.rng.integers(len(turns)))]]), "pixel_values")
+            return self.ask_alone(row, self.alone[row])
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -195,6 +194,11 @@ class Mixture:
         self.rng.shuffle(turns)
         return turns
 
+    def ask_alone(self, row: int, turns: list[tuple[str, str]]) -> Talk:
+        """One of the turns about a generated picture."""
+        turn = turns[int(self.rng.integers(len(turns)))]
+        return Talk(conversation(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
+
     def _alone_turns(self, row: int) -> list[tuple[str, str]]:
         """The questions that need a search of the picture: where each thing is, how many, of which more.
 
@@ -202,7 +206,7 @@ class Mixture:
         """
         asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("count", "comparison")]
         turns = [(one["question"], one["answer"]) for one in asked]
-        return where_turns(self.land[row], self.centres[row]) + turns
+        return self.where[row] + turns
 
     def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
         turns = [(REAL_QUESTION, scene.name)]
@@ -234,16 +238,14 @@ class WhereAlone:
     """
 
     def __init__(self, mixture: Mixture):
-        self.rng, self.pictures = mixture.rng, mixture.pictures["single"]
-        asked = (where_turns(*one) for one in zip(mixture.land, mixture.centres, strict=True))
-        self.turns = {row: turns for row, turns in enumerate(asked) if turns}
+        self.mixture = mixture
+        self.turns = {row: turns for row, turns in mixture.where.items() if turns}
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"kind": "single", "row": row} for row in self.turns]
 
     def talk(self, kind: str, row: int) -> Talk:
-        turn = self.turns[row][int(self.rng.integers(len(self.turns[row])))]
-        return Talk(conversation(image_items(list(self.pictures[row])), [turn]), "pixel_values")
+        return self.mixture.ask_alone(row, self.turns[row])
 
 
 NOTHING = RealPair(np.zeros(0), np.zeros(0))
