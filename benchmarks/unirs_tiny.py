@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ from unirs.trainers.scene_tasks import (
     single_sample,
 )
 from unirs.trainers.tiny_data import FRAMES, SIZE
-from unirs.trainers.tiny_mixture import CLIP_QUESTIONS, PAIR_QUESTIONS, REAL_QUESTION, clip_answer
+from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
+from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, reworded
 
 import unirs
 
@@ -68,12 +69,16 @@ NAMES = {
     "familiar_vqa_micro": "questions on one image, familiar layouts",
     "familiar_change_flag": "has anything changed, familiar layouts",
     "familiar_clip_class": "clip class, familiar layouts",
+    "reworded_vqa_micro": "questions on one image, all, in words not trained on",
+    "reworded_change_flag": "has anything changed, in words not trained on",
+    "reworded_clip_class": "clip class, in words not trained on",
+    "not_known": "what no picture tells, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
     "real_change_map": "change map against the masks of 14 real pairs",
 }
-FAMILIAR = "familiar_"
+FAMILIAR, REWORDED = "familiar_", "reworded_"
 
 
 @dataclass
@@ -106,6 +111,18 @@ def generated(first: int, count: int, prefix: str = ""):
             sample = sequence_sample(seed, SIZE)
             when = sample.questions[1]
             yield Case("when", list(sample.images), when.question, when.references, seed)
+
+
+def in_other_words(cases: list[Case]):
+    """The same questions as nobody asked them in training, and such as no picture answers."""
+    rng = np.random.default_rng(0)
+    for case in cases:
+        kind = REWORDED + case.kind
+        if case.kind in QUESTIONS or kind in NAMES:
+            yield replace(case, kind=kind, question=reworded(rng, case.question, held_out=True))
+        if case.kind == "scene":  # one of each picture
+            question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
+            yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))
 
 
 def labelled_pairs(data: Path):
@@ -185,7 +202,7 @@ def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str
         truths = [normalise_answer(one) for one in case.references]
         right = [normalise_answer(one) in truths for one in words]
         found[case.kind].append((case.scene, *right, truths[0]))
-        kind = case.kind.removeprefix(FAMILIAR)
+        kind = case.kind.removeprefix(FAMILIAR).removeprefix(REWORDED)
         if kind in QUESTIONS:
             found[case.kind.replace(kind, "vqa_micro")].append((case.scene, *right, truths[0]))
         if case.kind == "change_caption":
@@ -243,7 +260,8 @@ def main() -> None:
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(args.model)
     augmenter = model.prompt_augmenter(processor) if args.clue else None
-    everything = [*generated(TEST_SEED, args.count), *generated(HELD_OUT_SEED, args.count, FAMILIAR)]
+    everything = list(generated(TEST_SEED, args.count))
+    everything += [*generated(HELD_OUT_SEED, args.count, FAMILIAR), *in_other_words(everything)]
     everything += real(args.data) if args.data else []
     started = time.time()
     said: dict[bool, list[str]] = {}

@@ -1,12 +1,39 @@
 """Small tables of every kind for tests, and what a model says of their rows when it is asked by other means."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 from unirs.evaluation.models import load_model
 
 from tests.tiny import picture
+from tests.training import ROOT
 
 NEW_TOKENS = 6
+SLOW = (
+    "import sys, time; from unirs.predicting.ledger import Ledger; add = Ledger.add\n"
+    "Ledger.add = lambda self, lines: (add(self, lines), time.sleep(0.3))\n"  # time to be killed in
+    "from unirs import cli; sys.argv = ['unirs', 'predict', *sys.argv[1:]]; cli.main()"
+)
+
+
+def predict_until_killed(words, folder, journal, lines):
+    """`unirs predict WORDS` in `folder`, killed as soon as `journal` has that many lines."""
+    command = [sys.executable, "-c", SLOW, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 600  # a machine may be busy
+        while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def write_table(folder, count):

@@ -1,11 +1,6 @@
 """`unirs predict`: every row of a table answered once, whatever is in it and whatever stops the run."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import fsspec
 import pyarrow as pa
@@ -15,9 +10,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from unirs.evaluation.models import load_model
 
-from tests.predicting import NEW_TOKENS, chat_of, expected_answers, lines_of, write_table
+from tests.predicting import NEW_TOKENS, chat_of, expected_answers, lines_of, predict_until_killed, write_table
 from tests.tiny import encode, other_words, picture, tiny_model
-from tests.training import ROOT
 from unirs import PromptAugmenter
 
 COUNT = 18
@@ -286,28 +280,10 @@ def test_wrong_words_are_one_line(unirs, table, folder, tmp_path):
 # -- what may stop it -------------------------------------------------------------------------------------------------
 def test_killed_run_goes_on_with_nothing_lost_or_doubled(predict, table, expected, folder, tmp_path):
     words = [str(table), "--output", "out.jsonl", "--model", str(folder), "--max-new-tokens", str(NEW_TOKENS)]
-    script = (
-        "import sys, time; from unirs.predicting.ledger import Ledger; add = Ledger.add\n"
-        "Ledger.add = lambda self, lines: (add(self, lines), time.sleep(0.3))\n"  # time to be killed in
-        "from unirs import cli; sys.argv = ['unirs', 'predict', *sys.argv[1:]]; cli.main()"
-    )
     journal = tmp_path / "out.jsonl.journal"
     known = []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for more in (2, 6):  # killed twice
-        command = [sys.executable, "-c", script, *words, "--batch-size", "1"]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            until = time.monotonic() + 600  # a machine may be busy
-            while not journal.exists() or journal.read_bytes().count(b"\n") < 1 + len(known) + more:
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < until
-                time.sleep(0.02)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
+        predict_until_killed([*words, "--batch-size", "1"], tmp_path, journal, 1 + len(known) + more)
         lines = journal.read_bytes().splitlines()[1:]
         assert lines[: len(known)] == known  # nothing is asked again
         known = lines

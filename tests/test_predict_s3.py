@@ -3,17 +3,13 @@
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 import urllib.request
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.predicting import predict_until_killed
 from tests.tiny import picture
-from tests.training import ROOT
 
 WHY = "pip install 'moto[server]' s3fs"
 server = pytest.importorskip("moto.server", reason=WHY)
@@ -23,11 +19,6 @@ boto3 = pytest.importorskip("boto3", reason=WHY)
 TABLE = "s3://archive/scenes/table.jsonl"
 COUNT = 10
 MISSING, CUT = 4, 7  # their places in the table
-SLOW = (
-    "import sys, time; from unirs.predicting.ledger import Ledger; add = Ledger.add\n"
-    "Ledger.add = lambda self, lines: (add(self, lines), time.sleep(0.3))\n"  # time to be killed in
-    "from unirs import cli; sys.argv = ['unirs', 'predict', *sys.argv[1:]]; cli.main()"
-)
 
 
 def png(seed):
@@ -79,18 +70,7 @@ def content(store, key):
 def test_killed_run_goes_on_and_bad_pictures_are_told(store, unirs, tmp_path):
     words = [TABLE, "--max-new-tokens", "6", "--batch-size", "2", "--output"]
     journal = tmp_path / "out.parquet.journal"
-    command = [sys.executable, "-c", SLOW, *words, "s3://archive/answers/out.parquet"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-    try:
-        until = time.monotonic() + 600  # a machine may be busy
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < until
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+    predict_until_killed([*words, "s3://archive/answers/out.parquet"], tmp_path, journal, 4)
     assert store.list_objects_v2(Bucket="archive", Prefix="answers/")["KeyCount"] == 0
     known = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
     code, out, err = unirs("predict", *words, "s3://archive/answers/out.parquet", "--json")

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from unirs.trainers import tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
-from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres
-from unirs.trainers.tiny_mixture import Mixture, WhereAlone
+from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres, turned
+from unirs.trainers.tiny_mixture import Mixture, WhereFirst
 from unirs.trainers.tiny_patches import place_patches
-from unirs.trainers.tiny_places import where_turns
+from unirs.trainers.tiny_places import PLACES, turned_place, where_turns
 from unirs.trainers.tiny_real import pixels
 from unirs.trainers.tiny_tuning import (
     Collator,
@@ -42,6 +43,13 @@ def built(mixture):
     torch.manual_seed(0)
     model, processor = build(mixture.texts())
     return model.eval(), processor
+
+
+@pytest.fixture
+def as_written(monkeypatch):
+    """Questions in the words of the world, and no others."""
+    monkeypatch.setattr(tiny_mixture, "OTHER_WORDS", 0)
+    monkeypatch.setattr(tiny_mixture, "NOT_KNOWN", 0)
 
 
 def words(messages: list[dict]) -> str:
@@ -85,30 +93,70 @@ def test_features_are_kept_in_the_order_of_the_pictures(mixture, built):
     torch.testing.assert_close(kept[2:], one, atol=2e-2, rtol=2e-2)
 
 
-def test_where_alone_asks_for_every_thing_with_a_place_and_for_nothing_else(mixture):
-    alone = WhereAlone(mixture)
-    expected = [where_turns(mixture.land[row], mixture.centres[row]) for row in range(len(mixture.land))]
-    assert [one["row"] for one in alone.rows()] == [row for row, turns in enumerate(expected) if turns]
-    for row, turns in enumerate(expected):
-        said = {
-            tuple(words([turn]).strip() for turn in alone.talk("single", row).messages)
-            for _ in range(60 * bool(turns))
-        }
-        assert {(question, answer) for question, answer in said} == set(turns)
+def places_known(mixture: Mixture, row: int) -> set[tuple[str, str]]:
+    """Where things lie, by the maps of the scene and by its own questions."""
+    word = mixture.words["single"][row]
+    asked = [(one["question"], one["answer"]) for one in (*word["questions"], *word["more"])]
+    return {*where_turns(mixture.land[row], mixture.centres[row]), *(one for one in asked if "Where in" in one[0])}
 
 
-def test_each_search_of_a_picture_is_also_asked_alone(mixture):
+def test_where_first_asks_for_every_thing_with_a_place_in_two_of_three_conversations(mixture, as_written):
+    first = WhereFirst(mixture)
+    rows = first.rows()
+    where = Counter(one["row"] for one in rows if one["kind"] == "where")
+    assert [one for one in rows if one["kind"] != "where"] == mixture.rows()
+    assert abs(where.total() - 2 * len(mixture.rows())) <= len(where) / 2
+    assert len(set(where.values())) == 1
+    assert set(where) == {row for row in range(len(mixture.land)) if places_known(mixture, row)}
+    for row in where:
+        said = {tuple(words([turn]).strip() for turn in first.talk("where", row).messages) for _ in range(60)}
+        assert said == places_known(mixture, row)
+
+
+def test_each_search_of_a_picture_is_also_asked_alone(mixture, as_written):
     """Counts with their zeros: without them "0" was no answer any more."""
     rows = [one["row"] for one in mixture.rows() if one["kind"] == "alone"]
     assert rows == sorted(mixture.alone)
     for row, word in enumerate(mixture.words["single"]):
-        expected = set(where_turns(mixture.land[row], mixture.centres[row]))
+        expected = places_known(mixture, row)
         expected |= {(q["question"], q["answer"]) for q in word["questions"] if q["kind"] in ("count", "comparison")}
         said = {
             tuple(words([turn]).strip() for turn in mixture.talk("alone", row).messages)
             for _ in range(60 * bool(expected))
         }
         assert said == expected
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_place_turns_as_its_picture_does(quarters, mirrored):
+    """By Pillow, which has its own ways to turn and to mirror."""
+    for number, place in enumerate(PLACES):
+        marked = np.zeros((6, 6), np.uint8)
+        marked[number // 3 * 2, number % 3 * 2] = 255
+        seen = Image.fromarray(marked).rotate(90 * quarters)
+        seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else seen
+        assert (turned(marked, quarters, mirrored) == np.asarray(seen)).all()
+        row, column = np.argwhere(np.asarray(seen))[0] // 2
+        assert turned_place(place, quarters, mirrored) == PLACES[row * 3 + column]
+
+
+def test_every_picture_is_also_shown_turned_with_all_that_is_known_of_it(mixture):
+    count = len(mixture.words["single"]) // 2
+    for row in range(count):
+        first, again = mixture.pictures["single"][[row, row + count], 0]
+        ways = [(quarters, mirrored) for quarters in range(4) for mirrored in (False, True)]
+        found = [way for way in ways if (turned(first, *way, axes=(0, 1)) == again).all()]
+        assert len(found) == 1
+        assert found != [(0, False)]
+        for maps in (mixture.land, mixture.centres):
+            squares = maps[[row, row + count]].reshape(2, -1, GRID, GRID)
+            assert (turned(squares[0], *found[0]) == squares[1]).all()
+        asked, asked_again = (mixture.words["single"][one]["questions"] for one in (row, row + count))
+        for one, other in zip(asked, asked_again, strict=True):
+            place = one["kind"] == "position"
+            assert other["answer"] == (turned_place(one["answer"], *found[0]) if place else one["answer"])
+            assert other["references"] == [other["answer"]]
 
 
 def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, built):
@@ -136,7 +184,6 @@ def test_rows_and_columns_are_read_from_a_new_tower_by_a_linear_probe(mixture, b
 def test_only_answers_carry_loss(mixture, built):
     _, processor = built
     features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
-    features["alone"] = features["single"]
     for row in mixture.rows():
         mixture.rng = np.random.default_rng(row["row"])
         batch = Collator(mixture, processor, features)([row])
@@ -163,7 +210,7 @@ def test_every_kind_of_conversation_is_asked_for(mixture):
     assert given > 0
 
 
-def test_one_conversation_never_asks_twice_about_one_thing(mixture):
+def test_one_conversation_never_asks_twice_about_one_thing(mixture, as_written):
     """The answer to the first question would tell that to the second."""
     asked = set()
     for row in range(3):
@@ -226,7 +273,7 @@ def test_patch_centres_by_hand():
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
-def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch):
+def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatch, as_written):
     for number, name in enumerate(one.folder for one in SCENE_CLASSES):
         (tmp_path / name).mkdir()
         for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
@@ -255,7 +302,6 @@ def test_a_copy_of_a_tuned_model_answers_with_its_own_weights(mixture, built, tm
     """TRL and accelerate patch `forward` on the instance; left there, every arm would speak through the base."""
     model, processor = copy.deepcopy(built[0]), built[1]
     features = {name: torch.zeros(*stack.shape[:2], 1, GRID**2, 192) for name, stack in mixture.pictures.items()}
-    features["alone"] = features["single"]
     tune(model, processor, mixture, features, Schedule(1, 2, 1e-3, 0, tmp_path, warmup=0))
     twin = copy.deepcopy(model.eval())
     ids = torch.tensor([[1, 5, 9]])

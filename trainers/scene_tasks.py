@@ -42,6 +42,7 @@ DATES = 4  # of a sequence
 OBJECTS = ("building", "vehicle", "boat", "storage tank")  # whose middles are known
 FLAG_QUESTION = "Has anything changed between the two images?"
 CHANGE_INSTRUCTION = "Please identify whether there are obvious remote sensing image changes."
+WHEN_QUESTION = "When did something change?"
 SEQUENCE_INSTRUCTION = "Please describe what changes over these dates."
 CLIP_INSTRUCTION = (
     "Classify the given video in one of the following classes. Classes: " + ", ".join(CLIP_CLASSES) + "."

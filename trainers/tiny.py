@@ -25,7 +25,7 @@ from ..processing.tokenizer import MARKERS
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
-from .tiny_mixture import PLACE_ROWS, Mixture, WhereAlone
+from .tiny_mixture import PLACE_ROWS, Mixture, WhereFirst
 from .tiny_patches import place_patches, pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
 from .tiny_tuning import Conversations, Schedule, keep_features, tune
@@ -143,9 +143,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
     parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
-    parser.add_argument(
-        "--steps-where", type=int, default=450, help="before stage 2: where things lie, and nothing else"
-    )
+    parser.add_argument("--steps-where", type=int, default=450, help="before stage 2: mostly where things lie")
     parser.add_argument("--place-rows", type=float, default=PLACE_ROWS, help="share of conversations about places")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -187,8 +185,7 @@ def main() -> None:
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)
     features, log = keep_features(model, mixture.pictures), []
-    features["alone"] = features["single"]
-    parts: list[tuple[Conversations, int]] = [(WhereAlone(mixture), args.steps_where), (mixture, args.steps)]
+    parts: list[tuple[Conversations, int]] = [(WhereFirst(mixture), args.steps_where), (mixture, args.steps)]
     for conversations, steps in parts[not args.steps_where :]:
         schedule = Schedule(steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)
         log += tune(model, processor, conversations, features, schedule, say=lambda line: print(line, flush=True))

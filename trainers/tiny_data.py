@@ -42,6 +42,16 @@ def patch_centres(centres: np.ndarray) -> np.ndarray:
     return marked.reshape(len(OBJECTS), -1)
 
 
+def turned(stack: np.ndarray, quarters: int, mirrored: bool, axes: tuple[int, int] = (-2, -1)) -> np.ndarray:
+    """Squares turned left by quarters, then mirrored left to right: all eight are true views from above.
+
+    Args:
+        axes: Of the rows and of the columns.
+    """
+    stack = np.rot90(stack, quarters, axes)
+    return np.ascontiguousarray(np.flip(stack, axes[1]) if mirrored else stack)
+
+
 def _shard_names(task: str) -> str:
     return f"{task}-world{WORLD_VERSION}-{SIZE}-{FRAMES}"
 

@@ -24,10 +24,12 @@ from .real_scenes import (
 from .rows import conversation, image_items, video_item
 from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
-from .tiny_data import SIZE, load_scenes
-from .tiny_places import place_turns, where_turns
+from .tiny_data import GRID, SIZE, load_scenes, turned
+from .tiny_places import place_turns, turned_place, where_turns
+from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
+PICTURES_OF = {"alone": "single", "where": "single"}  # kinds of conversation about the pictures of another kind
 REAL_PAIRS = 4000
 VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
@@ -38,17 +40,10 @@ PLACE_ROWS = 0.35
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
+OTHER_WORDS = 0.35  # share of the questions that are asked in other words
+DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
+NOT_KNOWN = 0.04  # and of all, in which something is asked that no picture tells
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
-CLIP_QUESTIONS = (
-    DEFAULT_INSTRUCTIONS["video"],
-    "What is happening in this video?",
-    "Classify the scene of this clip.",
-)
-PAIR_QUESTIONS = (
-    DEFAULT_INSTRUCTIONS["pair"],
-    "Please describe the change.",
-    "What has changed between the two dates?",
-)
 
 
 @dataclass
@@ -90,11 +85,32 @@ class Mixture:
             self.pictures[task] = arrays["pictures"]
             if task == "single":
                 self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
-        places = (where_turns(*one) for one in zip(self.land, self.centres, strict=True)) if "single" in tasks else ()
-        self.where = dict(enumerate(places))
+                self._add_turned()
+        self.where = {row: self._where_turns(row) for row in range(len(self.words.get("single", ())))}
         self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
         if real:
             self._add_real(real)
+
+    def _add_turned(self) -> None:
+        """Every single picture once more, turned or mirrored: the same things in other places."""
+        pictures, words, land, centres = self.pictures["single"], self.words["single"], self.land, self.centres
+        turns = [(int(turn % 4), bool(turn // 4)) for turn in self.rng.integers(1, 8, len(words))]
+        self.pictures["single"] = np.concatenate(
+            [pictures, [turned(one, *turn, axes=(-3, -2)) for one, turn in zip(pictures, turns, strict=True)]]
+        )
+        self.words["single"] = words + [_turned_words(word, *turn) for word, turn in zip(words, turns, strict=True)]
+        self.land, self.centres = (
+            np.concatenate(
+                [
+                    maps,
+                    [
+                        turned(one.reshape(-1, GRID, GRID), *turn).reshape(one.shape)
+                        for one, turn in zip(maps, turns, strict=True)
+                    ],
+                ]
+            )
+            for maps in (land, centres)
+        )
 
     def _add_real(self, folder: Path) -> None:
         pictures, labels = load_real(folder)
@@ -108,13 +124,8 @@ class Mixture:
         self.words["real_pair"] = pairs
 
     def rows(self) -> list[dict[str, Any]]:
-        """One for each conversation of an epoch; those of the kind "alone" are about the pictures of "single"."""
-        rows = [
-            {"kind": kind, "row": row}
-            for kind, words in self.words.items()
-            for row in range(len(words))
-            for _ in range(2 if kind == "single" else 1)  # these are asked the most different things
-        ]
+        """One for each conversation of an epoch."""
+        rows = [{"kind": kind, "row": row} for kind, words in self.words.items() for row in range(len(words))]
         return rows + [{"kind": "alone", "row": row} for row in self.alone]
 
     def texts(self) -> list[str]:
@@ -149,7 +160,7 @@ class Mixture:
         if kind == "sequence":
             turns = [(one["question"], self._one_of(one["references"])) for one in word["questions"]]
             self.rng.shuffle(turns)
-            return Talk(conversation(image_items(list(pictures)), turns), "pixel_values_videos")
+            return Talk(self._asked(image_items(list(pictures)), turns), "pixel_values_videos")
         if self.rng.random() < CLUE_ROWS:
             turns = [(CLUE_PROMPTS["video"], word["clue"])]
             return Talk(conversation(video_item(list(pictures)), turns), "pixel_values_videos", BASE_TEMPLATE)
@@ -160,8 +171,8 @@ class Mixture:
         visuals = image_items(list(pictures))
         if self.rng.random() < CLUE_ROWS:
             return Talk(conversation(visuals, [(CLUE_PROMPTS["single"], clue)]), "pixel_values", BASE_TEMPLATE)
-        if self.rng.random() < CLUE_ROWS:
-            return Talk(conversation(visuals, [(DEFAULT_INSTRUCTIONS["single"], clue), *turns]), "pixel_values")
+        if self.rng.random() < DESCRIBED:
+            return Talk(self._asked(visuals, [(DEFAULT_INSTRUCTIONS["single"], clue), *turns]), "pixel_values")
         return Talk(self._with_clue(visuals, turns, clue), "pixel_values")
 
     def _pair(self, pictures: np.ndarray, references: tuple[str, ...], clue: str) -> Talk:
@@ -187,17 +198,24 @@ class Mixture:
 
     def _place_turns(self, row: int) -> list[tuple[str, str]]:
         """Where things lie, and what lies where."""
-        word = self.words["single"][row]
-        where = [one for one in (*word["questions"], *word["more"]) if one["question"].startswith("Where ")]
-        known = [(one["question"], one["answer"]) for one in where]
-        turns = place_turns(self.rng, self.land[row], self.centres[row], TURNS, known)
+        turns = place_turns(self.rng, self.land[row], self.centres[row], TURNS, self._known_places(row))
         self.rng.shuffle(turns)
         return turns
+
+    def _known_places(self, row: int) -> list[tuple[str, str]]:
+        """Where things lie by the scene's own questions: also what is too large for one ninth, by its middle."""
+        word = self.words["single"][row]
+        return [(one["question"], one["answer"]) for one in (*word["questions"], *word["more"]) if _asks_where(one)]
+
+    def _where_turns(self, row: int) -> list[tuple[str, str]]:
+        """Every thing with a place, and its place."""
+        found = dict(where_turns(self.land[row], self.centres[row])) | dict(self._known_places(row))
+        return list(found.items())
 
     def ask_alone(self, row: int, turns: list[tuple[str, str]]) -> Talk:
         """One of the turns about a generated picture."""
         turn = turns[int(self.rng.integers(len(turns)))]
-        return Talk(conversation(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
+        return Talk(self._asked(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
 
     def _alone_turns(self, row: int) -> list[tuple[str, str]]:
         """The questions that need a search of the picture: where each thing is, how many, of which more.
@@ -220,8 +238,18 @@ class Mixture:
         self.rng.shuffle(turns)
         return turns
 
+    def _asked(self, visuals: list[dict], turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+        """The conversation as people have it: in words of their own, and at times about what no picture tells."""
+        said = [
+            (reworded(self.rng, question) if self.rng.random() < OTHER_WORDS else question, answer)
+            for question, answer in turns
+        ]
+        if self.rng.random() < NOT_KNOWN:
+            said.insert(int(self.rng.integers(len(said) + 1)), (self._one_of(UNKNOWN), UNKNOWN_ANSWER))
+        return conversation(visuals, said)
+
     def _with_clue(self, visuals: list[dict], turns: list[tuple[str, str]], clue: str) -> list[dict[str, Any]]:
-        messages = conversation(visuals, turns)
+        messages = self._asked(visuals, turns)
         if clue and self.rng.random() < GIVEN_CLUES:
             messages[0]["content"].append({"type": "clue", "text": clue})
         return messages
@@ -230,11 +258,11 @@ class Mixture:
         return str(choices[int(self.rng.integers(len(choices)))])
 
 
-class WhereAlone:
-    """One question a conversation, where a thing lies, about the generated pictures of `mixture` that have one.
+class WhereFirst:
+    """Two conversations of three ask one thing, where something lies; the others are those of `mixture`.
 
-    Looking a place up by what lies there is learned in some 300 steps if nothing else is asked, and was not begun in
-    2,800 of the mixture, where one question of thirty needs it.
+    Looking a place up by what lies there was not begun in 2,800 steps of the mixture, where one question of thirty
+    needs it. Asked nothing else, a model unlearns what it knew.
     """
 
     def __init__(self, mixture: Mixture):
@@ -242,10 +270,28 @@ class WhereAlone:
         self.turns = {row: turns for row, turns in mixture.where.items() if turns}
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"kind": "single", "row": row} for row in self.turns]
+        others = self.mixture.rows()
+        where = [{"kind": "where", "row": row} for row in self.turns]
+        return others + where * round(2 * len(others) / len(where))
 
     def talk(self, kind: str, row: int) -> Talk:
-        return self.mixture.ask_alone(row, self.turns[row])
+        return self.mixture.ask_alone(row, self.turns[row]) if kind == "where" else self.mixture.talk(kind, row)
+
+
+def _asks_where(question: dict[str, Any]) -> bool:
+    return question["question"].startswith("Where ")
+
+
+def _turned_words(word: dict[str, Any], quarters: int, mirrored: bool) -> dict[str, Any]:
+    """What is said of a scene, after `turned`: only places differ."""
+
+    def said(one: dict[str, Any]) -> dict[str, Any]:
+        if not _asks_where(one):
+            return one
+        answer = turned_place(one["answer"], quarters, mirrored)
+        return one | {"answer": answer, "references": [answer]}
+
+    return word | {name: [said(one) for one in word[name]] for name in ("questions", "more")}
 
 
 NOTHING = RealPair(np.zeros(0), np.zeros(0))

@@ -14,7 +14,7 @@ from .real_scenes import CLASSES
 from .scene_clips import CLIP_CLASSES
 from .scene_shapes import LAND_CLASSES
 from .scene_tasks import OBJECTS
-from .tiny_data import FRAMES, GRID, load_scenes
+from .tiny_data import FRAMES, GRID, load_scenes, turned
 from .tiny_real import RealBatches, change_losses, improve, pixels
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from ..modeling_unirs import UniRSForConditionalGeneration
 
-# Of each step: generated pictures, pairs and clips, real pictures and pairs.
-SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 20, 8, 3, 16, 12
+# Of each step: generated pictures, pairs and clips, real pictures and pairs. What limits counts, comparisons and the
+# presence of small things is how well objects are seen, and only the generated pictures tell of them.
+SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 44, 6, 2, 12, 10
+OBJECTS_WEIGHT = 2.0
 
 
 def place_patches(model: UniRSForConditionalGeneration, amplitude: float = 1.0) -> None:
@@ -73,8 +75,12 @@ def pretrain_patches(
         one = rng.integers(len(singles["pictures"]), size=SINGLES)
         two = rng.integers(len(pairs["pictures"]), size=PAIRS)
         clip = rng.integers(len(clips["pictures"]), size=CLIPS)
+        turn = int(rng.integers(4)), bool(rng.integers(2))
+        maps = {
+            name: turned(singles[name][one].reshape(SINGLES, -1, GRID, GRID), *turn) for name in ("land", "centres")
+        }
         parts = [
-            pixels(singles["pictures"][one, 0]),
+            pixels(turned(singles["pictures"][one, 0], *turn, axes=(-3, -2))),
             pixels(pairs["pictures"][two]).flatten(0, 1),
             pixels(clips["pictures"][clip]).flatten(0, 1),
         ]
@@ -88,17 +94,21 @@ def pretrain_patches(
             features = encoded.split([len(part) for part in parts])
             # 2. what each head says, and should say
             dates = features[1].unflatten(0, (-1, 2))  # (pairs, 2, patches, dim)
-            land_share = np.concatenate(
-                [singles["land"][one, 0], pairs["land"][two].reshape(-1, *pairs["land"].shape[2:])]
+            land_maps = np.concatenate(
+                [
+                    maps["land"].reshape(SINGLES, len(LAND_CLASSES), -1),
+                    pairs["land"][two].reshape(2 * PAIRS, len(LAND_CLASSES), -1),
+                ]
             )
-            land_truth = torch.from_numpy(land_share).float().transpose(1, 2)  # (pictures, patches, classes)
+            land_truth = torch.from_numpy(land_maps).float().transpose(1, 2)  # (pictures, patches, classes)
             land = heads["land"](torch.cat(features[:2])).float()
             objects = heads["objects"](features[0]).float().transpose(1, 2)  # (pictures, kinds, patches)
-            object_truth = torch.from_numpy(singles["centres"][one]).float()
+            object_truth = torch.from_numpy(maps["centres"]).float().flatten(2)
             clip_said = heads["clip"](features[2].mean(1)).float()
             losses = {
                 "land": F.cross_entropy(land.flatten(0, 1), land_truth.flatten(0, 1)),
-                "objects": F.binary_cross_entropy_with_logits(objects, object_truth, pos_weight=torch.tensor(5.0)),
+                "objects": OBJECTS_WEIGHT
+                * F.binary_cross_entropy_with_logits(objects, object_truth, pos_weight=torch.tensor(5.0)),
                 **change_losses(base.change_extraction, heads["change"], dates, change_truth),
                 "row": 0.3 * F.cross_entropy(heads["row"](encoded).float().flatten(0, 1), rows.repeat(len(encoded))),
                 "column": 0.3

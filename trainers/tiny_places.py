@@ -14,6 +14,7 @@ import numpy as np
 from .scene_questions import COLUMNS, ROWS
 from .scene_shapes import LAND_CLASSES
 from .scene_tasks import OBJECTS
+from .tiny_data import turned
 
 # What each class of land is called in an answer, in the order of LAND_CLASSES.
 NAMES = dict(zip(LAND_CLASSES, ("grassland", "bare land", "a crop field", "trees", "water", "a road", "a parking lot",
@@ -29,6 +30,12 @@ WHERE = {"tree": "are the trees", "field": "is the crop field", "water": "is the
 ASKED_WHERE = 0.7  # share of the things with a place that are asked for it; of the others it is asked what is there
 MOST_WHERE = 3  # questions for a place in one conversation
 PLACES = tuple(" ".join(word for word in (row, column) if word) or "middle" for row in ROWS for column in COLUMNS)
+
+
+def turned_place(place: str, quarters: int, mirrored: bool) -> str:
+    """Where something at `place` lies after `tiny_data.turned`."""
+    places = turned(np.array(PLACES).reshape(3, 3), quarters, mirrored)
+    return PLACES[list(places.ravel()).index(place)]
 
 
 def ninths(patches: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from ..modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .packing import IGNORED, Encoded, pad
 from .progress import Lines
-from .tiny_mixture import Talk
+from .tiny_mixture import PICTURES_OF, Talk
 from .tiny_real import pixels
 
 BLANK = Image.new("RGB", (1, 1))
@@ -87,7 +87,8 @@ class Collator:
         for row in rows:
             talk = self.mixture.talk(row["kind"], row["row"])
             samples.append(self._encode(talk))
-            kept = self.features[row["kind"]][row["row"]].float()  # (pictures, 1, patches, dim)
+            kind = PICTURES_OF.get(row["kind"], row["kind"])
+            kept = self.features[kind][row["row"]].float()  # (pictures, 1, patches, dim)
             visuals.setdefault(talk.pixels, []).append(kept)
         batch = pad(samples, self.processor.tokenizer.pad_token_id)
         del batch["token_tasks"]

@@ -1,0 +1,98 @@
+"""Questions in other words: the same question, and nothing of what is kept to be tried gets into training."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+
+import numpy as np
+import pytest
+from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
+from unirs.trainers.scene_questions import PRESENCE_OBJECTS, PRESENCE_TEMPLATES
+from unirs.trainers.scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION, single_sample
+from unirs.trainers.tiny_data import make_scenes
+from unirs.trainers.tiny_mixture import REAL_QUESTION, Mixture
+from unirs.trainers.wordings import (
+    CLIP_QUESTIONS,
+    PAIR_QUESTIONS,
+    UNKNOWN,
+    UNKNOWN_ANSWER,
+    UNKNOWN_HELD_OUT,
+    WORDINGS,
+    reworded,
+)
+
+THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": "vehicles?|cars?", "water": "water",
+          "road": "roads?", "forest": "forests?", "parking lot": "parking lots?", "crop field": "crop fields?",
+          "sports field": "sports fields?", "solar farm": "solar farms?",
+          "storage tank": "storage tanks?"}  # fmt: skip
+OTHERS = (REAL_QUESTION, DEFAULT_INSTRUCTIONS["single"], FLAG_QUESTION, WHEN_QUESTION, SEQUENCE_INSTRUCTION,
+          *PAIR_QUESTIONS, *CLIP_QUESTIONS, "What is at the top left of the image?",
+          "Where in the image are the storage tanks?")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[str]:
+    samples = [single_sample(seed, 32) for seed in range(30)]
+    asked = {one.question for sample in samples for one in (*sample.questions, *sample.more)}
+    asked |= {template.format(a=name) for template in PRESENCE_TEMPLATES for name in PRESENCE_OBJECTS.values()}
+    return sorted(asked | set(OTHERS))
+
+
+def things(question: str) -> list[str]:
+    """What is asked for, in the order of the words."""
+    found = re.findall("|".join(f"(?P<{name.replace(' ', '_')}>{words})" for name, words in THINGS.items()), question)
+    return [next(name for name, word in zip(THINGS, words, strict=True) if word) for words in found]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_question_has_other_words_about_the_same_things(questions, held_out):
+    rng = np.random.default_rng(0)
+    for question in questions:
+        for other in {reworded(rng, question, held_out) for _ in range(60)}:
+            assert other != question
+            assert "{" not in other
+            order = things(other)[::-1] if "fewer" in other else things(other)
+            if question not in OTHERS:
+                assert order == things(question)
+
+
+def test_words_kept_to_be_tried_are_not_trained_on(questions):
+    """Not in any wording, whatever stands for its things."""
+    rng = np.random.default_rng(0)
+    trained = {reworded(rng, question) for question in questions for _ in range(200)} | set(questions) | set(UNKNOWN)
+    tried = {reworded(rng, question, held_out=True) for question in questions for _ in range(60)}
+    assert not trained & (tried | set(UNKNOWN_HELD_OUT))
+    assert len({*chain(*(one.trained for one in WORDINGS), *(one.held_out for one in WORDINGS))}) == sum(
+        len(one.trained) + len(one.held_out) for one in WORDINGS
+    )
+
+
+def test_what_has_no_other_words_stays(questions):
+    assert reworded(np.random.default_rng(0), "Is there a building at the top left of the image?").startswith(
+        "Is there a"
+    )
+    assert reworded(np.random.default_rng(0), "Is there a cow?") == "Is there a cow?"
+
+
+def test_conversations_ask_in_other_words_and_sometimes_what_no_picture_tells(tmp_path):
+    make_scenes(tmp_path, {"single": 2, "pair": 2, "video": 1, "sequence": 1}, 0, processes=1, quiet=True)
+    mixture = Mixture(tmp_path, None, seed=0)
+    asked, unknown, count = set(), 0, 0
+    for _ in range(200):
+        for row in mixture.rows():
+            messages = mixture.talk(row["kind"], row["row"]).messages
+            for user, assistant in zip(messages[::2], messages[1::2], strict=True):
+                text = words_of(user)
+                asked.add(text)
+                assert (text in UNKNOWN) == (words_of(assistant) == UNKNOWN_ANSWER)
+                unknown += text in UNKNOWN
+            count += 1
+    assert {"What do you see?", "What changed?", "When did it change?", "What happens here?"} <= asked
+    assert 0.02 < unknown / count < 0.06
+    assert not asked & set(UNKNOWN_HELD_OUT)
+
+
+def words_of(turn: dict) -> str:
+    content = turn["content"]
+    return content if isinstance(content, str) else " ".join(i["text"] for i in content if i["type"] == "text")

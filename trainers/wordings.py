@@ -1,0 +1,199 @@
+"""Other words for the questions of RS-World, as people ask them: the same question has the same answer.
+
+A small language model that has read one wording of a question answers another with whatever it has read most.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS
+from .scene_questions import (
+    AREA_KINDS,
+    COUNTABLE,
+    COVER_QUESTION,
+    PRESENCE_OBJECTS,
+    PRESENCE_TEMPLATES,
+    URBAN_QUESTION,
+)
+from .scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION
+
+CLIP_QUESTIONS = (
+    DEFAULT_INSTRUCTIONS["video"],
+    "What is happening in this video?",
+    "Classify the scene of this clip.",
+)
+PAIR_QUESTIONS = (
+    DEFAULT_INSTRUCTIONS["pair"],
+    "Please describe the change.",
+    "What has changed between the two dates?",
+)
+# What no picture from above tells, and what is said to it.
+UNKNOWN_ANSWER = "I cannot tell."
+UNKNOWN = (
+    "What is the weather like?", "Who lives here?", "Which country is this?", "What is your name?", "Hello.",
+    "Who took this picture?", "How old are the buildings?", "What time is it?", "What is the capital of France?",
+    "How much does a house cost here?", "Which city is this?", "Who owns this land?", "What is the population?",
+    "Tell me a joke.", "What will happen next?", "Why?", "How high is the building?", "What is two plus two?",
+)  # fmt: skip
+UNKNOWN_HELD_OUT = (
+    "What is the temperature?", "Who built this?", "In which country was this taken?", "How are you?",
+    "What year is it?", "How many people live here?",
+)  # fmt: skip
+# One and several of each thing; the first pair is what the questions themselves say.
+NAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    **{name: ((name, name.split(" ", 1)[1] + "s"),) for name in PRESENCE_OBJECTS.values()},
+    "a building": (("a building", "buildings"), ("a house", "houses")),
+    "a vehicle": (("a vehicle", "vehicles"), ("a car", "cars")),
+    "a water area": (("a water area", "water areas"), ("water", "water areas")),
+}
+SEVERAL = {names[0][1]: [several for _, several in names] for names in NAMES.values()}
+
+
+def _one_of(names: tuple[str, ...] | dict[str, str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Questions of one kind, the wordings that are trained on, and such as are kept to be tried.
+
+    Groups of the pattern stand in the wordings by their names: `a` for one of PRESENCE_OBJECTS, `some`, `more` and
+    `fewer` for several of COUNTABLE. Where there is `a`, `some` is its plural.
+    """
+
+    pattern: str
+    trained: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+_PRESENCE = "|".join(re.escape(one).replace(r"\{a\}", f"(?P<a{number}>{_one_of(tuple(PRESENCE_OBJECTS.values()))})")
+                     for number, one in enumerate(PRESENCE_TEMPLATES))  # fmt: skip
+_COUNTED = _one_of(tuple(COUNTABLE.values()))
+WORDINGS = (
+    Wordings(
+        _PRESENCE,
+        ("Is there {a}?", "Can you see {a}?", "Do you see {a} in this picture?", "Is {a} visible?", "Any {some}?",
+         "Are there any {some}?", "Are there {some} in the picture?", "Does this picture show any {some}?",
+         "Is there {a} here?", "Are there any {some} in this picture?", "Does it show {a}?"),
+        ("Can {a} be seen in this image?", "Do you see any {some}?", "Are any {some} visible here?"),
+    ),
+    Wordings(
+        rf"How many (?P<some>{_COUNTED}) are there\?",
+        ("How many {some} can you see?", "How many {some} are in the image?", "Count the {some}.", "How many {some}?",
+         "What is the number of {some}?", "How many {some} are there in this picture?"),
+        ("How many {some} do you see in this picture?", "Give the number of {some}."),
+    ),
+    Wordings(
+        rf"Are there more (?P<more>{_COUNTED}) than (?P<fewer>{_COUNTED})\?",
+        ("Do you see more {more} than {fewer}?", "Is the number of {more} larger than the number of {fewer}?",
+         "Are there fewer {fewer} than {more}?", "Are {more} more numerous than {fewer}?",
+         "More {more} than {fewer}?"),
+        ("Does the image show more {more} than {fewer}?", "Are the {more} more than the {fewer}?"),
+    ),
+    Wordings(
+        re.escape(URBAN_QUESTION),
+        ("Is this rural or urban?", "Rural or urban?", "Is this area urban or rural?", "Is the scene rural or urban?"),
+        ("Does this picture show a rural or an urban area?", "Is it urban or rural?"),
+    ),
+    Wordings(
+        re.escape(COVER_QUESTION),
+        ("What is the main land cover?", "What covers most of the land?", "Which land cover dominates?",
+         "What kind of land is this?", "What is the main land cover here?"),
+        ("What is most of the land covered by?", "Which is the main land cover in this picture?"),
+    ),
+    Wordings(
+        rf"How much of the image is covered by (?P<cover>{_one_of(tuple(AREA_KINDS.values()))})\?",
+        ("How much of the picture is {cover}?", "What share of the image is covered by {cover}?",
+         "How much is covered by {cover}?", "How large is the share of {cover}?"),
+        ("Which share of the picture is {cover}?", "How much of this image do you think is {cover}?"),
+    ),
+    Wordings(
+        r"Where in the image (?P<thing>(?:is|are) the [a-z ]+)\?",
+        ("Where {thing}?", "Where {thing} in this picture?", "In which part of the image {thing}?",
+         "Where in this picture {thing}?"),
+        ("In what part of the picture {thing}?", "At which place in this image {thing}?"),
+    ),
+    Wordings(
+        r"What is (?P<place>at the [a-z ]+ of the image)\?",
+        ("What lies {place}?", "What can be seen {place}?", "What is there {place}?"),
+        ("What do you see {place}?",),
+    ),
+    Wordings(
+        r"Which scene is this\? Classes: .+",
+        ("Which scene is this?", "What kind of scene is this?", "What type of place is this?", "Name the scene.",
+         "What is this place?"),
+        ("What sort of place does this show?", "Which kind of scene do you see?"),
+    ),
+    Wordings(
+        re.escape(DEFAULT_INSTRUCTIONS["single"]),
+        ("Describe this image.", "Describe the image.", "Describe the image in one sentence.", "What do you see?",
+         "Describe this picture.", "What is in this picture?", "What does this image show?", "What is shown here?",
+         "Please describe the image.", "Give a caption.", "What can be seen in the picture?", "Describe the scene.",
+         "What is this?", "Describe this satellite image.", "Caption this image."),
+        ("Tell me what you see.", "What is visible in this image?", "Please describe this picture in a sentence.",
+         "Describe what is in the image."),
+    ),
+    Wordings(
+        _one_of(PAIR_QUESTIONS),
+        ("What has changed?", "What changed?", "Describe the change.", "Describe the changes.",
+         "Describe the differences.", "What is different?", "What is different in the second image?",
+         "What happened between the two dates?", "How did the area change?", "What is new?",
+         "Please describe the differences between the two images."),
+        ("Tell me what changed.", "What differs between the two images?", "Which changes do you see?"),
+    ),
+    Wordings(
+        re.escape(FLAG_QUESTION),
+        ("Did anything change?", "Has anything changed?", "Is there any change?", "Is there a difference?",
+         "Are there any changes between the two images?", "Has the area changed?", "Do you see a change?"),
+        ("Can you see any change between these pictures?", "Did the scene change?",
+         "Is there any change between these images?"),
+    ),
+    Wordings(
+        re.escape(WHEN_QUESTION),
+        ("When did it change?", "When did the change happen?", "Between which dates did something change?",
+         "When was the change?", "When did the area change?"),
+        ("When did anything change?", "Between which dates did it happen?"),
+    ),
+    Wordings(
+        re.escape(SEQUENCE_INSTRUCTION),
+        ("What changes over these dates?", "Describe the changes over time.", "What happened over time?",
+         "What changed over time?"),
+        ("Describe how this place changed over the dates.", "What has changed over these dates?"),
+    ),
+    Wordings(
+        _one_of(CLIP_QUESTIONS),
+        ("What is going on in this clip?", "What happens here?", "Name the event.", "Which event is this?",
+         "What does this video show?", "What do you see in this video?", "Describe the video."),
+        ("Which event can you see in this video?", "What is happening here?", "Tell me what happens in the clip."),
+    ),
+)  # fmt: skip
+
+
+def reworded(rng: np.random.Generator, question: str, held_out: bool = False) -> str:
+    """The same question in other words, drawn from those of training or from those kept to be tried.
+
+    A question of no kind of WORDINGS stays as it is.
+    """
+    for wordings in WORDINGS:
+        found = re.fullmatch(wordings.pattern, question)
+        if found:
+            words = _draw(rng, wordings.held_out if held_out else wordings.trained)
+            return words.format(**_names(rng, {name: said for name, said in found.groupdict().items() if said}))
+    return question
+
+
+def _names(rng: np.random.Generator, groups: dict[str, str]) -> dict[str, str]:
+    """What stands for the groups of a pattern, things by one of their names."""
+    thing = next((said for name, said in groups.items() if re.fullmatch(r"a\d", name)), None)
+    if thing:
+        one, several = NAMES[thing][int(rng.integers(len(NAMES[thing])))]
+        return {"a": one, "some": several}
+    return {name: _draw(rng, tuple(SEVERAL.get(said, (said,)))) for name, said in groups.items()}
+
+
+def _draw(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
+    return choices[int(rng.integers(len(choices)))]
