@@ -93,23 +93,13 @@ class Mixture:
 
     def _add_turned(self) -> None:
         """Every single picture once more, turned or mirrored: the same things in other places."""
-        pictures, words, land, centres = self.pictures["single"], self.words["single"], self.land, self.centres
+        words = self.words["single"]
         turns = [(int(turn % 4), bool(turn // 4)) for turn in self.rng.integers(1, 8, len(words))]
-        self.pictures["single"] = np.concatenate(
-            [pictures, [turned(one, *turn, axes=(-3, -2)) for one, turn in zip(pictures, turns, strict=True)]]
-        )
         self.words["single"] = words + [_turned_words(word, *turn) for word, turn in zip(words, turns, strict=True)]
+        self.pictures["single"] = _with_turned(self.pictures["single"], turns, axes=(-3, -2))
         self.land, self.centres = (
-            np.concatenate(
-                [
-                    maps,
-                    [
-                        turned(one.reshape(-1, GRID, GRID), *turn).reshape(one.shape)
-                        for one, turn in zip(maps, turns, strict=True)
-                    ],
-                ]
-            )
-            for maps in (land, centres)
+            _with_turned(maps.reshape(*maps.shape[:2], GRID, GRID), turns).reshape(-1, *maps.shape[1:])
+            for maps in (self.land, self.centres)
         )
 
     def _add_real(self, folder: Path) -> None:
@@ -280,6 +270,11 @@ class WhereFirst:
 
 def _asks_where(question: dict[str, Any]) -> bool:
     return question["question"].startswith("Where ")
+
+
+def _with_turned(stack: np.ndarray, turns: list[tuple[int, bool]], axes: tuple[int, int] = (-2, -1)) -> np.ndarray:
+    """All squares of a stack, then each of them turned its own way."""
+    return np.concatenate([stack, [turned(one, *turn, axes) for one, turn in zip(stack, turns, strict=True)]])
 
 
 def _turned_words(word: dict[str, Any], quarters: int, mirrored: bool) -> dict[str, Any]:

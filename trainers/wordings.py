@@ -6,6 +6,7 @@ A small language model that has read one wording of a question answers another w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,6 @@ from .scene_questions import (
     COUNTABLE,
     COVER_QUESTION,
     PRESENCE_OBJECTS,
-    PRESENCE_TEMPLATES,
     URBAN_QUESTION,
 )
 from .scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION
@@ -53,7 +53,7 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
 SEVERAL = {names[0][1]: [several for _, several in names] for names in NAMES.values()}
 
 
-def _one_of(names: tuple[str, ...] | dict[str, str]) -> str:
+def _any_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names))
 
 
@@ -70,12 +70,10 @@ class Wordings:
     held_out: tuple[str, ...]
 
 
-_PRESENCE = "|".join(re.escape(one).replace(r"\{a\}", f"(?P<a{number}>{_one_of(tuple(PRESENCE_OBJECTS.values()))})")
-                     for number, one in enumerate(PRESENCE_TEMPLATES))  # fmt: skip
-_COUNTED = _one_of(tuple(COUNTABLE.values()))
+_COUNTED = _any_of(COUNTABLE.values())
 WORDINGS = (
     Wordings(
-        _PRESENCE,
+        rf"(?:Is there|Is|Does the image show) (?P<a>{_any_of(NAMES)})(?: in the image| present in the image)?\?",
         ("Is there {a}?", "Can you see {a}?", "Do you see {a} in this picture?", "Is {a} visible?", "Any {some}?",
          "Are there any {some}?", "Are there {some} in the picture?", "Does this picture show any {some}?",
          "Is there {a} here?", "Are there any {some} in this picture?", "Does it show {a}?"),
@@ -106,7 +104,7 @@ WORDINGS = (
         ("What is most of the land covered by?", "Which is the main land cover in this picture?"),
     ),
     Wordings(
-        rf"How much of the image is covered by (?P<cover>{_one_of(tuple(AREA_KINDS.values()))})\?",
+        rf"How much of the image is covered by (?P<cover>{_any_of(AREA_KINDS.values())})\?",
         ("How much of the picture is {cover}?", "What share of the image is covered by {cover}?",
          "How much is covered by {cover}?", "How large is the share of {cover}?"),
         ("Which share of the picture is {cover}?", "How much of this image do you think is {cover}?"),
@@ -138,7 +136,7 @@ WORDINGS = (
          "Describe what is in the image."),
     ),
     Wordings(
-        _one_of(PAIR_QUESTIONS),
+        _any_of(PAIR_QUESTIONS),
         ("What has changed?", "What changed?", "Describe the change.", "Describe the changes.",
          "Describe the differences.", "What is different?", "What is different in the second image?",
          "What happened between the two dates?", "How did the area change?", "What is new?",
@@ -165,7 +163,7 @@ WORDINGS = (
         ("Describe how this place changed over the dates.", "What has changed over these dates?"),
     ),
     Wordings(
-        _one_of(CLIP_QUESTIONS),
+        _any_of(CLIP_QUESTIONS),
         ("What is going on in this clip?", "What happens here?", "Name the event.", "Which event is this?",
          "What does this video show?", "What do you see in this video?", "Describe the video."),
         ("Which event can you see in this video?", "What is happening here?", "Tell me what happens in the clip."),
@@ -182,15 +180,15 @@ def reworded(rng: np.random.Generator, question: str, held_out: bool = False) ->
         found = re.fullmatch(wordings.pattern, question)
         if found:
             words = _draw(rng, wordings.held_out if held_out else wordings.trained)
-            return words.format(**_names(rng, {name: said for name, said in found.groupdict().items() if said}))
+            return words.format(**_names(rng, found.groupdict()))
     return question
 
 
 def _names(rng: np.random.Generator, groups: dict[str, str]) -> dict[str, str]:
     """What stands for the groups of a pattern, things by one of their names."""
-    thing = next((said for name, said in groups.items() if re.fullmatch(r"a\d", name)), None)
-    if thing:
-        one, several = NAMES[thing][int(rng.integers(len(NAMES[thing])))]
+    if "a" in groups:
+        names = NAMES[groups["a"]]
+        one, several = names[int(rng.integers(len(names)))]
         return {"a": one, "some": several}
     return {name: _draw(rng, tuple(SEVERAL.get(said, (said,)))) for name, said in groups.items()}
 
