@@ -74,13 +74,14 @@ def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stra
     made = json.loads(done.stdout)
     assert made["difference"] == 0
     assert made["files"] == {path.name: path.stat().st_size for path in (tmp_path / "unirs").iterdir()}
-    assert made["parameters"] == json.loads((tmp_path / "unirs" / "evaluation.json").read_text())["weights"]
+    evaluation = json.loads((tmp_path / "unirs" / "evaluation.json").read_text())
+    assert made["parameters"] == evaluation["weights"]
 
     card = ModelCard.load(tmp_path / "unirs" / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "image-text-to-text")
     assert card.data.license == "apache-2.0"
     scores = re.findall(r"^\| .* \| (?:accuracy|cider_d|auc) \|", card.text, re.MULTILINE)
-    assert len(card.data.eval_results) == len(scores) == 21
+    assert len(card.data.eval_results) == len(scores) == len(evaluation["scores"]) == 25
     blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(blocks) == 3
     for seed, name in enumerate(("scene.png", "before.png", "after.png")):
