@@ -41,7 +41,14 @@ from unirs.trainers.scene_tasks import (
 )
 from unirs.trainers.tiny_data import FRAMES, SIZE
 from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
-from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, reworded
+from unirs.trainers.wordings import (
+    CLIP_QUESTIONS,
+    PAIR_QUESTIONS,
+    UNKNOWN_ANSWER,
+    UNKNOWN_HELD_OUT,
+    asked_by_yes_or_no,
+    reworded,
+)
 
 import unirs
 
@@ -72,6 +79,7 @@ NAMES = {
     "reworded_vqa_micro": "questions on one image, all, in words not trained on",
     "reworded_change_flag": "has anything changed, in words not trained on",
     "reworded_clip_class": "clip class, in words not trained on",
+    "yes_or_no": "is it one land cover, rural or urban, in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
@@ -120,6 +128,9 @@ def in_other_words(cases: list[Case]):
         kind = REWORDED + case.kind
         if case.kind in QUESTIONS or kind in NAMES:
             yield replace(case, kind=kind, question=reworded(rng, case.question, held_out=True))
+        if turn := asked_by_yes_or_no(rng, case.question, case.references[0], held_out=True):
+            question, answer = turn
+            yield replace(case, kind="yes_or_no", question=question, references=(answer,))
         if case.kind == "scene":  # one of each picture
             question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
             yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))

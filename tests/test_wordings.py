@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
-from unirs.trainers.scene_questions import PRESENCE_OBJECTS, PRESENCE_TEMPLATES
+from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_OBJECTS, PRESENCE_TEMPLATES, URBAN_QUESTION
 from unirs.trainers.scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION, single_sample
 from unirs.trainers.tiny_data import make_scenes
 from unirs.trainers.tiny_mixture import REAL_QUESTION, Mixture
@@ -19,6 +19,7 @@ from unirs.trainers.wordings import (
     UNKNOWN_ANSWER,
     UNKNOWN_HELD_OUT,
     WORDINGS,
+    asked_by_yes_or_no,
     reworded,
 )
 
@@ -29,6 +30,8 @@ THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": "vehicl
 OTHERS = (REAL_QUESTION, DEFAULT_INSTRUCTIONS["single"], FLAG_QUESTION, WHEN_QUESTION, SEQUENCE_INSTRUCTION,
           *PAIR_QUESTIONS, *CLIP_QUESTIONS, "What is at the top left of the image?",
           "Where in the image are the storage tanks?")  # fmt: skip
+
+YES_NO_TURNS = ((URBAN_QUESTION, "rural"), (COVER_QUESTION, "water"), (REAL_QUESTION, "forest"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,36 @@ def test_words_kept_to_be_tried_are_not_trained_on(questions):
     assert len({*chain(*(one.trained for one in WORDINGS), *(one.held_out for one in WORDINGS))}) == sum(
         len(one.trained) + len(one.held_out) for one in WORDINGS
     )
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "right", "wrong"),
+    [
+        (URBAN_QUESTION, "urban", "an urban area|a city|a town", "a rural area|the countryside"),
+        (COVER_QUESTION, "water", "water", "forest|cropland|grassland|bare land|built-up area"),
+        (
+            REAL_QUESTION,
+            "river or lake",
+            "water",
+            "a forest|a parking lot|an industrial area|.* area|.*field|grassland",
+        ),
+    ],
+)
+def test_yes_is_said_of_the_right_answer_alone(question, answer, right, wrong):
+    rng = np.random.default_rng(0)
+    asked = [asked_by_yes_or_no(rng, question, answer) for _ in range(400)]
+    assert all(re.search(rf"\b({right if said == 'yes' else wrong})\b", words) for words, said in asked)
+    assert 150 < sum(said == "yes" for _, said in asked) < 250
+    assert asked_by_yes_or_no(rng, FLAG_QUESTION, "yes") is None
+
+
+def test_words_of_yes_and_no_that_are_kept_to_be_tried_are_not_trained_on():
+    rng = np.random.default_rng(0)
+    trained, tried = (
+        {asked_by_yes_or_no(rng, *turn, held_out)[0] for turn in YES_NO_TURNS for _ in range(60)}
+        for held_out in (False, True)
+    )
+    assert not trained & tried
 
 
 def test_what_has_no_other_words_stays(questions):

@@ -26,7 +26,7 @@ from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
 from .tiny_data import GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
-from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, reworded
+from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
 PICTURES_OF = {"alone": "single", "where": "single"}  # kinds of conversation about the pictures of another kind
@@ -40,7 +40,8 @@ PLACE_ROWS = 0.35
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
-OTHER_WORDS = 0.35  # share of the questions that are asked in other words
+OTHER_WORDS = 0.4  # share of the questions that are asked in other words
+YES_OR_NO = 0.3  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
 NOT_KNOWN = 0.04  # and of all, in which something is asked that no picture tells
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
@@ -230,13 +231,14 @@ class Mixture:
 
     def _asked(self, visuals: list[dict], turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """The conversation as people have it: in words of their own, and at times about what no picture tells."""
-        said = [
-            (reworded(self.rng, question) if self.rng.random() < OTHER_WORDS else question, answer)
-            for question, answer in turns
-        ]
+        said = [self._in_other_words(*turn) if self.rng.random() < OTHER_WORDS else turn for turn in turns]
         if self.rng.random() < NOT_KNOWN:
             said.insert(int(self.rng.integers(len(said) + 1)), (self._one_of(UNKNOWN), UNKNOWN_ANSWER))
         return conversation(visuals, said)
+
+    def _in_other_words(self, question: str, answer: str) -> tuple[str, str]:
+        turn = asked_by_yes_or_no(self.rng, question, answer) if self.rng.random() < YES_OR_NO else None
+        return turn or (reworded(self.rng, question), answer)
 
     def _with_clue(self, visuals: list[dict], turns: list[tuple[str, str]], clue: str) -> list[dict[str, Any]]:
         messages = self._asked(visuals, turns)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS
+from .real_scenes import SCENE_CLASSES
 from .scene_questions import (
     AREA_KINDS,
     COUNTABLE,
     COVER_QUESTION,
+    COVERS,
     PRESENCE_OBJECTS,
     URBAN_QUESTION,
 )
@@ -169,6 +171,51 @@ WORDINGS = (
         ("Which event can you see in this video?", "What is happening here?", "Tell me what happens in the clip."),
     ),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class YesNo:
+    """Asks whether one answer of a question is the right one; `it` stands for the answer by one of its names."""
+
+    pattern: str
+    names: dict[str, tuple[str, ...]]
+    trained: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+YES_NO = (
+    YesNo(
+        re.escape(URBAN_QUESTION),
+        {"urban": ("an urban area", "a city", "a town"), "rural": ("a rural area", "the countryside")},
+        ("Is this {it}?", "Is it {it}?", "Does this picture show {it}?", "Is this picture of {it}?"),
+        ("Does this look like {it}?", "Do you see {it}?"),
+    ),
+    YesNo(
+        re.escape(COVER_QUESTION),
+        {cover: (cover,) for cover in (*COVERS, "built-up area")},
+        ("Is it mostly {it}?", "Is the main land cover {it}?", "Is most of the land {it}?", "Does {it} dominate?"),
+        ("Is most of this picture {it}?", "Is the land mainly {it}?"),
+    ),
+    YesNo(
+        r"Which scene is this\? Classes: .+",
+        {one.name: (one.noun,) for one in SCENE_CLASSES},
+        ("Is this {it}?", "Does this picture show {it}?", "Is it {it}?"),
+        ("Does this look like {it}?",),
+    ),
+)
+
+
+def asked_by_yes_or_no(
+    rng: np.random.Generator, question: str, answer: str, held_out: bool = False
+) -> tuple[str, str] | None:
+    """Whether one answer is the right one, by a fair coin, with "yes" or "no"; none for other kinds than YES_NO's."""
+    for one in YES_NO:
+        if re.fullmatch(one.pattern, question) and answer in one.names:
+            right = bool(rng.random() < 0.5)
+            said = answer if right else _draw(rng, tuple(name for name in one.names if name != answer))
+            words = _draw(rng, one.held_out if held_out else one.trained)
+            return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
+    return None
 
 
 def reworded(rng: np.random.Generator, question: str, held_out: bool = False) -> str:
