@@ -12,15 +12,14 @@ step of bfloat16's answers about generated scenes of RS-World's test split.
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 import torch._inductor.config
 from first_token import prompt
-from full_size import build, limits, machine, median
+from full_size import answer, build, limits, machine, median
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
-from transformers import AutoModelForImageTextToText, AutoProcessor, CompileConfig, StoppingCriteria
+from transformers import AutoModelForImageTextToText, AutoProcessor, CompileConfig
 from unirs.hub.quantize import quantize
 from unirs.trainers.rows import image_items, video_item
 from unirs.trainers.scene_tasks import TEST_SEED, clip_sample, pair_sample, single_sample
@@ -34,32 +33,6 @@ COMPILED = {
     "compile_config": CompileConfig(mode=None, dynamic=False, options={"coordinate_descent_tuning": True}),
 }
 COMPILED["compile_config"]._compile_all_devices = True  # generate compiles on accelerators alone unless told to
-
-
-class TokenClock(StoppingCriteria):
-    """Notes when each token came; stops nothing."""
-
-    def __init__(self):
-        self.times: list[float] = []
-
-    def __call__(self, input_ids, scores, **kwargs):
-        self.times.append(time.perf_counter())
-        return torch.zeros(len(input_ids), dtype=torch.bool)
-
-
-@torch.no_grad()
-def answer(model, inputs, tokens: int, **options) -> dict:
-    """Seconds to the first token, the median of those between the later ones, and what was said."""
-    clock, started = TokenClock(), time.perf_counter()
-    said = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, stopping_criteria=[clock], **options)
-    steps = [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
-    return {
-        "first_token": clock.times[0] - started,
-        "second_token": steps[0],
-        "a_token": median(steps[2:]),
-        "all": time.perf_counter() - started,
-        "said": said[0, inputs["input_ids"].shape[1] :].tolist(),
-    }
 
 
 def weights_of_a_token(model) -> int:
@@ -124,6 +97,7 @@ def main() -> None:
         quantize_(part, Int8WeightOnlyConfig())
     measure("int8 weights, static cache, compiled", **COMPILED)
     rate = median([each["memory_read_gb_per_s"] for each in rates])
+    bound = size / rate / 1e9  # seconds a token of bfloat16 weights
     for name, share in (
         ("plain", 1.0),
         ("static cache, compiled", 1.0),
@@ -133,6 +107,7 @@ def main() -> None:
         found[name]["share_of_memory_rate"] = round(found[name]["read_gb_per_s"] / rate, 3)
     plain, compiled, int8 = found.values()
     ratios = {
+        "plain to the bound": round(plain["a_token"] / bound, 2),
         "plain to compiled": round(plain["a_token"] / compiled["a_token"], 2),
         "compiled to int8": round(compiled["a_token"] / int8["a_token"], 2),
         "answers until compiling pays": round(
@@ -145,6 +120,8 @@ def main() -> None:
         **machine(),
         "tokens": args.tokens,
         "weight_bytes": size,
+        "memory_read_gb_per_s": rate,
+        "bfloat16_bound_a_token": round(bound, 3),
         "limits": rates,
         "ways": found,
         "ratios": ratios,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration, StoppingCriteria
 from unirs.modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from unirs.modeling_unirs.configuration_unirs import DEFAULT_TEXT, DEFAULT_VISION
 from unirs.processing import UniRSImageProcessor, UniRSProcessor
@@ -121,6 +121,33 @@ def limits(small: bool = False) -> dict[str, float]:
     return {
         "matmul_gflops": round(2 * side**3 / min(products) / 1e9, 1),
         "memory_read_gb_per_s": round(size / min(copies) / 1e9, 2),
+    }
+
+
+class TokenClock(StoppingCriteria):
+    """Notes when each token came; stops nothing."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def __call__(self, input_ids, scores, **kwargs):
+        input_ids[0, -1].item()  # waits for an accelerator
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.no_grad()
+def answer(model, inputs, tokens: int, **options) -> dict:
+    """Seconds to the first token, the median of those between the later ones, and what was said."""
+    clock, started = TokenClock(), time.perf_counter()
+    said = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, stopping_criteria=[clock], **options)
+    steps = [later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)]
+    return {
+        "first_token": clock.times[0] - started,
+        "second_token": steps[0],
+        "a_token": median(steps[2:]),
+        "all": time.perf_counter() - started,
+        "said": said[0, inputs["input_ids"].shape[1] :].tolist(),
     }
 
 

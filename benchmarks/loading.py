@@ -4,9 +4,9 @@
 
 A random UniRS of full size is saved once. Then, each in a process of its own and with the pages of the files dropped
 before (root is needed for that; without it the files are warm, and the result says so): reading the bytes of the
-safetensors, and `from_pretrained` followed by the same `generate` twice. The second one costs only the answer, so what
-loading costs up to the first token is load + first - second. Memory is the most that the process held of its own
-(anonymous memory: pages of the mapped file that the system can drop at any time do not count) and in all.
+safetensors, and `from_pretrained` followed by the same `generate` about a picture twice. The second one costs only the
+answer, so what loading costs up to the first token is load + first - second. Memory is the most that the process held
+of its own (anonymous memory: pages of the mapped file that the system can drop at any time do not count) and in all.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def watch():
 
 def answer():
     started = time.perf_counter()
-    model.generate(input_ids=torch.tensor([[1, 300, 301]]), max_new_tokens=1, do_sample=False)
+    model.generate(**asked, max_new_tokens=1, do_sample=False)
     return time.perf_counter() - started
 
 from unirs.modeling_unirs import UniRSForConditionalGeneration
@@ -56,6 +56,10 @@ threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype="auto")
 loaded = time.perf_counter() - started
+config = model.config
+side = config.vision_config.image_size
+words = [1, *[config.image_token_id] * config.image_seq_length, 300, 301]
+asked = {"input_ids": torch.tensor([words]), "pixel_values": torch.zeros(1, 3, side, side, dtype=torch.bfloat16)}
 first, second = answer(), answer()
 done.set()
 size = sum(p.numel() * p.element_size() for p in model.parameters())

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from transformers import pipeline
+from unirs.evaluation.statistics import auc
 
 import unirs
 
@@ -63,15 +64,6 @@ def find_inputs(data: Path) -> list[tuple[str, str, dict]]:
     return found
 
 
-def auc(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Chance that a changed cell scores above an unchanged one, ties counting half; None where one kind is missing."""
-    changed, same = scores[truth], scores[~truth]
-    if not len(changed) or not len(same):
-        return None
-    above = (changed[:, None] > same).mean() + 0.5 * (changed[:, None] == same).mean()
-    return float(above)
-
-
 def map_score(given: dict, change_map: np.ndarray) -> float | None:
     label = Path(given["before"]).parents[1] / "label" / Path(given["before"]).name
     if not label.is_file():
@@ -79,7 +71,8 @@ def map_score(given: dict, change_map: np.ndarray) -> float | None:
     cells = (
         Image.open(label).convert("L").resize(change_map.shape[::-1], Image.Resampling.BOX)
     )  # share of changed pixels
-    return auc(change_map.ravel(), np.asarray(cells).ravel() > 127)
+    changed = np.asarray(cells).ravel() > 127
+    return None if changed.all() or not changed.any() else auc(change_map.ravel(), changed)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from unirs.trainers.scene_tasks import (
     CLIP_CLASSES,
     HELD_OUT_SEED,
     TEST_SEED,
+    WORLD_VERSION,
     clip_sample,
     pair_captions,
     pair_sample,
@@ -300,15 +301,16 @@ def page_of(known: dict) -> str:
         lines += [
             f"**{one['pairs_per_second']} pairs a second** (median; {one['what']}: "
             f"{', '.join(map(str, one['rounds']))}). A pair takes {one['cpu_ms_a_pair']} ms of one core. "
-            f"{one['machine']}, load {min(one['load_1_minute'])} to {max(one['load_1_minute'])} before the rounds: "
-            "above 0, other work shared the cores.",
+            f"{one['machine']}, load {one['load_1_minute'][0]} before the first round (above 0, other work shared "
+            f"the cores). World {one['world']}.",
             "",
         ]
     if "answers" in known:
         two = [known["answers"][split] for split in ("validation", "test")]
         lines += [
             "What the words of a question give away: the share of right answers of one who knows the likeliest answer "
-            f"to each wording and sees nothing ({PICTURES} seeds of each split; fitted on the same answers).",
+            f"to each wording and sees nothing ({PICTURES} seeds of each split; fitted on the same answers; "
+            f"world {known['answers']['world']}).",
             "",
             "| | n | validation | n | test |",
             "|---|---|---|---|---|",
@@ -324,7 +326,7 @@ def page_of(known: dict) -> str:
         names = list(sets)
         lines += [
             "Median over pictures, and the range of the middle 90 %. Last column: share of RS-World's pictures that "
-            "lie in the middle 90 % of all real ones.",
+            f"lie in the middle 90 % of all real ones. World {known['statistics']['world']}.",
             "",
             "| | " + " | ".join(f"{name} ({sets[name]['pictures']})" for name in names) + " | within |",
             "|---" * (len(names) + 2) + "|",
@@ -354,6 +356,7 @@ def main() -> None:
         "statistics": lambda: compare(args.data, images / "rs_world_spectra.png"),
     }[args.part]()
     result |= {
+        "world": WORLD_VERSION,
         "command": " ".join(["python benchmarks/rs_world.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {

@@ -5,7 +5,8 @@
 The models of benchmarks/first_token.py, on one accelerator. Decoding with a static cache is compiled by `generate`
 itself there, with CUDA graphs. Answers a second count `generate` on pixels that lie on the device: questions about
 pictures (4 tokens), captions of pairs (24), clips of 8 frames (4), at each batch size; LLaVA gets the same pictures as
-729 tokens each. "With clues" adds a first answer of 16 tokens about the same features. `--small` tries it anywhere.
+729 tokens each. "With clues" adds a first answer of 16 tokens about the same look at the pictures. `--small` tries it
+anywhere.
 """
 
 import argparse
@@ -14,9 +15,9 @@ import time
 from pathlib import Path
 
 import torch
-from decoding import answer
 from first_token import prompt
-from full_size import FRAMES, build, build_llava, median
+from full_size import FRAMES, answer, build, build_llava, median
+from unirs.modeling_unirs.shared_features_unirs import answer_features, pair_features
 
 BATCHES = (1, 4, 16, 64)
 TASKS = {"picture": (1, 4), "pair": (2, 24), "clip": (FRAMES, 4)}  # pictures, and tokens of an answer
@@ -69,6 +70,20 @@ def inputs_of(model, task: str, batch: int, llava: bool, device: str) -> dict[st
     return {**words, **visual}
 
 
+def looked_at_once(model, task: str, ours: dict, batch: int, device: str) -> tuple[dict, dict]:
+    """The prompts of clue and answer over one look at the pictures; the base reads a pair as two plain pictures."""
+    core, config = model.model, model.config
+    words = {name: value for name, value in ours.items() if not name.startswith("pixel")}
+    if task != "pair":
+        seen = {**words, **core.get_visual_features(ours)}
+        return seen, seen
+    encoded = core.encode_pairs(ours["pixel_values_pairs"])  # (pairs, 2, patches, dim)
+    plain = prompt(*[(config.image_token_id, config.image_seq_length)] * 2)
+    for_clue = {name: value.expand(batch, -1).to(device) for name, value in plain.items()}
+    for_clue["image_features"] = pair_features(core, encoded).flatten(0, 1)
+    return for_clue, {**words, **answer_features(core, {}, encoded)}
+
+
 @torch.no_grad()
 def rate(run, batch: int, device: str) -> float:
     """Answers a second: the median of three after a warm-up."""
@@ -91,12 +106,10 @@ def throughput(model, llava, batches: tuple[int, ...], device: str) -> dict[str,
             ours, theirs = (inputs_of(model, task, batch, peer, device) for peer in (False, True))
             said = {"max_new_tokens": tokens, "do_sample": False}
 
-            def with_clue(ours=ours, said=said):
-                names = [name for name in ours if name.startswith("pixel")]
-                features = model.model.get_visual_features({name: ours[name] for name in names})
-                seen = {**{name: value for name, value in ours.items() if name not in names}, **features}
-                model.generate(**seen, max_new_tokens=CLUE_TOKENS, do_sample=False)
-                model.generate(**seen, **said)
+            def with_clue(task=task, ours=ours, said=said, batch=batch):
+                for_clue, for_answer = looked_at_once(model, task, ours, batch, device)
+                model.generate(**for_clue, max_new_tokens=CLUE_TOKENS, do_sample=False)
+                model.generate(**for_answer, **said)
 
             ways = {
                 "unirs": lambda ours=ours, said=said: model.generate(**ours, **said),

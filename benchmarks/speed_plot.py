@@ -32,8 +32,7 @@ def main() -> None:
         left.text(row["seconds"] * 1.05, place, f"{row['seconds']:.1f} s", va="center")
 
     ways = decoding["ways"]
-    rate = sorted(each["memory_read_gb_per_s"] for each in decoding["limits"])[len(decoding["limits"]) // 2]
-    bound = decoding["weight_bytes"] / rate / 1e6
+    bound = 1000 * decoding["bfloat16_bound_a_token"]
     right.bar([name.replace(", ", ",\n") for name in ways], [1000 * way["a_token"] for way in ways.values()],
               color="#0f766e")  # fmt: skip
     right.axhline(bound, color="#be1426", linestyle="--")

@@ -27,7 +27,7 @@ from unirs.evaluation.change_captions import change_caption_scores
 from unirs.evaluation.change_flags import says_change
 from unirs.evaluation.cider import CiderD
 from unirs.evaluation.questions import normalise_answer
-from unirs.evaluation.statistics import bootstrap_mean, bootstrap_ratio, majority, wilson
+from unirs.evaluation.statistics import auc, bootstrap_mean, bootstrap_ratio, majority, wilson
 from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
 from unirs.trainers.scene_tasks import (
     FLAG_QUESTION,
@@ -123,12 +123,12 @@ def generated(first: int, count: int, prefix: str = ""):
 
 def in_other_words(cases: list[Case]):
     """The same questions as nobody asked them in training, and such as no picture answers."""
-    rng = np.random.default_rng(0)
+    rng, coin = np.random.default_rng(0), np.random.default_rng(1)
     for case in cases:
         kind = REWORDED + case.kind
         if case.kind in QUESTIONS or kind in NAMES:
             yield replace(case, kind=kind, question=reworded(rng, case.question, held_out=True))
-        if turn := asked_by_yes_or_no(rng, case.question, case.references[0], held_out=True):
+        if turn := asked_by_yes_or_no(coin, case.question, case.references[0], held_out=True):
             question, answer = turn
             yield replace(case, kind="yes_or_no", question=question, references=(answer,))
         if case.kind == "scene":  # one of each picture
@@ -174,14 +174,6 @@ def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[
     return processor.post_process_image_text_to_text(output[:, inputs["input_ids"].shape[1] :])
 
 
-def auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Chance that a changed pixel scores above an unchanged one, by ranks; ties count half."""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each value
-    changed = int(truth.sum())
-    return float((ranks[places][truth].sum() - changed * (changed + 1) / 2) / (changed * (truth.size - changed)))
-
-
 @torch.no_grad()
 def map_scores(model, processor, data: Path) -> list[float]:
     """AUC of the change map, spread over the picture, against each mask that holds both kinds of pixel."""
@@ -208,23 +200,29 @@ def best_sentence(references: list[tuple[str, ...]]) -> tuple[str, float]:
 
 def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str, dict]:
     """Shares of right answers by kind, with and without a picture, and the share of the commonest answer."""
-    found: dict[str, list[tuple[int, bool, bool, str]]] = defaultdict(list)  # scene, right, right when blind, truth
+    # scene, right, right when blind, kind and truth
+    found: dict[str, list[tuple[int, bool, bool, tuple[str, str]]]] = defaultdict(list)
     for case, *words in zip(cases, said, blind, strict=True):
         truths = [normalise_answer(one) for one in case.references]
         right = [normalise_answer(one) in truths for one in words]
-        found[case.kind].append((case.scene, *right, truths[0]))
+        row = (case.scene, *right, (case.kind, truths[0]))
+        found[case.kind].append(row)
         kind = case.kind.removeprefix(FAMILIAR).removeprefix(REWORDED)
         if kind in QUESTIONS:
-            found[case.kind.replace(kind, "vqa_micro")].append((case.scene, *right, truths[0]))
+            found[case.kind.replace(kind, "vqa_micro")].append(row)
         if case.kind == "change_caption":
             truth = says_change(case.references[0])
             flags = [says_change(one) == truth for one in words]
-            found["change_flag_of_caption"].append((case.scene, *flags, str(truth)))
+            found["change_flag_of_caption"].append((case.scene, *flags, (case.kind, str(truth))))
     return {kind: accuracy(kind, rows) for kind, rows in found.items() if kind in NAMES}
 
 
-def accuracy(kind: str, rows: list[tuple[int, bool, bool, str]]) -> dict:
-    scenes, right, blind, truths = (np.array(column) for column in zip(*rows, strict=True))
+def accuracy(kind: str, rows: list[tuple[int, bool, bool, tuple[str, str]]]) -> dict:
+    scenes, right, blind = (np.array(column) for column in list(zip(*rows, strict=True))[:3])
+    truths: dict[str, list[str]] = defaultdict(list)  # of several kinds, each has a commonest answer of its own
+    for *_, (one, truth) in rows:
+        truths[one].append(truth)
+    commonest = sum(majority(some)[1] for some in truths.values())
     _, places = np.unique(scenes, return_inverse=True)
     if places.max() + 1 == len(rows):
         low, high = wilson(int(right.sum()), len(rows))
@@ -236,7 +234,7 @@ def accuracy(kind: str, rows: list[tuple[int, bool, bool, str]]) -> dict:
         "accuracy": round(float(right.mean()), 4),
         "interval_95": [round(low, 4), round(high, 4)],
         "blind": round(float(blind.mean()), 4),
-        "commonest_answer": round(majority(truths.tolist())[1] / len(rows), 4),
+        "commonest_answer": round(commonest / len(rows), 4),
     }
 
 

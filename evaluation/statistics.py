@@ -67,6 +67,21 @@ def bootstrap_ratio(
     return float(low), float(high)
 
 
+def auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that what is true scores above what is not, ties counting half.
+
+    Args:
+        scores: `(samples,)`.
+        truth: `(samples,)`, bool, of both kinds.
+    """
+    if truth.all() or not truth.any():
+        raise ValueError("an AUC needs both what is true and what is not")
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each value
+    many = int(truth.sum())
+    return float((ranks[places][truth].sum() - many * (many + 1) / 2) / (many * (truth.size - many)))
+
+
 def majority(answers: Iterable[str]) -> tuple[str, int]:
     """The commonest answer and how often it is given; of equally common ones the first in the alphabet."""
     counts = Counter(answers)

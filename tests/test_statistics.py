@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unirs.evaluation.statistics import bootstrap_mean, majority, wilson
+from unirs.evaluation.statistics import auc, bootstrap_mean, majority, wilson
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,15 @@ def test_bootstrap_of_many_values_agrees_with_the_normal_interval_and_repeats():
 
 def test_of_equally_common_answers_the_first_in_the_alphabet_is_the_majority():
     assert majority(["yes", "no", "no", "yes", "two"]) == ("no", 2)
+
+
+def test_auc_counts_the_pairs_that_are_in_order():
+    """By hand, and against all pairs one by one."""
+    assert auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
+    assert auc(np.array([1, 1, 1.0]), np.array([True, False, False])) == 0.5
+    rng = np.random.default_rng(0)
+    scores, truth = rng.integers(0, 9, 200), rng.random(200) < 0.3
+    above = scores[truth][:, None] - scores[~truth]
+    assert auc(scores, truth) == pytest.approx(np.mean((above > 0) + 0.5 * (above == 0)))
+    with pytest.raises(ValueError, match="both"):
+        auc(scores, truth | True)

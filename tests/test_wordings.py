@@ -102,10 +102,8 @@ def test_words_of_yes_and_no_that_are_kept_to_be_tried_are_not_trained_on():
 
 
 def test_what_has_no_other_words_stays(questions):
-    assert reworded(np.random.default_rng(0), "Is there a building at the top left of the image?").startswith(
-        "Is there a"
-    )
-    assert reworded(np.random.default_rng(0), "Is there a cow?") == "Is there a cow?"
+    for question in ("Is there a building at the top left of the image?", "Is there a cow?"):
+        assert reworded(np.random.default_rng(0), question) == question
 
 
 def test_conversations_ask_in_other_words_and_sometimes_what_no_picture_tells(tmp_path):

@@ -168,7 +168,7 @@ def train_arm(
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 @torch.no_grad()
-def say(
+def generate_answers(
     model: UniRSForConditionalGeneration,
     processor: UniRSProcessor,
     talks: list[tuple[Talk, torch.Tensor]],
@@ -208,7 +208,7 @@ def write_clues(model: UniRSForConditionalGeneration, processor: UniRSProcessor,
     return {
         task: [
             processor.clean_clue(one)
-            for one in say(
+            for one in generate_answers(
                 model,
                 processor,
                 [(split.question(task, row), split.features[task][row]) for row in range(len(words))],
@@ -233,6 +233,6 @@ def answer(
                 records.append({"kind": kind, "row": row, "references": references, "changed": word["label"] != STILL})
         for talk, _ in talks:
             del talk.messages[1:]
-        said = say(model, processor, talks, ANSWER_TOKENS)
+        said = generate_answers(model, processor, talks, ANSWER_TOKENS)
         answers[task] = [{**record, "said": one} for record, one in zip(records, said, strict=True)]
     return answers

@@ -56,7 +56,7 @@ class LayoutBuilder:
             draw.line([*points, points[0]], fill=255, width=2 * pad)
 
     def state(self) -> tuple[Layout, Image.Image]:
-        """What `go_back` takes to undo everything that is placed from here on."""
+        """What `go_back` takes to undo all that is placed from here on but water, which goes first."""
         return self.layout, self._taken.copy()
 
     def go_back(self, state: tuple[Layout, Image.Image]) -> None:
@@ -323,13 +323,13 @@ class LayoutBuilder:
 
         self._try(place, tries=200)
 
-    def add_vehicles(self, count: int, roads_only: bool = False) -> None:
+    def add_vehicles(self, count: int) -> None:
         roads, lots, rng = self.layout.roads, self.layout.lots, self.rng
         if count and not (roads or lots):
             raise DoesNotFitError
 
         def place() -> bool:
-            if lots and not roads_only and (not roads or rng.random() < 0.5):
+            if lots and (not roads or rng.random() < 0.5):
                 x, y, angle = lots[rng.integers(len(lots))].stalls[rng.integers(len(lots[0].stalls))]
             else:
                 road = roads[rng.integers(len(roads))]

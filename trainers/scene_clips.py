@@ -43,7 +43,7 @@ def film(
     """
     look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)))
     pixels = round(size / VIEW)
-    stage = rng.choice([n for n in STAGES if n != "non-event"]) if name == "non-event" else name
+    stage = rng.choice(list(STAGES)) if name == "non-event" else name
     for _ in range(100):
         try:
             scene = STAGES[str(stage)](rng, look, pixels, name != "non-event", unseen)
@@ -253,9 +253,7 @@ def _field_work(
     builder.add_lone_trees(12)
     layout = replace(builder.layout, fields=tuple(replace(f, angle=angle) for f in builder.layout.fields))
     look = replace(look, season=0.2 if not ploughing else look.season)
-    worked = replace(layout, fields=tuple(replace(f, crop=3 if ploughing else 4) for f in layout.fields))
-    if not ploughing:
-        worked = layout
+    worked = replace(layout, fields=tuple(replace(f, crop=3) for f in layout.fields)) if ploughing else layout
     land, done = render(layout, look, pixels), render(worked, look, pixels)
     if not ploughing:  # stubble is paler than ripe grain
         done = Image.blend(done, Image.new("RGB", done.size, (232, 220, 186)), 0.62)

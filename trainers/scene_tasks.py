@@ -73,7 +73,7 @@ def single_sample(seed: int, size: int = 256) -> SceneSample:
         try:
             layout = build_layout(rng, plan, seed >= TEST_SEED)
             break
-        except DoesNotFitError:  # about one crowded plan in a thousand: the same seed goes on to its next plan
+        except DoesNotFitError:  # a crowded plan: the same seed goes on to its next
             continue
     image, land = render(layout, random_look(rng), size), land_map(layout, size)
     areas, positions = areas_of(land), positions_of(layout)
@@ -137,7 +137,7 @@ def sequence_sample(seed: int, size: int = 256, dates: int = DATES) -> SceneSamp
     captions = tuple(f"{when} {one}" for one in change.captions) if changed else change.captions
     questions = (
         QuestionAnswer(SEQUENCE_INSTRUCTION, str(rng.choice(captions)), "sequence_caption", captions),
-        QuestionAnswer("When did something change?", when, "when", (when,)),
+        QuestionAnswer(WHEN_QUESTION, when, "when", (when,)),
     )
     return SceneSample("sequence", images, questions, _pair_clue(change), change.kind, None)
 

@@ -1,4 +1,4 @@
-"""Trains `unirs-tiny`, the checkpoint inside the package: about two hours on two CPU cores.
+"""One round of training of `unirs-tiny`, the checkpoint inside the package: about two hours on two CPU cores.
 
     python -m unirs.trainers.tiny --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
@@ -6,6 +6,9 @@ The world is generated (scene_tasks.py); RSSCN7's training scenes join where the
 so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
 Change Extraction to mark the patches that changed (heads thrown away). In stage 2 TRL's `SFTTrainer` tunes projector
 and language model on all input types, with clues.
+
+The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
+`training.json` beside them tells of each.
 """
 
 from __future__ import annotations
@@ -177,7 +180,7 @@ def main() -> None:
     if batches and args.steps_real:
         pretrain_real(model, batches, args.steps_real)
     if args.steps_stage_1:
-        pretrain_patches(model, args.scenes, batches, args.steps_stage_1, args.learning_rate_stage_1)
+        pretrain_patches(model, args.scenes, batches, args.steps_stage_1, args.learning_rate_stage_1, args.seed)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:

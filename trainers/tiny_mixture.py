@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
 from .real_scenes import (
     CLASSES,
     SCENE_CLASSES,
-    RealPair,
     SceneClass,
     captions,
     load_real,
@@ -39,6 +39,7 @@ PLACE_ROWS = 0.35
 # by which it is told that two questions are about one thing
 THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
+LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 OTHER_WORDS = 0.4  # share of the questions that are asked in other words
 YES_OR_NO = 0.3  # and of these, where it can be, whether one answer is right
@@ -170,7 +171,7 @@ class Mixture:
         visuals = image_items(list(pictures))
         if clue and self.rng.random() < CLUE_ROWS:  # the base model sees two plain pictures
             return Talk(conversation(visuals, [(CLUE_PROMPTS["pair"], clue)]), "pixel_values", BASE_TEMPLATE)
-        flag = "no" if references[0] in captions(NOTHING) else "yes"
+        flag = "no" if references[0] in NO_CHANGE_SENTENCES else "yes"
         turns = [(self._one_of(PAIR_QUESTIONS), self._one_of(references)), (FLAG_QUESTION, flag)]
         if self.rng.random() < 0.4:
             turns.reverse()
@@ -182,6 +183,8 @@ class Mixture:
         told: set[str] = set()
         for one in self.rng.permutation(np.array([*word["questions"], *word["more"]], dtype=object)):
             about = {name for name in THINGS if name in one["question"]}
+            if about & LAND:
+                about |= LAND
             if not about & told and len(turns) < TURNS:
                 turns.append((one["question"], one["answer"]))
                 told |= about
@@ -289,6 +292,3 @@ def _turned_words(word: dict[str, Any], quarters: int, mirrored: bool) -> dict[s
         return one | {"answer": answer, "references": [answer]}
 
     return word | {name: [said(one) for one in word[name]] for name in ("questions", "more")}
-
-
-NOTHING = RealPair(np.zeros(0), np.zeros(0))

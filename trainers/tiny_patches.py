@@ -50,13 +50,14 @@ def pretrain_patches(
     real: RealBatches | None,
     steps: int,
     learning_rate: float = 1e-3,
+    seed: int = 0,
 ) -> None:
     """Land cover, objects and change at every patch, with heads that are thrown away.
 
     So are two that tell in which row and column a patch lies. No other asks for that, so the tower would wash out its
     position embedding layer by layer, and the language model could not say where anything is.
     """
-    base, rng = model.model, np.random.default_rng(0)
+    base, rng = model.model, np.random.default_rng(seed)
     dim = model.config.vision_config.hidden_size
     sizes = {"land": len(LAND_CLASSES), "objects": len(OBJECTS), "row": GRID, "column": GRID, "change": 1,
              "clip": len(CLIP_CLASSES)}  # fmt: skip

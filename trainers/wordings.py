@@ -193,13 +193,13 @@ YES_NO = (
     YesNo(
         re.escape(COVER_QUESTION),
         {cover: (cover,) for cover in (*COVERS, "built-up area")},
-        ("Is it mostly {it}?", "Is the main land cover {it}?", "Is most of the land {it}?", "Does {it} dominate?"),
-        ("Is most of this picture {it}?", "Is the land mainly {it}?"),
+        ("Is it mainly {it}?", "Is the main land cover {it}?", "Is {it} the main land cover?", "Does {it} dominate?"),
+        ("Is the land here mainly {it}?", "Is {it} what covers most?"),
     ),
     YesNo(
         r"Which scene is this\? Classes: .+",
         {one.name: (one.noun,) for one in SCENE_CLASSES},
-        ("Is this {it}?", "Does this picture show {it}?", "Is it {it}?"),
+        ("Is this {it}?", "Is it {it}?"),  # what it shows beside its own class is not known
         ("Does this look like {it}?",),
     ),
 )

@@ -1,0 +1,67 @@
+"""The scores of the README's table, by hand: what counts as right, and what would do without looking."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import unirs_tiny as scores
+from unirs.trainers.wordings import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
+
+
+def case(kind, scene, *references, question="?"):
+    return scores.Case(kind, [], question, references, scene)
+
+
+def test_sums_count_all_kinds_of_question_and_their_own_commonest_answers():
+    cases = [
+        case("presence", 0, "yes"), case("presence", 1, "yes"), case("presence", 2, "no"),
+        case("count", 0, "two"), case("count", 1, "three"), case("change_flag", 0, "no"),
+    ]  # fmt: skip
+    said = ["Yes.", "no", "no", "two", "two", "yes"]
+    blind = ["yes", "yes", "yes", "one", "three", "no"]
+    found = scores.accuracies(cases, said, blind)
+    shown = {
+        kind: tuple(row[name] for name in ("count", "accuracy", "blind", "commonest_answer"))
+        for kind, row in found.items()
+    }
+    assert shown == {
+        "presence": (3, 0.6667, 0.6667, 0.6667),
+        "count": (2, 0.5, 0.5, 0.5),
+        "vqa_micro": (5, 0.6, 0.6, 0.6),  # "yes" of presence twice, any number once
+        "change_flag": (1, 0.0, 1.0, 1.0),
+    }
+
+
+def test_kinds_under_other_names_have_sums_of_their_own():
+    cases = [
+        case(f"{prefix}{kind}", 0, "yes") for prefix in ("familiar_", "reworded_") for kind in ("presence", "area")
+    ]
+    found = scores.accuracies(cases, ["yes", "no", "yes", "yes"], ["no"] * 4)
+    assert {kind: row["accuracy"] for kind, row in found.items()} == {
+        "familiar_vqa_micro": 0.5, "reworded_vqa_micro": 1.0,
+    }  # fmt: skip
+
+
+def test_a_caption_says_whether_anything_changed_whatever_its_words():
+    cases = [case("change_caption", 0, "a house is built"), case("change_caption", 1, "nothing has changed")]
+    found = scores.accuracies(cases, ["a road appears", "there is no difference"], ["no change"] * 2)
+    assert found["change_caption"]["accuracy"] == 0
+    assert (found["change_flag_of_caption"]["accuracy"], found["change_flag_of_caption"]["blind"]) == (1.0, 0.5)
+
+
+def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
+    cases = list(scores.generated(3_000_000, 3))
+    others = list(scores.in_other_words(cases))
+    by_kind = Counter(one.kind for one in others)
+    assert by_kind["not_known"] == 3
+    questions = [one for one in cases if one.kind in scores.QUESTIONS]
+    again = [one for one in others if one.kind.removeprefix("reworded_") in scores.QUESTIONS]
+    assert [one.references for one in again] == [one.references for one in questions]
+    assert all(one.question != other.question for one, other in zip(questions, again, strict=True))
+    for one in others:
+        if one.kind == "not_known":
+            assert (one.question in UNKNOWN_HELD_OUT, one.references) == (True, (UNKNOWN_ANSWER,))
+        if one.kind == "yes_or_no":
+            assert one.references in (("yes",), ("no",))
