@@ -58,7 +58,7 @@ class Model(Protocol):
 
     num_frames: int
 
-    def prepare(self, conversations: Sequence[Messages]) -> Prepared:
+    def prepare(self, conversations: Sequence[Messages], max_new_tokens: int) -> Prepared:
         """On the CPU, in any thread, while another batch generates. Raises `ValueError` if a row cannot be asked."""
 
     def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]: ...
@@ -105,11 +105,14 @@ class ImageTextModel:
             chat.append({"role": message["role"], "content": [*shown, {"type": "text", "text": " ".join(words)}]})
         return chat
 
-    def prepare(self, conversations: Sequence[Messages]) -> Prepared:
+    def prepare(self, conversations: Sequence[Messages], max_new_tokens: int) -> Prepared:
         """Pictures opened, words and pixels as tensors, left-padded.
 
+        Args:
+            max_new_tokens: The answer's; the model reads its own answer behind the prompt.
+
         Raises:
-            ValueError: A picture or clip cannot be read, or a row is longer than the model reads.
+            ValueError: A picture or clip cannot be read, or a row and its answer are longer than the model reads.
         """
         chats = [self.chat(one) for one in open_visuals(conversations, self.num_frames, self._readers)]
         with self._tokenizing:
@@ -124,8 +127,11 @@ class ImageTextModel:
             )
         longest = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         tokens = inputs["input_ids"].shape[1]
-        if longest is not None and tokens >= longest:  # what lies behind is answered with nonsense
-            raise ValueError(f"pictures and words make {tokens} tokens and the model reads {longest}")
+        if longest is not None and tokens + max_new_tokens > longest:  # what lies behind is answered with nonsense
+            raise ValueError(
+                f"pictures and words make {tokens} tokens and the model reads {longest}, its answer of up to "
+                f"{max_new_tokens} among them; shorten the words, show fewer pictures, or allow fewer new tokens"
+            )
         # The type here, where another batch generates meanwhile.
         return Prepared(inputs.to(dtype=self.network.dtype), prompts, chats)
 
@@ -145,7 +151,7 @@ class ImageTextModel:
 
     def answer(self, conversations: Sequence[Messages], max_new_tokens: int) -> list[str]:
         """For those in no hurry: the runner prepares the next batch while one generates."""
-        return [said.text for said in self.generate(self.prepare(conversations), max_new_tokens)]
+        return [said.text for said in self.generate(self.prepare(conversations, max_new_tokens), max_new_tokens)]
 
     def description(self) -> dict[str, Any]:
         return {

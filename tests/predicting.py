@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,3 +74,15 @@ def expected_answers(table, model):
 
 def lines_of(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def failing_at(method, error, questions):
+    """A model's `prepare` or `generate` that fails if one of the questions is among those of the batch."""
+
+    def fails(self, batch, max_new_tokens):
+        shown = batch.prompts if hasattr(batch, "prompts") else [chat[-1]["content"][-1]["text"] for chat in batch]
+        if any(re.search(rf"\b{question}\b", words) for question in questions for words in shown):
+            raise error
+        return method(self, batch, max_new_tokens)
+
+    return fails

@@ -90,7 +90,7 @@ def test_another_model_sees_pairs_and_clips_as_several_images_and_clues_behind_t
     ]
     conversations[1][0]["content"].append({"type": "clue", "text": " a new house "})
     eight = "<image>\n" * 8
-    assert llava.prepare(conversations).prompts == [
+    assert llava.prepare(conversations, NEW_TOKENS).prompts == [
         "USER: <image>\nIs there a road? ASSISTANT:",
         "USER: <image>\n<image>\nWhat has changed? Clue: a new house ASSISTANT:",
         f"USER: {eight}Which event? ASSISTANT:",
@@ -119,6 +119,22 @@ def test_another_model_runs_through_the_same_harness_whatever_the_batch_size(bat
     found = run(benchmark, llava, tmp_path / "p.jsonl", batch_size, NEW_TOKENS)
     assert len(set(answers_of(alone).values())) > 12
     assert answers_of(found) == answers_of(alone)
+
+
+@pytest.mark.parametrize("family", ["llava", "unirs"])
+def test_a_prompt_leaves_room_for_its_answer(family, llava, unirs_folder):
+    """A prompt that just fits was answered beyond the positions that the model knows: with nonsense."""
+    model = llava if family == "llava" else load_model(str(unirs_folder))
+    conversations = [user(picture(1), "Is there a road?"), user("Yes?")]
+    tokens = model.prepare(conversations, NEW_TOKENS).inputs["input_ids"].shape[1]
+    room = 1024 - tokens
+    assert model.prepare(conversations, room).prompts
+    with pytest.raises(
+        ValueError, match=f"make {tokens} tokens and the model reads 1024, its answer of up to {room + 1}"
+    ):
+        model.prepare(conversations, room + 1)
+    with pytest.raises(ValueError, match="shorten the words, show fewer pictures, or allow fewer new tokens"):
+        model.answer(conversations, room + 1)
 
 
 def test_the_checkpoint_s_own_settings_cannot_make_it_draw_lots(llava):

@@ -8,9 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from unirs.evaluation.models import load_model
+from unirs.evaluation.models import UniRS, load_model
 
-from tests.predicting import NEW_TOKENS, chat_of, expected_answers, lines_of, predict_until_killed, write_table
+from tests.predicting import (
+    NEW_TOKENS,
+    chat_of,
+    expected_answers,
+    failing_at,
+    lines_of,
+    predict_until_killed,
+    write_table,
+)
 from tests.tiny import encode, other_words, picture, tiny_model
 from unirs import PromptAugmenter
 
@@ -182,6 +190,29 @@ def test_stores_are_read_and_written(predict, table, expected, tmp_path):
         store.rm("/", recursive=True)
 
 
+def test_outputs_of_one_name_in_two_places_of_a_store_share_no_journal(predict, table, tmp_path):
+    """The journal was named by the last part of the address: a file of the second place was overwritten."""
+    store = fsspec.filesystem("memory")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(table.read_text().splitlines()[0] + '\n{"image": "nowhere.png"}\n')
+    try:
+        assert predict(bad, "memory://a/out.jsonl", "--images", table.parent)[0] == 0
+        (journal,) = tmp_path.glob("*.journal")  # stays, since a row has an error
+        kept = journal.read_bytes()
+        store.pipe("/b/out.jsonl", b"another's answers")
+        code, _, err = predict(table, "memory://b/out.jsonl")
+        assert (code, "memory://b/out.jsonl: is there already" in err) == (2, True)
+        assert store.cat("/b/out.jsonl") == b"another's answers"
+        for other in ("memory://c/out.jsonl", "out.jsonl"):  # nor with a local one in the working folder
+            code, out, _ = predict(table, other, "--json")
+            assert (code, json.loads(out)["went_on_from"]) == (0, 0)
+        assert journal.read_bytes() == kept
+        code, out, _ = predict(bad, "memory://a/out.jsonl", "--images", table.parent, "--json")
+        assert (code, json.loads(out)["went_on_from"]) == (0, 1)
+    finally:
+        store.rm("/", recursive=True)
+
+
 def test_clue_of_the_base_model_enters_and_is_told(predict, table, folder, processor, tmp_path):
     base = other_words(tiny_model(processor))
     base.save_pretrained(tmp_path / "base")
@@ -275,6 +306,77 @@ def test_wrong_words_are_one_line(unirs, table, folder, tmp_path):
         code, out, err = unirs("predict", *words)
         assert (code, err.count("\n")) == (2, 1), (words, out, err)
         assert message in err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: assert"), IndexError("index out of range")])
+@pytest.mark.parametrize("place", ["prepare", "generate"])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_row_that_the_model_fails_at_is_an_error_row(
+    predict, table, expected, tmp_path, monkeypatch, error, place, batch_size
+):
+    """Any error but a lack of memory ended the run, and the next one met the same row again."""
+    monkeypatch.setattr(UniRS, place, failing_at(getattr(UniRS, place), error, ["Question 5"]))
+    code, out, err = predict(table, "out.jsonl", "--batch-size", batch_size)
+    assert (code, out) == (0, f"{COUNT - 1} of {COUNT} rows have an answer: out.jsonl\n")
+    assert "1 rows have an error, row 6 first: the model fails at it even alone" in err
+    rows = lines_of(tmp_path / "out.jsonl")
+    reason = f"{type(error).__name__}: {error}"
+    assert rows[5]["error"] == f"the model fails at it even alone ({reason})"
+    assert answers(rows) == [*expected[:5], None, *expected[6:]]
+
+
+def test_rows_that_the_processor_takes_alone_but_not_together_are_asked_alone(
+    predict, table, expected, tmp_path, monkeypatch
+):
+    prepare = UniRS.prepare
+
+    def one_by_one(self, conversations, max_new_tokens):
+        if len(conversations) > 1:
+            raise ValueError("Unable to create tensor, you should probably activate padding")
+        return prepare(self, conversations, max_new_tokens)
+
+    monkeypatch.setattr(UniRS, "prepare", one_by_one)
+    assert predict(table, "out.jsonl", "--batch-size", 4)[0] == 0
+    assert answers(lines_of(tmp_path / "out.jsonl")) == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_model_that_fails_at_one_row_after_another_ends_the_run_and_answers_are_kept(
+    predict, table, expected, tmp_path, monkeypatch, batch_size
+):
+    """It is the machine then: to make an error row of each of a million would be no help."""
+    asked = []
+    broken = RuntimeError("CUDA error: the device is gone")
+
+    def dying(self, prepared, max_new_tokens, generate=UniRS.generate):
+        asked.append(prepared.prompts)
+        if len(asked) > 1:
+            raise broken
+        return generate(self, prepared, max_new_tokens)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UniRS, "generate", dying)
+        code, out, err = predict(table, "out.jsonl", "--batch-size", batch_size)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "failed 10 times in a row, each time at one row alone, the last time with RuntimeError: CUDA error" in err
+    assert "the answers are kept" in err
+    alone = [prompts for prompts in asked[1:] if len(prompts) == 1]
+    assert len(alone) == 10
+    known = lines_of(tmp_path / "out.jsonl.journal")[1:]
+    assert sum(line["error"] is None for line in known) == len(asked[0])
+    assert not (tmp_path / "out.jsonl").exists()
+    code, out, _ = predict(table, "out.jsonl", "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, len(asked[0]))
+    assert answers(lines_of(tmp_path / "out.jsonl")) == expected
+
+
+def test_rows_answered_among_failing_ones_keep_the_run_alive(predict, table, expected, tmp_path, monkeypatch):
+    bad = [number for number in range(COUNT) if number % 6]  # fifteen of eighteen
+    words = [f"Question {number}" for number in bad]
+    monkeypatch.setattr(UniRS, "generate", failing_at(UniRS.generate, RuntimeError("no"), words))
+    assert predict(table, "out.jsonl", "--batch-size", 1)[0] == 0
+    rows = lines_of(tmp_path / "out.jsonl")
+    assert answers(rows) == [None if number in bad else expected[number] for number in range(COUNT)]
 
 
 # -- what may stop it -------------------------------------------------------------------------------------------------

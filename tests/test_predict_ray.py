@@ -4,11 +4,13 @@ import json
 import os
 import signal
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
+from unirs.trainers.data_sets import DataError
 
-from tests.predicting import NEW_TOKENS, expected_answers, lines_of, write_table
+from tests.predicting import NEW_TOKENS, expected_answers, failing_at, lines_of, write_table
 from tests.test_predict import folder, table  # noqa: F401 - fixtures
 from unirs.cli_predict import load
 from unirs.predicting.ledger import Ledger
@@ -95,6 +97,41 @@ def test_row_that_kills_its_worker_is_the_only_one_with_an_error(engine, folder,
     assert [row["error"] is None for row in found] == [True, True, False, True, True, True]
     assert "its worker dies of it" in found[2]["error"]
     assert [row["answer"] for row in found if not row["error"]] == expected[:2] + expected[3:]
+
+
+def failing_load(model, questions, error):
+    """As the command loads; the model then fails at some questions."""
+
+    def loaded():
+        network, settings = load(str(model), False, None, None)
+        network.generate = partial(failing_at(type(network).generate, error, questions), network)
+        return network, settings
+
+    return loaded
+
+
+def test_row_that_the_model_fails_at_is_the_only_one_with_an_error(engine, table, folder, tmp_path):  # noqa: F811
+    asking = engine(failing_load(folder, ["Question 5"], IndexError("index out of range")), batch_size=4)
+    rows = Table(str(table))
+    with closing(Ledger(tmp_path / "journal", asking.settings, len(rows))) as ledger:
+        answer_table(rows, asking, ledger)
+        found = list(ledger.in_order())
+    assert [row["row"] for row in found if row["error"]] == [6]
+    assert found[5]["error"] == "the model fails at it even alone (IndexError: index out of range)"
+    expected = expected_answers(table, folder)
+    assert [row["answer"] for row in found] == [*expected[:5], None, *expected[6:]]
+
+
+def test_model_that_fails_at_one_row_after_another_ends_the_run(engine, table, folder, tmp_path):  # noqa: F811
+    later = [f"Question {number}" for number in range(4, 18)]
+    asking = engine(failing_load(folder, later, RuntimeError("the device is gone")), batch_size=2, workers=1)
+    rows = Table(str(table))
+    with closing(Ledger(tmp_path / "journal", asking.settings, len(rows))) as ledger:
+        with pytest.raises(DataError, match=r"failed 10 times in a row, .* RuntimeError: the device is gone"):
+            answer_table(rows, asking, ledger)
+        answered = {line["row"]: line["answer"] for _, line in ledger.lines() if line["error"] is None}
+    expected = expected_answers(table, folder)
+    assert answered == {number: expected[number - 1] for number in range(1, 5)}
 
 
 def test_command_gives_what_the_local_engine_gives(unirs, table, folder, local_ray, tmp_path):  # noqa: F811

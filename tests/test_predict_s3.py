@@ -10,6 +10,7 @@ import pytest
 
 from tests.predicting import predict_until_killed
 from tests.tiny import picture
+from unirs.predicting.output import journal_of
 
 WHY = "pip install 'moto[server]' s3fs"
 server = pytest.importorskip("moto.server", reason=WHY)
@@ -69,7 +70,7 @@ def content(store, key):
 
 def test_killed_run_goes_on_and_bad_pictures_are_told(store, unirs, tmp_path):
     words = [TABLE, "--max-new-tokens", "6", "--batch-size", "2", "--output"]
-    journal = tmp_path / "out.parquet.journal"
+    journal = tmp_path / journal_of("s3://archive/answers/out.parquet")
     predict_until_killed([*words, "s3://archive/answers/out.parquet"], tmp_path, journal, 4)
     assert store.list_objects_v2(Bucket="archive", Prefix="answers/")["KeyCount"] == 0
     known = [json.loads(line) for line in journal.read_text().splitlines()[1:]]

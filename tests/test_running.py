@@ -180,7 +180,7 @@ class Forgetful:
     def __init__(self, holds, monster=None):
         self.holds, self.monster, self.sizes = holds, monster, []
 
-    def prepare(self, conversations):
+    def prepare(self, conversations, max_new_tokens):
         words = [conversation[-1]["content"][-1]["text"].split(":")[0] for conversation in conversations]
         return Prepared(words, words)
 

@@ -93,7 +93,7 @@ def predict(
             tell(ledger, output, model, as_json)
     except DataError as error:
         raise InputError(str(error)) from error
-    except RuntimeError as error:  # the accelerator's own
+    except RuntimeError as error:  # the accelerator's own, outside of any batch
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the model failed ({reason}); the answers are kept, run the command again") from error
     if not ledger.errors:

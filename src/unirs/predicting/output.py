@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -50,9 +51,14 @@ def check_output(output: str, table: str, journal: Path) -> None:
 
 
 def journal_of(output: str) -> Path:
-    """Beside a local output; of one in a store, in the working folder: stores cannot append."""
+    """Beside a local output; of one in a store, in the working folder: stores cannot append.
+
+    There its name has a hash of the whole address, since files of several buckets may have one name.
+    """
     path = Path(output)
-    return Path(f"{path.name}.journal") if is_remote(output) else path.with_name(f"{path.name}.journal")
+    if not is_remote(output):
+        return path.with_name(f"{path.name}.journal")
+    return Path(f"{path.name}.{hashlib.sha256(output.encode()).hexdigest()[:8]}.journal")
 
 
 def write_output(lines: Iterable[dict[str, Any]], output: str, clue: bool) -> None:

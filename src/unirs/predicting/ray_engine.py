@@ -20,6 +20,7 @@ from .running import LocalEngine
 AHEAD = 2  # batches that a worker has: one is read while the other is answered
 RETRIES = 2  # of a batch whose worker died
 Load = Callable[[], tuple[ImageTextModel, dict[str, Any]]]
+Answered = tuple[list[Asked[TableRow]], str | None]  # what became of a batch, and why its worker is of no more use
 
 
 class Worker:
@@ -33,10 +34,10 @@ class Worker:
     def made_with(self) -> dict[str, Any]:
         return self.settings
 
-    def answer(self, rows: list[TableRow]) -> list[Asked[TableRow]]:
+    def answer(self, rows: list[TableRow]) -> Answered:
         batch = self.asker.prepare(rows)
         with self.answering:
-            return self.asker.ask(batch)
+            return self.asker.ask(batch), self.asker.broken
 
 
 class RayEngine:
@@ -86,7 +87,11 @@ class RayEngine:
             raise DataError(f"a worker of Ray cannot load the model: {last}; is it there on every machine?") from error
 
     def answers(self, batches: Iterator[list[TableRow]]) -> Iterator[list[Asked[TableRow]]]:
-        """What became of each batch, in the order of their ends."""
+        """What became of each batch, in the order of their ends.
+
+        Raises:
+            DataError: The model or the machine of a worker fails, whatever it is asked.
+        """
         free = self.workers * AHEAD
         running: dict[Any, tuple[Any, list[TableRow]]] = {}
         suspect: list[TableRow] = []  # of batches that killed their worker, or were there when it died
@@ -99,23 +104,31 @@ class RayEngine:
             (done, *_), _ = ray.wait(list(running))
             worker, rows = running.pop(done)
             free.append(worker)
-            if (found := _result(done)) is None:
+            if (answered := _result(done)) is None:
                 suspect += rows
             else:
-                yield found
+                yield from _told(answered)
         for row in suspect:  # with nothing beside them, so that only the guilty get an error
-            found = _result(self.workers[0].answer.remote([row]))
-            yield found or [Asked(row, Said(""), error="its worker dies of it; look at its pictures")]
+            dead = [Asked(row, Said(""), error="its worker dies of it; look at its pictures")]
+            yield from _told(_result(self.workers[0].answer.remote([row])) or (dead, None))
 
     def close(self) -> None:
         ray.shutdown()
 
 
-def _result(done: Any) -> list[Asked[TableRow]] | None:
+def _told(answered: Answered) -> Iterator[list[Asked[TableRow]]]:
+    """What became of a batch; then, once that is kept, the end if its worker is of no more use."""
+    found, broken = answered
+    yield found
+    if broken:
+        raise DataError(broken)
+
+
+def _result(done: Any) -> Answered | None:
     """What became of a batch; None if its worker died of it, each time.
 
     Raises:
-        RuntimeError: A fault of the model.
+        RuntimeError: A fault of the worker that is none of its model's.
     """
     try:
         return ray.get(done)

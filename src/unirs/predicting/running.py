@@ -65,6 +65,9 @@ def answer_table(
         base: Folder that paths are relative to, in place of the table's.
         clue: Whether lines have `clue` and `no_clue`.
         progress: Is told rows done and rows in all.
+
+    Raises:
+        DataError: The model or the machine fails, whatever is asked; what is answered is in the ledger.
     """
     total = len(table)
     progress(ledger.done, total)
