@@ -1,11 +1,14 @@
 """A server in a thread of the test's process, and pictures in the form of requests."""
 
 import base64
+import http.client
 import io
+import json
 import socket
 import threading
 import time
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -44,3 +47,29 @@ def turn(words, *pictures, clips=(), role="user"):
     shown = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     shown += [{"type": "video_url", "video_url": {"url": url}} for url in clips]
     return {"role": role, "content": [*shown, {"type": "text", "text": words}]}
+
+
+def image(url):
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def post(url, body, path="/v1/chat/completions", method="POST", **headers):
+    """Status and body, by no client that would mend the request."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    try:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def saved(processor, folder):
+    """The folder, with a tiny model."""
+    from tests.tiny import tiny_model  # needs peft, which is not beside vLLM, whose tests use the rest of this file
+
+    tiny_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,25 +1,25 @@
 """The OpenAI-compatible server: asked by the official client, and by people who mean no good."""
 
-import functools
-import http.client
 import json
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
 
 import pytest
 from unirs.evaluation.models import load_model
 from unirs.processing.video_loading_unirs import load_video
 
-from tests.tiny import picture, tiny_model
+from tests.tiny import picture
 
 openai = pytest.importorskip("openai", reason="openai is not installed: pip install 'unirs[serve]'")
 
-from tests.serving import data, png, running, turn  # noqa: E402
+from transformers.cli.serving.chat_completion import ChatCompletionHandler  # noqa: E402
+
+from tests.serving import data, image, png, post, running, saved, turn  # noqa: E402
 from unirs.serving.application import application  # noqa: E402
+from unirs.serving.chat import HARMLESS, READ  # noqa: E402
 from unirs.serving.limits import Limits  # noqa: E402
 
 NEW_TOKENS = 8
@@ -28,10 +28,7 @@ LIMITS = Limits(request_bytes=2**20, pixels=512 * 512, pictures=8, new_tokens=64
 
 @pytest.fixture(scope="module")
 def folder(processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    tiny_model(processor).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return saved(processor, tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +155,6 @@ def test_concurrent_requests_are_not_mixed_up(client, model):
 
 # -- what is refused --------------------------------------------------------------------------------------------------
 GOOD = data(png(picture(1)))
-
-
-def image(url):
-    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
-
-
 HOSTILE = {
     "a file of the server": ({"messages": [image("/etc/passwd")]}, "must be data:image"),
     "a file by url": ({"messages": [image("file:///etc/passwd")]}, "must be data:image"),
@@ -204,17 +195,64 @@ HOSTILE = {
 }
 
 
-def post(url, body, path="/v1/chat/completions", method="POST", **headers):
-    """Status and body, by no client that would mend the request."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
-    try:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, content, {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
+OPENAI = set(ChatCompletionHandler._valid_params_class.__mutable_keys__)
+ASKS_FOR_MORE = {
+    "audio": {"voice": "alloy", "format": "wav"},
+    "frequency_penalty": 0.5,
+    "function_call": {"name": "f"},
+    "functions": [{"name": "f"}],
+    "generation_config": '{"num_beams": 999}',
+    "logit_bias": {"5": 100},
+    "logprobs": True,
+    "modalities": ["text", "audio"],
+    "moderation": {"model": "x"},
+    "prediction": {"type": "content", "content": "x"},
+    "presence_penalty": -0.5,
+    "reasoning_effort": "high",
+    "response_format": {"type": "json_object"},
+    "stop": ["."],
+    "tool_choice": "required",
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "top_logprobs": 3,
+    "verbosity": "low",
+    "web_search_options": {},
+}
+
+
+@pytest.mark.parametrize("name", sorted((OPENAI | set(ASKS_FOR_MORE)) - READ - HARMLESS))
+def test_field_that_would_change_the_answer_is_refused(url, name):
+    """A field of OpenAI's that is new fails here until it is known what it does."""
+    body = {"model": "tiny", "messages": [turn("?")], name: ASKS_FOR_MORE[name]}
+    status, answer = post(url, body)
+    assert (status, answer["error"]["message"]) == (400, f"{name} is not supported; leave it away")
+
+
+NEUTRAL_BODIES = {
+    "nothing is asked for": dict.fromkeys(ASKS_FOR_MORE),
+    "zero": {"frequency_penalty": 0, "presence_penalty": 0.0, "top_logprobs": 0, "logprobs": False},
+    "empty": {"stop": [], "tools": [], "functions": [], "logit_bias": {}},
+    "choices among no tools": {"tool_choice": "auto", "function_call": "none", "parallel_tool_calls": True},
+    "words": {"modalities": ["text"], "response_format": {"type": "text"}, "verbosity": "medium"},
+    "bookkeeping": {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "n": 1},
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL_BODIES)
+def test_field_that_asks_for_what_is_done_anyway_is_taken(url, client, name):
+    body = {"model": "tiny", "messages": [turn("What?", picture(1))], "max_tokens": NEW_TOKENS}
+    fields = {one: value for one, value in NEUTRAL_BODIES[name].items() if one in OPENAI}
+    status, answer = post(url, {**body, **fields})
+    assert status == 200, answer
+    assert answer["choices"][0]["message"]["content"].strip() == said(client, turn("What?", picture(1)))
+
+
+def test_what_the_official_client_sends_by_itself_is_taken(client):
+    asked = {"model": "tiny", "messages": [turn("What?", picture(1))], "max_tokens": NEW_TOKENS}
+    expected = said(client, turn("What?", picture(1)))
+    answer = client.chat.completions.with_raw_response.parse(**asked).http_response.json()
+    assert answer["choices"][0]["message"]["content"].strip() == expected
+    with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+        assert "".join(event.delta for event in stream if event.type == "content.delta").strip() == expected
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -271,53 +309,6 @@ def test_api_key_is_wanted_of_everybody(folder):
             openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()
         assert openai.OpenAI(base_url=f"{url}/v1", api_key="secret").models.list().data[0].id == "tiny"
         assert post(url, b"", "/health", "GET")[0] == 200
-
-
-def test_slow_answers_are_cut_and_crowds_sent_away(folder):
-    loaded = load_model(str(folder))
-    forward = loaded.network.forward
-
-    @functools.wraps(forward)
-    def slow(*args, **kwargs):
-        time.sleep(0.3)
-        return forward(*args, **kwargs)
-
-    loaded.network.forward = slow
-    limits = Limits(new_tokens=64, seconds=3, waiting=2)
-    with running(application("tiny", loaded.network, loaded.processor, limits)) as url:
-        body = {"model": "tiny", "messages": [image(GOOD)]}
-        with ThreadPoolExecutor(6) as pool:
-            found = [one[0] for one in pool.map(lambda _: post(url, body), range(6))]
-        assert sorted(set(found)) == [429, 503]
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        with pytest.raises(openai.APIError, match="longer than this server allows"):
-            list(client.chat.completions.create(model="tiny", messages=[image(GOOD)], stream=True))
-        loaded.network.forward = forward
-        assert any(post(url, body)[0] == 200 for _ in range(10))  # it lives on; a busy machine may be slow again
-
-
-def test_client_that_leaves_frees_its_place(folder):
-    loaded = load_model(str(folder))
-    steps = []
-    forward = loaded.network.forward
-
-    @functools.wraps(forward)
-    def counting(*args, **kwargs):
-        steps.append(1)
-        time.sleep(0.05)
-        return forward(*args, **kwargs)
-
-    loaded.network.forward = counting
-    loaded.network.generation_config.eos_token_id = None
-    with running(application("tiny", loaded.network, loaded.processor, Limits(new_tokens=400))) as url:
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        stream = client.chat.completions.create(model="tiny", messages=[image(GOOD)], stream=True, max_tokens=400)
-        next(iter(stream))
-        stream.close()
-        time.sleep(1)
-        before = len(steps)
-        time.sleep(0.5)
-        assert len(steps) == before < 100
 
 
 def test_failing_request_harms_no_other_of_its_batch(folder):

@@ -7,9 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.tiny import picture
 from unirs.serving import fetching
 from unirs.serving.fetching import fetch, is_public
-from unirs.serving.limits import RequestError
+from unirs.serving.limits import Limits, RequestError
+from unirs.serving.messages import Opener
 
 CONTENT = b"a picture"
 
@@ -17,6 +19,8 @@ CONTENT = b"a picture"
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append((self.headers["Host"], self.path))
+        if "/late" in self.path:
+            time.sleep(0.4)
         if self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to/"))
@@ -30,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.1)
+        if self.path == "/late.png":
+            picture(1).save(self.wfile, "PNG")
+            return
         self.wfile.write(CONTENT if self.path != "/large" else b"x" * 5000)
 
     def log_message(self, *args): ...
@@ -159,6 +166,35 @@ def test_large_slow_and_missing_are_refused(server, names, path, reason):
 def test_endless_redirects_are_left(server, names):
     with pytest.raises(RequestError, match="more than 3 times"):
         fetch("http://public.example" + "/to/" * 9 + "a", 1000, 5)
+
+
+def test_slow_redirects_share_one_time_limit(server, names):
+    """Each hop had all of it: four times as long as was asked for."""
+    start = time.monotonic()
+    with pytest.raises(RequestError, match=r"cannot be fetched|too long"):
+        fetch("http://public.example" + "/to/http://public.example/late/" * 4, 100_000, 0.6)
+    assert time.monotonic() - start < 1.5
+
+
+def test_look_up_that_hangs_is_left(monkeypatch):
+    hanging = threading.Event()
+    monkeypatch.setattr(fetching.socket, "getaddrinfo", lambda *args, **kwargs: hanging.wait(10))
+    start = time.monotonic()
+    with pytest.raises(RequestError, match="not known"):
+        fetch("http://hanging.example/", 100, 0.3)
+    assert time.monotonic() - start < 5
+    hanging.set()
+
+
+def test_time_limit_is_for_all_urls_of_a_request(server, names):
+    """Nobody waited any longer, but the thread went on: 64 slow URLs kept it for many minutes."""
+    start = time.monotonic()
+    opener = Opener(Limits(seconds=2), 4, True, 100, start + 1)
+    urls = [{"type": "image_url", "image_url": {"url": "http://public.example/late.png"}}] * 8
+    with pytest.raises(RequestError, match=r"longer than this server allows|cannot be fetched"):
+        opener.chat([{"role": "user", "content": urls}])
+    assert time.monotonic() - start < 2.5
+    assert 1 < len(server.asked) < 5
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,23 @@ from .messages import Opener
 
 READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
-# Refused, not ignored: the answer would be another than what was asked for.
-REFUSED = ("tools", "functions", "stop", "logit_bias", "generation_config", "logprobs", "audio", "response_format")
-RANGES = {"temperature": (0.0, 2.0), "top_p": (0.01, 1.0), "frequency_penalty": (0.0, 2.0)}
+SAMPLING = {"temperature": (0.0, 2.0), "top_p": (0.01, 1.0)}  # lowest and highest
+READ = {*SAMPLING, "model", "messages", "stream", "max_tokens", "max_completion_tokens", "n", "seed"}
+READ |= {"chat_template_kwargs"}
+# Change no answer here: about accounts, storage, the price, or tools, of which there are none.
+HARMLESS = {"user", "safety_identifier", "metadata", "store", "service_tier", "stream_options", "parallel_tool_calls"}
+HARMLESS |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
+# Of the other fields, values that ask for nothing but what is done anyway.
+EMPTY: tuple[Any, ...] = (None, 0, False, "", [])
+NEUTRAL = {
+    "logit_bias": ({},),
+    "tool_choice": ("auto", "none"),
+    "function_call": ("auto", "none"),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+}
 COLDEST = 0.01  # below it, sampling is greedy, or overflows
 ERROR = 'data: {"error": "'  # as transformers writes it
 TEMPLATE_OPTIONS = ("change_extraction", "task_tag")
@@ -41,13 +55,18 @@ class Chat(ChatCompletionHandler):
 
     async def handle_request(self, body: dict, request_id: str) -> StreamingResponse | JSONResponse:
         """Raises `RequestError` for whatever is wrong with a request."""
-        arrived = time.monotonic()
+        until = time.monotonic() + self.limits.seconds
         self._check(body)
         model_id, model, processor = self._resolve_model(body)
-        reading = asyncio.get_running_loop().run_in_executor(self.readers, self._read, body)
-        inputs = await asyncio.wait_for(reading, self.limits.seconds)
+        characters = CHARACTERS_PER_TOKEN * self.context
+        opener = Opener(self.limits, processor.num_frames, self.allow_fetch, characters, until)
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self.readers, self._read, body, opener)
+            inputs = await asyncio.wait_for(reading, self.limits.seconds)
+        finally:
+            opener.until = 0.0  # its thread cannot be ended from here, and nobody waits for it any longer
         config = self._config(body, inputs["input_ids"].shape[1])
-        config.max_time = self.limits.seconds - (time.monotonic() - arrived)
+        config.max_time = until - time.monotonic()
         manager = self.generation_state.get_manager(model_id)
         given = (request_id, model, processor, model_id, inputs, config)
         if not body.get("stream"):
@@ -58,12 +77,13 @@ class Chat(ChatCompletionHandler):
 
     def _check(self, body: dict) -> None:
         self._validate_request(body)
-        for name in REFUSED:
-            if body.get(name):
+        for name in sorted(set(body) - READ - HARMLESS):
+            # Refused, not ignored: the answer would be another than what was asked for.
+            if body[name] not in EMPTY and body[name] not in NEUTRAL.get(name, ()):
                 raise RequestError(400, f"{name} is not supported; leave it away")
         if body.get("n") not in (None, 1):
             raise RequestError(400, "n must be 1; there is one answer")
-        for name, (low, high) in RANGES.items():
+        for name, (low, high) in SAMPLING.items():
             value = body.get(name)
             if value is not None and not (_is_number(value) and low <= value <= high):
                 raise RequestError(400, f"{name} must be a number from {low:g} to {high:g}")
@@ -78,10 +98,9 @@ class Chat(ChatCompletionHandler):
         if not isinstance(options, dict) or not set(options) <= set(TEMPLATE_OPTIONS):
             raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}")
 
-    def _read(self, body: dict) -> dict[str, Any]:
+    def _read(self, body: dict, opener: Opener) -> dict[str, Any]:
         """The tensors of a request, on the model's device: all that takes time before the model."""
         model, processor = self.model_manager.model, self.model_manager.processor  # type: ignore[attr-defined]
-        opener = Opener(self.limits, processor.num_frames, self.allow_fetch, CHARACTERS_PER_TOKEN * self.context)
         chat = opener.chat(body.get("messages"))
         try:
             with self.tokenizing:
@@ -99,7 +118,7 @@ class Chat(ChatCompletionHandler):
         if asked and asked > room:
             raise RequestError(400, f"the prompt leaves room for {room} tokens, and max_tokens is {asked}")
         config = self._build_generation_config(
-            {name: value for name, value in body.items() if name != "seed"},  # set where it is used
+            {name: body.get(name) for name in SAMPLING},  # the seed is set where it is used
             self.model_manager.model.generation_config,  # type: ignore[attr-defined]
         )
         config.max_new_tokens = asked or min(self.limits.new_tokens, room)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .incoming import check_host, read_body, replayed
 from .limits import Limits, RequestError
@@ -33,28 +34,43 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None, hosts: set[str] | None):
         self.app, self.limits, self.hosts = app, limits, hosts
         self.api_key = None if api_key is None else f"Bearer {api_key}".encode()
-        self.inside = 0
+        self.inside = self.bytes_inside = 0  # requests that are being answered, and their bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # a web socket: closed before it is open
             return await send({"type": "websocket.close", "code": 1008})
-        counted = scope["path"] == "/v1/chat/completions"
         try:
             self._check(scope)
-            if not counted:
+            if scope["path"] != "/v1/chat/completions":
                 return await self.app(scope, receive, send)
-            if self.inside >= self.limits.waiting:
-                raise RequestError(429, f"{self.limits.waiting} requests are being answered; try again")
-            self.inside += 1
-            try:
-                body = await read_body(receive, self.limits.request_bytes)
-                return await self.app(scope, replayed(body, receive), send)
-            finally:
-                self.inside -= 1
+            await self._counted(scope, receive, send)
         except RequestError as error:
             await refusal(error)(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request in if there is room for it, and for its body, beside those that are being answered."""
+        if self.inside >= self.limits.waiting:
+            raise RequestError(429, f"{self.limits.waiting} requests are being answered; try again")
+        size = 0
+
+        async def weighed() -> Message:
+            nonlocal size
+            message = await receive()
+            arrived = len(message.get("body", b""))
+            size += arrived
+            self.bytes_inside += arrived
+            if self.bytes_inside > max(self.limits.waiting_bytes, size):  # alone it is always let in
+                raise RequestError(429, "requests of many bytes are being answered; try again")
+            return message
+
+        self.inside += 1
+        try:
+            await _while_there(self.app, scope, await read_body(weighed, self.limits.request_bytes), receive, send)
+        finally:
+            self.inside -= 1
+            self.bytes_inside -= size
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -66,3 +82,33 @@ class Guard:
             return
         if not hmac.compare_digest(headers.get("authorization", "").encode("latin-1"), self.api_key):
             raise RequestError(401, "the API key is missing or wrong")
+
+
+async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    """The app's answer, ended if the client leaves before: FastAPI and uvicorn go on with one that is not streamed."""
+    is_whole = False
+
+    async def sent(message: Message) -> None:
+        nonlocal is_whole
+        is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await send(message)
+
+    # The only one who listens from here on; the app hears of it from here.
+    leaving = asyncio.ensure_future(_disconnect(receive))
+    answering = asyncio.ensure_future(app(scope, replayed(body, lambda: asyncio.shield(leaving)), sent))
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if is_whole:  # the server tells a disconnect then, too
+            await asyncio.wait((answering,))
+    finally:
+        answering.cancel()
+        leaving.cancel()
+    await asyncio.wait((answering,))
+    if not answering.cancelled():
+        answering.result()  # raises what the app raised
+
+
+async def _disconnect(receive: Receive) -> Message:
+    while (message := await receive())["type"] != "http.disconnect":
+        pass
+    return message

@@ -49,14 +49,12 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """What gives a body that has been read to the next reader once more."""
-    first = True
+    """What gives a body that has been read to the next reader once more, and keeps it no longer."""
+    kept = [body]
 
     async def replay() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
+        if kept:
+            return {"type": "http.request", "body": kept.pop(), "more_body": False}
         return await receive()
 
     return replay

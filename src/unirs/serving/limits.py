@@ -23,6 +23,7 @@ class Limits:
     new_tokens: Longest answer; the default where a request names none.
     seconds: From a request's arrival to its answer's end.
     waiting: Requests at a time; more are sent away at once.
+    waiting_bytes: Their bodies together; above it, whoever is not alone is sent away.
     batch: Requests that are answered together.
     """
 
@@ -33,4 +34,5 @@ class Limits:
     new_tokens: int = 512
     seconds: float = 60.0
     waiting: int = 128
+    waiting_bytes: int = 512 * 2**20
     batch: int = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 from typing import Any
 
 from unirs.processing.image_loading_unirs import VisualInputError, load_image
@@ -24,10 +25,12 @@ class Opener:
         num_frames: Taken from a clip.
         allow_fetch: Whether URLs are fetched; pictures as data always are taken, files of the server never.
         characters: Most words of a request.
+        until: When it must be done, by `time.monotonic`: nobody waits any longer.
     """
 
-    def __init__(self, limits: Limits, num_frames: int, allow_fetch: bool, characters: int):
+    def __init__(self, limits: Limits, num_frames: int, allow_fetch: bool, characters: int, until: float):
         self.limits, self.num_frames, self.allow_fetch, self.characters = limits, num_frames, allow_fetch, characters
+        self.until = until
         self.pixels = limits.pixels  # that may still be shown
         self.pictures = limits.pictures
 
@@ -35,7 +38,7 @@ class Opener:
         """The chat of a request.
 
         Raises:
-            RequestError: It is not in the form, or too large, or shows what cannot be opened.
+            RequestError: It is not in the form, or too large, or shows what cannot be opened, or takes too long.
         """
         if not isinstance(messages, list) or not messages:
             raise RequestError(400, "messages must be a list of turns")
@@ -57,6 +60,7 @@ class Opener:
         return {"role": "system" if role == "developer" else role, "content": opened}
 
     def _item(self, item: Any, where: str) -> dict[str, Any]:
+        self._seconds_left()
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "text":
             text = item.get("text")
@@ -90,19 +94,27 @@ class Opener:
             raise RequestError(400, f"{where}: a url must be data:image/...;base64,... or an address of http(s)")
         if not self.allow_fetch:
             raise RequestError(400, f"{where}: this server fetches no URLs; send data:image/...;base64,...")
-        return fetch(url, self.limits.fetched_bytes, self.limits.seconds / 4)
+        return fetch(url, self.limits.fetched_bytes, min(self.limits.seconds / 4, self._seconds_left()))
+
+    def _seconds_left(self) -> float:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise RequestError(503, "reading the request took longer than this server allows")
+        return left
 
     def _opened(self, kind: str, content: bytes, where: str) -> dict[str, Any]:
+        # For each frame of a clip, since they may change their size.
+        most = max(1, self.pixels if kind == "image" else self.pixels // self.num_frames)
         try:
             if kind == "image":
-                picture = load_image(content, max_pixels=max(1, self.pixels))
+                picture = load_image(content, max_pixels=most)
                 self.pixels -= picture.width * picture.height
                 return {"type": "image", "image": picture}
-            (first,) = load_video(content, 1)  # its size, before many are held
-            if first.width * first.height * self.num_frames > self.pixels:
-                raise RequestError(400, f"{where}: a clip's frames and all pictures have more pixels than are read")
-            frames = load_video(content, self.num_frames)
+            frames = load_video(content, self.num_frames, most)
         except VisualInputError as error:
-            raise RequestError(400, f"{where}: {str(error).removeprefix('<bytes>: ')}") from error
-        self.pixels -= first.width * first.height * len(frames)
+            sentence = str(error).removeprefix("<bytes>: ")
+            if f" {most} pixels" in sentence:  # a number that the sender could not make sense of
+                sentence += f" (all pictures and frames of a request may have {self.limits.pixels:,} together)"
+            raise RequestError(400, f"{where}: {sentence}") from error
+        self.pixels -= sum(frame.width * frame.height for frame in frames)
         return {"type": "video", "video": frames}
