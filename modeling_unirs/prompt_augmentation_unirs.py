@@ -204,8 +204,11 @@ class PromptAugmenter:
         return self.processor.encode_chats(questions, BASE_TEMPLATE, **processor_options)
 
     @torch.no_grad()
-    def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
+    def ask(self, inputs: dict[str, torch.Tensor], **generate_options: Any) -> list[Clue]:
         """The base model's clues for what `encode` gave.
+
+        Args:
+            generate_options: What else its `generate` is given, such as `stopping_criteria`.
 
         Raises:
             PromptTooLongError: A row has no room for a clue within what the base model reads.
@@ -216,7 +219,7 @@ class PromptAugmenter:
             raise PromptTooLongError(f"the base model reads {longest} tokens, and the pictures need {needed}")
         inputs = {name: value.to(base.device) for name, value in inputs.items()}
         greedy = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False}
-        output = base.generate(**inputs, max_new_tokens=self.max_new_tokens, **greedy)
+        output = base.generate(**inputs, max_new_tokens=self.max_new_tokens, **greedy, **generate_options)
         new = output[:, inputs["input_ids"].shape[1] :]
         said = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         texts = [self.processor.clean_clue(one, self.max_characters) for one in said]

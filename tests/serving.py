@@ -50,7 +50,7 @@ def turn(words, *pictures, clips=(), role="user"):
 
 
 def image(url):
-    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+    return turn("What?", url)
 
 
 def post(url, body, path="/v1/chat/completions", method="POST", **headers):

@@ -16,7 +16,7 @@ from tests.tiny import picture, tiny_model
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
 from tests.serving import png, running
-from tests.visiting import ask, upload
+from tests.visiting import ask, form, upload
 from unirs.app.limits import Limits
 
 LIMITS = Limits(upload_bytes=2**20, pixels=100 * 100)
@@ -143,6 +143,21 @@ def test_other_names_and_other_sites_are_refused(page):
     assert upload(page, png(picture(1)), Origin=f"http://{page[0]}")[0] == 200
 
 
+def test_upload_that_falls_silent_is_ended_behind_gradio_too(page, monkeypatch, caplog):
+    """Its reader of forms is stopped in the midst of a file, and the visitor is told why."""
+    monkeypatch.setattr("unirs.app.door.SECONDS_OF_SILENCE", 1.0)
+    body, kind = form(bytes(100_000))
+    slow = http.client.HTTPConnection(page[0], timeout=30)
+    slow.putrequest("POST", "/gradio_api/upload")
+    for name, value in {"Content-Type": kind, "Content-Length": str(len(body))}.items():
+        slow.putheader(name, value)
+    slow.endheaders(body[:1000])
+    answer = slow.getresponse()
+    assert (answer.status, answer.read()) == (408, b"The upload fell silent, or came slower than 50 kB a second.")
+    assert "Traceback" not in caplog.text
+    assert upload(page, png(picture(1)))[0] == 200
+
+
 def test_large_and_odd_requests_are_refused_with_a_sentence(page):
     assert ask(page, "POST", "/gradio_api/upload", b"", Content_Length="2000000") == (
         413,
@@ -161,14 +176,17 @@ def test_large_and_odd_requests_are_refused_with_a_sentence(page):
     ("name", "values", "sentence"),
     [("ask_about_picture", (None, 3, False), "The question is text."),
      ("ask_about_picture", (None, "What?", "yes"), "The box for clues is either ticked or not."),
-     ("ask_about_clip", (None, "a", "", False), "The number of frames is a number from 1 to 64."),
-     ("show_frames", ([], 1e300), "The number of frames is a number from 1 to 64."),
+     ("ask_about_clip", (None, "a", "", False), "The number of frames is a number from 1 to 55."),
+     ("show_frames", ([], 1e300), "The number of frames is a number from 1 to 55."),
      ("make_map", (None, None, 6, 0.5, True, False), "The side of a tile is a number from 32 to 1024."),
      ("make_map", (None, None, 33.5, 0.5, True, False), "The side of a tile is a whole number."),
      ("make_map", (None, None, 256, 2, True, False), "The score is a number from 0 to 1.")],
 )  # fmt: skip
 def test_values_that_no_field_allows_are_told(page, name, values, sentence, caplog):
-    """Gradio holds a slider's range against nobody who sends raw values."""
+    """Gradio holds a slider's range against nobody who sends raw values.
+
+    The tiny model reads 1,024 tokens: 55 frames, and twice the longest answer.
+    """
     session = f"odd{abs(hash((name, str(values))))}"
     assert event(page, name, *values, session=session)[0] == 200
     assert sentence in outcome(page, session)

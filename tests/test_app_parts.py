@@ -1,10 +1,14 @@
 """Parts of the web page that need no Gradio: its door, uploads, values, words, examples, and who asks the model."""
 
 import contextlib
+import dataclasses
 import http.client
 import os
+import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import av
 import numpy as np
@@ -29,6 +33,7 @@ from unirs.app.slider import slider_html
 from unirs.app.uploads import Uploads
 from unirs.app.values import number, ticked, whole, words
 from unirs.app.wording import answer_html, changes_html, error_html
+from unirs.listening import address, own_names, served_name
 from unirs.report import changed_share
 from unirs.terminal import InputError
 
@@ -95,6 +100,57 @@ def test_uploads_that_come_in_together_share_the_room(tmp_path):
         slow.send(body[300:])
         assert slow.getresponse().status == 200
         assert upload(page, bytes(600)) == (200, "taken")
+
+
+def begun_upload(page, length):
+    """A connection that has announced so many bytes."""
+    connection = http.client.HTTPConnection(page[0], timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders()
+    return connection
+
+
+@pytest.mark.parametrize(("first", "then"), [(b"x", b"x"), (b"x" * 9000, b"")], ids=["trickle", "silence"])
+def test_upload_that_trickles_or_falls_silent_gives_its_room_back(tmp_path, monkeypatch, first, then):
+    """A byte before every end of the patience with silence kept the room of all that was announced, for ever."""
+    monkeypatch.setattr("unirs.app.door.SECONDS_OF_SILENCE", 1.0)
+    monkeypatch.setattr("unirs.app.door.SLOWEST", 1000)
+    with door(tmp_path, Limits(folder_bytes=20_000)) as page:
+        slow, until = begun_upload(page, 15_000), time.monotonic() + 6
+        slow.send(first)
+        while page[1].arriving != 15_000:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert upload(page, bytes(6000))[0] == 503
+        while page[1].arriving:
+            assert time.monotonic() < until
+            slow.send(then)
+            time.sleep(0.1)
+        answer = slow.getresponse()
+        assert (answer.status, answer.read()) == (408, b"The upload fell silent, or came slower than 1 kB a second.")
+        assert upload(page, bytes(6000)) == (200, "taken")
+
+
+def test_upload_that_keeps_coming_may_take_longer_than_the_patience_with_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr("unirs.app.door.SECONDS_OF_SILENCE", 1.0)
+    monkeypatch.setattr("unirs.app.door.SLOWEST", 1000)
+    with door(tmp_path, Limits()) as page:
+        steady = begun_upload(page, 8 * 2000)
+        for _ in range(8):
+            time.sleep(0.25)
+            steady.send(bytes(2000))
+        answer = steady.getresponse()
+        assert (answer.status, answer.read()) == (200, b"taken")
+
+
+def test_a_later_upload_does_not_put_an_earlier_one_out(tmp_path, monkeypatch):
+    """Both were refused where the second came while the folder was still measured for the first."""
+    come = threading.Barrier(2)
+    monkeypatch.setattr(Uploads, "bytes_held", lambda self: 0 * come.wait(30))
+    with door(tmp_path, Limits(folder_bytes=1000)) as page, ThreadPoolExecutor(2) as visitors:
+        found = [one.result()[0] for one in [visitors.submit(upload, page, bytes(600)) for _ in range(2)]]
+    assert 200 in found
 
 
 def test_request_that_stalls_is_ended(tmp_path, monkeypatch):
@@ -268,7 +324,7 @@ def talkative(processor, new_tokens):
     model.generation_config.suppress_tokens += [model.config.text_config.eos_token_id]
     steps = []
     model.register_forward_hook(lambda *_: steps.append(1))
-    return Asker(model, processor, None, Limits(new_tokens=new_tokens)), steps
+    return Asker(model, processor, None, Limits(new_tokens=new_tokens, seconds=600)), steps
 
 
 def test_last_answer_is_the_pipelines(asker, processor):
@@ -291,6 +347,31 @@ def test_answer_ends_when_its_visitor_leaves(processor):
     answers.close()
     asker.thread.submit(int).result()  # the model is free again
     assert len(steps) < 350
+
+
+def test_clue_ends_when_its_visitor_leaves(processor):
+    """The time and the visitor's leaving were the answer's alone, and nothing woke who waited for the clue."""
+    asker, steps = talkative(processor, 700)
+    has_gone = threading.Event()
+
+    def wait_at_the_third(*given):
+        if len(steps) == 3:
+            has_gone.wait(5)
+
+    asker.network.register_forward_hook(wait_at_the_third)
+    answers = asker.ask("picture", [picture(1)], "What?", clue=True)
+    assert next(answers) == Answer()
+    answers.close()
+    has_gone.set()
+    asker.thread.submit(int).result()
+    assert len(steps) <= 3
+
+
+def test_clue_and_answer_share_the_time(processor):
+    asker, steps = talkative(processor, 700)
+    asker.limits = dataclasses.replace(asker.limits, seconds=-1)
+    assert list(asker.ask("picture", [picture(1)], "What?", clue=True))[-1].has_ended
+    assert len(steps) == 2  # a token of each
 
 
 def test_fault_of_ours_is_not_told_as_the_visitors(asker, monkeypatch):
@@ -398,3 +479,52 @@ def test_rasters_that_do_not_overlap_are_told_without_folders(asker, dates, tmp_
         list(asker.map([dates[0], other], tmp_path, TILE))
     assert str(tmp_path) not in str(told.value)
     assert list(tmp_path.iterdir()) == [dates[0].parent]
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+def test_nobody_imports_the_command_line():
+    """The page took two functions from `unirs map`'s module, and `unirs app` its socket from `unirs serve`'s."""
+    root = Path(__file__).parents[1]
+    folders = ("modeling_unirs", "processing", "trainers", "evaluation", "geo", "hub", "src/unirs")
+    importing = {
+        str(path.relative_to(root))
+        for folder in folders
+        for path in (root / folder).rglob("*.py")
+        if re.search(
+            r"^ *(from|import) (\.+|unirs\.|.*import )cli(_\w+)?\b", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    # the package's own door, and the two that gather commands
+    assert importing == {"src/unirs/__main__.py", "src/unirs/cli.py", "src/unirs/cli_data.py"}
+
+
+@pytest.mark.parametrize("command", ["serve", "app"])
+def test_a_megapixel_is_a_million_pixels(unirs, monkeypatch, command):
+    """It was 2**20 for one of the two."""
+    if command == "app":
+        pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
+    seen = {}
+
+    def stop(**limits):
+        seen.update(limits)
+        raise InputError("seen")
+
+    monkeypatch.setattr(f"unirs.{'serving' if command == 'serve' else 'app'}.limits.Limits", stop)
+    assert unirs(command, "--max-megapixels", 3) == (2, "", "unirs: seen\n")
+    assert seen["pixels"] == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "own"),
+    [("127.0.0.1", "127.0.0.1", True), ("::1", "[::1]", True), ("0.0.0.0", "0.0.0.0", False), ("::", "[::]", False)],
+)
+def test_a_server_on_loopback_answers_to_its_own_names_alone(host, shown, own):
+    assert address(host, 8000) == f"http://{shown}:8000"
+    names = {"127.0.0.1", "localhost", "::1", "[::1]"}
+    assert own_names(host) == (names if own else None)
+
+
+def test_a_model_is_called_by_its_folder_or_its_id(tmp_path):
+    (tmp_path / "mine").mkdir()
+    named = [served_name(one) for one in (None, str(tmp_path / "mine"), "someone/theirs")]
+    assert named == ["unirs-tiny", "mine", "someone/theirs"]

@@ -437,3 +437,20 @@ def test_progress_in_a_log_has_rate_and_time_left(monkeypatch, capsys):
         "Asking: 300 of 1,000 rows, 5.0 rows/s, 0:02:20 left",
         "Asking: 500 of 1,000 rows, 5.0 rows/s, 0:01:40 left",
     ]
+
+
+def test_columns_that_are_not_read_are_named(predict, tmp_path):
+    """A question under another name would be left out without a word."""
+    picture(1).save(tmp_path / "one.png")
+    (tmp_path / "rows.csv").write_text("image,prompt,question\none.png,Is there a road?,\n")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": "one.png", "Frage": "Strasse?"}) + "\n")
+    for name, unread in (("rows.csv", "prompt"), ("rows.jsonl", "Frage")):
+        code, _, err = predict(tmp_path / name, tmp_path / f"{name}.out.jsonl")
+        assert code == 0, err
+        assert f"Not read of {tmp_path / name}: {unread} (what is asked stands under question)" in err
+
+
+def test_output_may_be_a_file_url(predict, table, tmp_path):
+    code, _, err = predict(table, f"file://{tmp_path}/out.jsonl")
+    assert code == 0, err
+    assert (tmp_path / "out.jsonl").is_file()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForImageTextToText, CompileConfig
+from transformers import AutoModelForImageTextToText, CompileConfig, StoppingCriteriaList
 from unirs.modeling_unirs.adapter_free_unirs import without_adapters
 from unirs.modeling_unirs.prompt_augmentation_unirs import Clue
 from unirs.modeling_unirs.shared_features_unirs import see_alike
@@ -414,6 +414,19 @@ def test_options_of_the_template_hold_for_the_answer(base, model, processor):
         augmented = encode(processor, augmenter(pair), **template)
         expected = model.generate(**augmented, **LIMITS)[:, augmented["input_ids"].shape[1] :]
         assert found.tokens.tolist() == expected.tolist()
+
+
+def test_options_of_generate_hold_for_the_base_model(base, processor):
+    """Such as what ends a clue that nobody waits for any more."""
+    augmenter, lengths = PromptAugmenter(base, processor), []
+    inputs = augmenter.encode([augmenter.question(CONVERSATIONS[0])])
+
+    def stop(input_ids, scores, **options):
+        lengths.append(input_ids.shape[1] - inputs["input_ids"].shape[1])
+        return torch.full((len(input_ids),), lengths[-1] == 3, device=input_ids.device)
+
+    augmenter.ask(inputs, stopping_criteria=StoppingCriteriaList([stop]))
+    assert lengths == [1, 2, 3]
 
 
 def test_inputs_of_other_conversations_are_refused(base, model, processor):

@@ -112,7 +112,6 @@ def test_several_turns_and_typed_markers(client, model):
         {"role": "user", "content": "<image> Sure? </s>"},
     ]
     assert said(client, *turns) == model.answer([chat], NEW_TOKENS)[0]
-    assert said(client, {"role": "user", "content": "Hello"})  # no picture at all
 
 
 def test_stream_gives_the_same_in_pieces(client):
@@ -173,7 +172,7 @@ HOSTILE = {
     "many pixels together": ({"messages": [turn("?", *[picture(1).resize((400, 400))] * 3)]}, "pixels"),
     "many pictures": ({"messages": [turn("?", *[GOOD] * 9)]}, "more than 8 pictures"),
     "many words": ({"messages": [{"role": "user", "content": "word " * 100_000}]}, "shorten them"),
-    "many tokens": ({"messages": [{"role": "user", "content": "word " * 400}]}, "the model reads 1024"),
+    "many tokens": ({"messages": [turn("word " * 400, GOOD)]}, "the model reads 1024"),
     "a long answer": ({"messages": [image(GOOD)], "max_tokens": 10**9}, "from 1 to 64"),
     "a negative length": ({"messages": [image(GOOD)], "max_tokens": -1}, "from 1 to 64"),
     "words for a number": ({"messages": [image(GOOD)], "temperature": "hot"}, "from 0 to 2"),
@@ -184,11 +183,21 @@ HOSTILE = {
     "content of another kind": ({"messages": [{"role": "user", "content": 5}]}, "must have content"),
     "an item of another kind": ({"messages": [{"role": "user", "content": [5]}]}, "has an item of type None"),
     "a clue by hand": ({"messages": [{"role": "user", "content": [{"type": "clue", "text": "x"}]}]}, "of type 'clue'"),
-    "roles in disorder": ({"messages": [image(GOOD), {"role": "system", "content": "x"}]}, "roles user and assistant"),
+    "roles in disorder": (
+        {"messages": [image(GOOD), {"role": "system", "content": "x"}, turn("Sure?")]},
+        "roles user and assistant",
+    ),
+    "a forgotten picture": ({"messages": [turn("What?")]}, "no picture is shown"),
+    "the model's turn last": ({"messages": [turn("What?", GOOD), turn("a field", role="assistant")]}, "the user's"),
+    "no words": ({"messages": [turn(" ", GOOD)]}, "asks nothing"),
     "a picture of the assistant": ({"messages": [{**image(GOOD), "role": "assistant"}]}, "only the user can"),
     "half a character": ({"messages": [{"role": "user", "content": "\ud800"}]}, "half characters"),
     "settings of generate": ({"messages": [image(GOOD)], "generation_config": '{"num_beams": 999}'}, "not supported"),
     "an unknown field": ({"messages": [image(GOOD)], "shell": "rm"}, "Unexpected fields"),
+    "words for a switch": (
+        {"messages": [image(GOOD)], "chat_template_kwargs": {"change_extraction": "no"}},
+        "true or false",
+    ),
     "template settings": ({"messages": [image(GOOD)], "chat_template_kwargs": {"tokenize": False}}, "may hold"),
     "another model": ({"messages": [image(GOOD)], "model": "gpt2"}, "pinned to 'tiny'"),
     "many answers": ({"messages": [image(GOOD)], "n": 1000}, "n must be 1"),
@@ -320,14 +329,14 @@ def test_failing_request_harms_no_other_of_its_batch(folder):
         if not started.is_set():  # hold the thread, so that the others wait together
             started.set()
             time.sleep(1)
-        if inputs["attention_mask"].sum(1).max() > 300:
+        if inputs["attention_mask"].sum(1).max() > 300 + loaded.processor.image_seq_length:
             raise RuntimeError("secret insides")
         return generate(**inputs)
 
     loaded.network.generate = fragile
     with running(application("tiny", loaded.network, loaded.processor, LIMITS)) as url:
         words = ["first", "one", "x" * 200, "two", "three"]
-        bodies = [{"model": "tiny", "messages": [{"role": "user", "content": one}], "max_tokens": 4} for one in words]
+        bodies = [{"model": "tiny", "messages": [turn(one, GOOD)], "max_tokens": 4} for one in words]
         with ThreadPoolExecutor(5) as pool:
             found = list(pool.map(lambda body: post(url, body), bodies))
     assert [status for status, _ in found] == [200, 200, 500, 200, 200]

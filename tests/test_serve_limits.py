@@ -48,7 +48,7 @@ def transport_stream(width, height, frames=4):
 
 
 def shown_clip(content):
-    return [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": data(content, "video/mp2t")}}]}]
+    return [turn("What?", clips=[data(content, "video/mp2t")])]
 
 
 def test_clip_whose_frames_grow_is_within_the_limit_of_pixels():
@@ -61,7 +61,7 @@ def test_clip_whose_frames_grow_is_within_the_limit_of_pixels():
         ):
             opener.chat(shown_clip(grows))
     opener = Opener(Limits(pixels=4 * 128 * 96), 4, False, 100, time.monotonic() + 60)
-    (shown,) = opener.chat(shown_clip(grows))[0]["content"]
+    shown, _ = opener.chat(shown_clip(grows))[0]["content"]
     sizes = [frame.size for frame in shown["video"]]
     assert set(sizes) == {(16, 16), (128, 96)}
     assert opener.pixels == 4 * 128 * 96 - sum(width * height for width, height in sizes)

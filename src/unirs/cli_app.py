@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .cli_serve import LOOPBACK, MEGABYTE, listen
-from .model_source import EMBEDDED, find_model, load_base, load_model
+from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
+from .model_source import find_model, load_base, load_model
 from .terminal import InputError, busy, quieten
 
-MEGAPIXEL = 10**6
 MAP_TIMES = 10  # a map may take so many times as long as an answer
 SECONDS_TO_END = 3  # for visitors whose answers are under way when the page is stopped
 
@@ -65,15 +63,13 @@ def app(
     with busy("Loading the model"):
         network, processor = load_model(model)
         second = None if base is None else load_base(base, processor)
-    shown = (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
-    hosts = {*LOOPBACK, "[::1]"} if host in LOOPBACK else None
+    shown, hosts = served_name(model), own_names(host)
     # uvicorn ends in order, and then sends itself the signal that it was sent: the folder of uploads is to go first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with application(network, processor, second, shown, limits, clue, hosts) as page:
         if hosts is None:
             typer.echo(f"Anyone who reaches {host} may use the page; it has no passwords.", err=True)
-        name = f"[{host}]" if ":" in host else host
-        typer.echo(f"{shown} is at http://{name}:{listening.getsockname()[1]} (Ctrl-C ends it)", err=True)
+        typer.echo(f"{shown} is at {address(host, listening.getsockname()[1])} (Ctrl-C ends it)", err=True)
         config = uvicorn.Config(
             page, log_level="warning", server_header=False, timeout_graceful_shutdown=SECONDS_TO_END
         )

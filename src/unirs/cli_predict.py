@@ -75,10 +75,14 @@ def predict(
     except ImportError as error:
         raise InputError(f"tables need more packages ({error.name}): pip install 'unirs[predict]'") from error
 
+    output = output.removeprefix("file://")
     try:
         journal = journal_of(output)
         check_output(output, table, journal)
         rows = Table(table)
+        if rows.unread and not as_json:
+            names = ", ".join(rows.unread[:20])
+            typer.echo(f"Not read of {table}: {names} (what is asked stands under question)", err=True)
         asking, settings = start(
             engine, partial(load, model, clue, base, num_frames), batch_size, max_new_tokens, workers, bands
         )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .model_source import EMBEDDED, find_model
+from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
+from .model_source import find_model
 from .terminal import InputError, busy, quieten
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MEGABYTE = 2**20
 
 
 def serve(
@@ -52,32 +48,21 @@ def serve(
 
     limits = Limits(
         request_bytes=max_request_mb * MEGABYTE,
-        pixels=max_megapixels * MEGABYTE,
+        pixels=max_megapixels * MEGAPIXEL,
         new_tokens=max_new_tokens,
         seconds=time_limit,
         batch=batch_size,
     )
     listening = listen(host, port)
     network, processor = load(model)
-    served = name or (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
-    is_loopback = host in LOOPBACK
-    hosts = {*LOOPBACK, "[::1]"} if is_loopback else None
+    served, hosts = name or served_name(model), own_names(host)
     app = application(served, network, processor, limits, allow_fetch, api_key, hosts)
-    if not is_loopback and api_key is None:
+    if hosts is None and api_key is None:
         typer.echo(f"Anyone who reaches {host} may ask; set UNIRS_API_KEY to change that.", err=True)
-    shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"{served} answers at http://{shown}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)", err=True)
+    place = address(host, listening.getsockname()[1])
+    typer.echo(f"{served} answers at {place}/v1 (Ctrl-C ends it)", err=True)
     config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, server_header=False)
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Before the model is loaded: a port that is taken is told at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=256)
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port") from error
 
 
 def load(model: str | None) -> tuple[Any, Any]:

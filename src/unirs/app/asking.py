@@ -16,7 +16,8 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers import MaxTimeCriteria, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers.generation.streamers import BaseStreamer
 
 from unirs.geo.change_finder import ChangeFinder
 from unirs.hub.pipeline_unirs import TooManyTokensError
@@ -57,7 +58,7 @@ class LeftError(Exception):
 
 
 class _Left(StoppingCriteria):
-    """Ends an answer that nobody waits for any more."""
+    """Ends words that nobody waits for any more."""
 
     def __init__(self, left: threading.Event):
         self.left = left
@@ -66,15 +67,37 @@ class _Left(StoppingCriteria):
         return torch.full((len(input_ids),), self.left.is_set(), device=input_ids.device)
 
 
+class _Waker(BaseStreamer):
+    """Wakes who waits for the answer at each word of the clue: one who waits cannot be seen to leave."""
+
+    def __init__(self, words: TextIteratorStreamer):
+        self.words = words
+
+    def put(self, value: torch.Tensor) -> None:
+        self.words.text_queue.put("")
+
+    def end(self) -> None:
+        pass
+
+
 class _Told(PromptAugmenter):
-    """Writes clues into the answer before the answer itself begins."""
+    """Writes clues into the answer before the answer itself begins; what ends the answer ends them too."""
 
-    def __init__(self, base: Any, processor: Any, answer: Answer, words: TextIteratorStreamer, left: threading.Event):
+    def __init__(
+        self,
+        base: Any,
+        processor: Any,
+        answer: Answer,
+        words: TextIteratorStreamer,
+        left: threading.Event,
+        ends: StoppingCriteriaList,
+    ):
         super().__init__(base, processor)
-        self.answer, self.words, self.left = answer, words, left
+        self.answer, self.words, self.left, self.ends = answer, words, left, ends
 
-    def ask(self, inputs: dict[str, torch.Tensor]) -> list[Clue]:
-        clues = super().ask(inputs)
+    def ask(self, inputs: dict[str, torch.Tensor], **generate_options: Any) -> list[Clue]:
+        told = {"stopping_criteria": self.ends, "streamer": _Waker(self.words)}
+        clues = super().ask(inputs, **told, **generate_options)
         if self.left.is_set():
             raise LeftError
         self.answer.clue = clues[0].text
@@ -133,18 +156,18 @@ class Asker:
             raise InputError(f"The question has {len(words):,} characters, and {self.limits.characters:,} are read.")
         answer, left = Answer(), threading.Event()
         pieces = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        if clue:
-            options["clue"] = _Told(self.base, self.processor, answer, pieces, left)
-        options["generate_kwargs"] = {
-            "streamer": pieces,
-            "max_time": self.limits.seconds,
-            "stopping_criteria": StoppingCriteriaList([_Left(left)]),
-        }
 
         def look() -> dict[str, Any]:
             try:
                 pipe = self.pipes[task]
-                return pipe(*shown, words or None, max_new_tokens=self.limits.new_tokens, **options)
+                # from its own turn on, for the clue and the answer together
+                ends = StoppingCriteriaList([_Left(left), MaxTimeCriteria(self.limits.seconds)])
+                if clue:
+                    options["clue"] = _Told(self.base, self.processor, answer, pieces, left, ends)
+                generate = {"streamer": pieces, "stopping_criteria": ends}
+                return pipe(
+                    *shown, words or None, max_new_tokens=self.limits.new_tokens, generate_kwargs=generate, **options
+                )
             finally:
                 pieces.text_queue.put(pieces.stop_signal)  # also where it failed before the first word
 

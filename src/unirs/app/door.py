@@ -38,6 +38,7 @@ WRITTEN = (UPLOAD, JOIN, f"{API}/cancel", f"{API}/reset")
 BODY = 2**20  # bytes of a request that uploads nothing
 FORM = 2**16  # bytes around the files of an upload
 SECONDS_OF_SILENCE = 30.0
+SLOWEST = 50_000  # bytes a second of an upload, counted from its seconds of silence on
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -91,14 +92,23 @@ class Door:
             raise RequestError(403, "another site's page may not ask here")
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets an upload in if there is room for it beside those that are coming in already."""
+        """Lets an upload in if there is room for it beside those that are coming in already.
+
+        All that was announced is kept free for it, so neither silence nor a trickle may last: `n` bytes are in after
+        `SECONDS_OF_SILENCE + n / SLOWEST` seconds or not at all.
+        """
         length = self._length(Headers(scope=scope))
+        held = await asyncio.to_thread(self.uploads.bytes_held)
+        # nothing is awaited between the look and the reservation: else a later upload could put an earlier one out
+        if held + self.arriving + length > self.uploads.limits.folder_bytes:
+            raise RequestError(503, "the page holds as many uploads as it may; try again later")
         self.arriving += length
         try:
-            held = await asyncio.to_thread(self.uploads.bytes_held)
-            if held + self.arriving > self.uploads.limits.folder_bytes:
-                raise RequestError(503, "the page holds as many uploads as it may; try again later")
-            await self.app(scope, _not_stalled(receive), send)
+            async with asyncio.timeout(SECONDS_OF_SILENCE) as limit:
+                await self.app(scope, _hurried(receive, limit), send)
+        except TimeoutError:
+            rate = f"{SLOWEST / 1000:g} kB a second"
+            raise RequestError(408, f"the upload fell silent, or came slower than {rate}") from None
         finally:
             self.arriving -= length
 
@@ -121,16 +131,20 @@ class Door:
             raise RequestError(403, "the request names a file that is no upload")
 
 
-def _not_stalled(receive: Receive) -> Receive:
-    """An upload that falls silent has ended: it would keep others out."""
+def _hurried(receive: Receive, limit: asyncio.Timeout) -> Receive:
+    """Moves the limit on as the bytes come, and lifts it when all are in: what follows is the page's own time."""
+    clock = asyncio.get_running_loop().time
+    begun, came = clock(), 0
 
-    async def patient() -> Message:
-        try:
-            return await asyncio.wait_for(receive(), SECONDS_OF_SILENCE)
-        except TimeoutError:
-            return {"type": "http.disconnect"}
+    async def hurried() -> Message:
+        nonlocal came
+        message = await receive()
+        came += len(message.get("body", b""))
+        is_on = message.get("more_body", False)
+        limit.reschedule(SECONDS_OF_SILENCE + min(clock(), begun + came / SLOWEST) if is_on else None)
+        return message
 
-    return patient
+    return hurried
 
 
 def _files(value: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ class Limits:
     files: Dated pictures of a sequence; also the most frames that are taken from a clip, if the model reads so many.
     characters: Of a question.
     new_tokens: Longest answer.
-    seconds: Longest time for an answer's words.
+    seconds: Longest time for an answer's words, those of its clue included.
     map_seconds: Longest time for a map, whose tiles are answered one batch after another.
     folder_bytes: All that visitors have uploaded and been shown; more is refused until some has been removed.
     kept_seconds: Uploads and results are removed after this time.

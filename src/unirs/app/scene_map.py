@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from unirs.cli_map import notes_on, write
 from unirs.geo import RasterError, open_dates
 from unirs.geo.change_finder import ChangeFinder
 from unirs.geo.change_map import find_changes, look_at
 from unirs.geo.changes import Change, ground_of
 from unirs.geo.journal import Journal
+from unirs.map_outputs import notes_on, write
 
 from .uploads import known, readable
 

@@ -47,6 +47,9 @@ class Table:
     Args:
         path: Local, or of a store that fsspec knows.
 
+    Attributes:
+        unread: Columns that nothing is taken from; of lines of JSON, the first line's.
+
     Raises:
         DataError: It is not there, of no known kind, holds no rows, or has no column of pictures.
     """
@@ -106,7 +109,10 @@ class Table:
             with self._csv() as text:
                 names = next(self._reader(text), [])
         else:  # lines of JSON each have their own
+            first = next(iter(self), None) if not self.is_folder else None
+            self.unread = [name for name in first.values if name not in COLUMNS] if first else []
             return
+        self.unread = [name for name in names if name not in COLUMNS]
         if not set(names) & set(VISUALS):
             raise DataError(
                 f"{self.path}: has the columns {', '.join(names[:20]) or '(none)'}; pictures belong into {WANTED}"

@@ -63,7 +63,11 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return refusal(RequestError(400, "the request is no JSON object of a chat completion"))
+        return refusal(
+            RequestError(
+                400, "the request is no JSON object of a chat completion, sent as Content-Type: application/json"
+            )
+        )
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> JSONResponse:

@@ -95,8 +95,9 @@ class Chat(ChatCompletionHandler):
         if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
             raise RequestError(400, "seed must be a whole number from 0 on")
         options = body.get("chat_template_kwargs") or {}
-        if not isinstance(options, dict) or not set(options) <= set(TEMPLATE_OPTIONS):
-            raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}")
+        known = isinstance(options, dict) and set(options) <= set(TEMPLATE_OPTIONS)
+        if not known or not all(type(value) is bool for value in options.values()):
+            raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}, true or false")
 
     def _read(self, body: dict, opener: Opener) -> dict[str, Any]:
         """The tensors of a request, on the model's device: all that takes time before the model."""

@@ -41,10 +41,18 @@ class Opener:
             RequestError: It is not in the form, or too large, or shows what cannot be opened, or takes too long.
         """
         if not isinstance(messages, list) or not messages:
-            raise RequestError(400, "messages must be a list of turns")
+            raise RequestError(400, "messages must be a list of turns, at least one")
         if len(messages) > MOST_MESSAGES:
             raise RequestError(400, f"there are {len(messages)} messages, and {MOST_MESSAGES} are read")
-        return [self._turn(message, f"message {number}") for number, message in enumerate(messages, 1)]
+        chat = [self._turn(message, f"message {number}") for number, message in enumerate(messages, 1)]
+        # Answered, they would get inventions.
+        if self.pictures == self.limits.pictures:
+            raise RequestError(400, "no picture is shown; send one as an item image_url, or a clip as video_url")
+        if chat[-1]["role"] != "user":
+            raise RequestError(400, "the last message must be the user's: it is what is answered")
+        if not any(item["type"] == "text" and item["text"].strip() for item in chat[-1]["content"]):
+            raise RequestError(400, "the last message asks nothing; add words to it")
+        return chat
 
     def _turn(self, message: Any, where: str) -> dict[str, Any]:
         role = message.get("role") if isinstance(message, dict) else None

@@ -1,0 +1,45 @@
+"""What `unirs serve` and `unirs app` share: where they listen, how they are called, units of their limits."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+from .model_source import EMBEDDED
+from .terminal import InputError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MEGABYTE = 2**20
+MEGAPIXEL = 10**6
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Before the model is loaded: a port that is taken is told at once.
+
+    Raises:
+        InputError: It cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise InputError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); give another {other}"
+        ) from error
+
+
+def own_names(host: str) -> set[str] | None:
+    """Names by which requests may call a server that listens on loopback; None, any, for one that others reach."""
+    return {*LOOPBACK, "[::1]"} if host in LOOPBACK else None
+
+
+def address(host: str, port: int) -> str:
+    """What a browser is given."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def served_name(model: str | None) -> str:
+    """What `--model` is called: its folder's name, or its hub id."""
+    return (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
