@@ -29,7 +29,7 @@ class Limits:
 
     request_bytes: int = 32 * 2**20
     fetched_bytes: int = 64 * 2**20
-    pixels: int = 2**26
+    pixels: int = 64 * 10**6
     pictures: int = 64
     new_tokens: int = 512
     seconds: float = 60.0
