@@ -99,7 +99,7 @@ class Pace:
 
     def __str__(self) -> str:
         left = self.minutes / self.steps * sum(self.todo.values()) if self.steps else 0
-        return f"about {duration(60 * left)} for {len(self.todo)} of {self.count} trainings"
+        return f"{len(self.todo)} of {self.count} trainings are left, about {duration(60 * left)}"
 
 
 def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = AutoProcessor.from_pretrained(checkpoint)
     pace = Pace(plan)
-    say(f"{pace.count} trainings of {sum(pace.todo.values()):,} steps in all, {plan.bytes() / 1e9:.1f} GB in {folder}")
+    say(f"{pace.count} trainings, together {sum(pace.todo.values()):,} steps, {plan.bytes() / 1e9:.1f} GB in {folder}")
     base_split, train, test = (_look(folder, plan, name, checkpoint, device, say) for name in FIRST_SEEDS)
     base = _base(folder, plan, checkpoint, processor, base_split, device, pace, say)
     for name, split in (("train", train), ("test", test)):

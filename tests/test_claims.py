@@ -278,8 +278,8 @@ def whole_run(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         _, told = run(folder)
     assert printed.getvalue() == ""
-    assert told[0].startswith("6 trainings of 9 steps in all")
-    assert [line for line in told if line.startswith("about ") and line.endswith(" of 6 trainings")] != []
+    assert told[0].startswith("6 trainings, together 9 steps,")
+    assert [line for line in told if " of 6 trainings are left, about " in line] != []
     return folder
 
 

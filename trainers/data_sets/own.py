@@ -48,7 +48,8 @@ class OwnData:
                 raise DataError(f"{self.path}: is no folder of datasets.save_to_disk; give {FORMS}") from error
             if isinstance(table, DatasetDict):
                 if split not in table:
-                    raise DataError(f"{self.path}: has the splits {', '.join(table)}; name one by split")
+                    splits, first = ", ".join(table), self.path / next(iter(table))
+                    raise DataError(f"{self.path}: has the splits {splits}; name one by split, or give {first}")
                 table = table[split]
             return _undecoded(table)
         suffix = self.path.suffix.lower()
