@@ -274,6 +274,10 @@ def test_code_is_beside_the_weights_before_they_are_uploaded(model, tmp_path, mo
     monkeypatch.setattr(model, "_upload_modified_files", lambda folder, *a, **k: seen.append(os.listdir(folder)))
     hub = SimpleNamespace(create_repo=lambda *a, **k: SimpleNamespace(repo_id="a/b"))
     monkeypatch.setattr("transformers.modeling_utils.hf_api", lambda *a, **k: hub)
+    # looks for the repository's card, and waits for a hub that is out of reach
+    monkeypatch.setattr(
+        "transformers.modeling_utils.create_and_tag_model_card", lambda *a, **k: SimpleNamespace(save=str)
+    )
     model.save_pretrained(tmp_path / "unirs", push_to_hub=True)
     assert "pipeline_unirs.py" in seen[0]
 
