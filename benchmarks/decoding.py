@@ -30,7 +30,7 @@ ROUNDS = 3
 SCENES = 40  # of each task, for int8's quality
 COMPILED = {
     "cache_implementation": "static",
-    "compile_config": CompileConfig(mode=None, dynamic=False, options={"coordinate_descent_tuning": True}),
+    "compile_config": CompileConfig(mode=None, dynamic=False),
 }
 COMPILED["compile_config"]._compile_all_devices = True  # generate compiles on accelerators alone unless told to
 
