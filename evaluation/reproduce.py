@@ -84,7 +84,7 @@ class Pace:
 
     def __init__(self, plan: Plan):
         self.todo = {
-            (seed, arm.name): plan.steps(arm.tasks, plan.epochs) for seed in range(plan.seeds) for arm in arms.ARMS
+            (seed, arm.name): plan.steps(arm.paced_by, plan.epochs) for seed in range(plan.seeds) for arm in arms.ARMS
         }
         self.count, self.minutes, self.steps = len(self.todo), 0.0, 0
 
@@ -134,7 +134,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
                 if pace.steps:
                     say(str(pace))
                 begun = time.time()
-                steps = plan.steps(arm.tasks, plan.epochs)
+                steps = plan.steps(arm.paced_by, plan.epochs)
                 schedule = Schedule(
                     steps, plan.batch, plan.learning_rate, seed, folder / "checkpoints", plan.warmup(steps)
                 )

@@ -114,7 +114,7 @@ def test_arms_that_say_nothing_are_no_result():
     """A run that was too short earned 0 everywhere, and its table looked like a finding."""
     text = table(judge({seed: earned(0, 0) for seed in range(3)}, BASELINE))
     assert text.startswith("**Nothing was learned")
-    assert text.count("| 45.0 | 0.0 |") == text.count("neither beats the commonest answer") == 11
+    assert text.count("| 45.0 | 0.0 |") == text.count("neither beats the commonest answer") == 15
     assert "neither beats" not in table(judge({seed: earned(50, 0) for seed in range(3)}, BASELINE))
 
 
@@ -234,11 +234,13 @@ def test_arms_differ_in_one_thing_from_the_full_one(split):
     assert {arm.tasks for arm in claims.ARMS if arm.name.startswith("only")} == {("single",), ("pair",), ("video",)}
 
 
-def test_an_arm_of_one_task_sees_each_of_its_scenes_as_often_as_the_joint_one():
+def test_an_arm_of_one_task_sees_each_scene_as_often_as_the_joint_one_or_takes_as_many_steps():
     from unirs.evaluation.reproduce import Plan
 
     plan = Plan(single=100, pair=100, video=50, batch=25, epochs=2)
-    assert plan.steps(claims.TASKS, 2) == 20 == sum(plan.steps((task,), 2) for task in claims.TASKS)
+    steps = {arm.name: plan.steps(arm.paced_by, 2) for arm in claims.ARMS}
+    assert steps["full"] == 20 == sum(steps[f"only {task}"] for task in claims.TASKS)
+    assert {steps[f"only {task} longer"] for task in claims.TASKS} == {20}
 
 
 def test_every_accepted_answer_is_learned_and_counts(split):
@@ -278,8 +280,8 @@ def whole_run(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         _, told = run(folder)
     assert printed.getvalue() == ""
-    assert told[0].startswith("6 trainings, together 9 steps,")
-    assert [line for line in told if " of 6 trainings are left, about " in line] != []
+    assert told[0].startswith("9 trainings, together 15 steps,")
+    assert [line for line in told if " of 9 trainings are left, about " in line] != []
     return folder
 
 
@@ -331,7 +333,7 @@ def test_json_is_all_that_the_command_prints(copied, unirs, monkeypatch):
     code, out, err = unirs("reproduce", "--output", copied, *GIVEN, "--json")
     assert (code, trained) == (0, ["no clues"])
     found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert [row["interval_95"] for row in found["claims"]] == [None] * 11
+    assert [row["interval_95"] for row in found["claims"]] == [None] * 15
     assert "about " in err
     assert "gemm" not in err
 

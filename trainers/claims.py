@@ -39,18 +39,29 @@ STILL = "no change"  # label of an unchanged pair
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: on which tasks, with Change Extraction or two plain pictures, with clues or without."""
+    """One way to train: on which tasks, with Change Extraction or two plain pictures, with clues or without.
+
+    Args:
+        longer: Takes as many steps as the full model, not as many looks at each of its scenes.
+    """
 
     name: str
     tasks: tuple[str, ...] = TASKS
     change_extraction: bool = True
     clues: bool = True
+    longer: bool = False
+
+    @property
+    def paced_by(self) -> tuple[str, ...]:
+        """The tasks whose scenes, each seen equally often, make the number of steps."""
+        return TASKS if self.longer else self.tasks
 
 
 FULL = Arm("full")
 ARMS = (
     FULL,
     *(Arm(f"only {task}", (task,)) for task in TASKS),
+    *(Arm(f"only {task} longer", (task,), longer=True) for task in TASKS),
     Arm("two plain pictures", change_extraction=False),
     Arm("no clues", clues=False),
 )
@@ -160,7 +171,7 @@ def train_arm(
     schedule: Schedule,
     say: Callable[[str], None],
 ) -> UniRSForConditionalGeneration:
-    """A copy of the base, tuned; every arm looks at each of its scenes equally often."""
+    """A copy of the base, tuned on the scenes of the arm's tasks."""
     model = copy.deepcopy(base)
     tune(model, processor, ArmRows(split, arm, schedule.seed), split.features, schedule, say)
     return model
