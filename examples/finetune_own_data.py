@@ -1,6 +1,6 @@
 """Teaches UniRS your own before/after pairs with TRL's stock SFTTrainer and a LoRA adapter.
 
-    pip install 'unirs[train]'
+    pip install '.[train]'
     python examples/finetune_own_data.py FOLDER --output runs/finetuned
 
 FOLDER/pairs.json: [{"a": "before.png", "b": "after.png", "captions": ["two houses are built", ...]}, ...]

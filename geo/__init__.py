@@ -1,4 +1,4 @@
-"""Rasters in, maps out: reading, co-registration, tiling. Needs `pip install 'unirs[geo]'`."""
+"""Rasters in, maps out: reading, co-registration, tiling. Needs the extra `geo`."""
 
 import transformers  # noqa: F401 - first, because UniRS registers itself once this is loaded
 

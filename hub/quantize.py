@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import TorchAoConfig
 
+from ..extras import install_command
 from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
@@ -43,7 +44,7 @@ def quantize(source: str | Path, target: str | Path) -> int:
     source, target = Path(source).expanduser(), Path(target).expanduser()
     check_free(target)
     if importlib.util.find_spec("torchao") is None:
-        raise WeightError("int8 needs torchao, which is not installed: pip install 'unirs[int8]'")
+        raise WeightError(f"int8 needs torchao, which is not installed: {install_command('int8')}")
     opened = open_source(source, None)
     if opened.kind != UNIRS:
         raise WeightError(f"{source}: is no UniRS folder; convert it first, without --int8")

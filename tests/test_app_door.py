@@ -18,6 +18,7 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unir
 from tests.serving import png, running
 from tests.visiting import ask, form, upload
 from unirs.app.limits import Limits
+from unirs.extras import install_command
 
 LIMITS = Limits(upload_bytes=2**20, pixels=100 * 100)
 SECRET = "not for visitors"
@@ -239,4 +240,4 @@ def test_missing_package_and_taken_port_are_one_line(unirs, monkeypatch):
     assert re.search(rf"cannot listen on 127.0.0.1:{port}", err)
     monkeypatch.setattr("unirs.cli_app.importlib.util.find_spec", lambda name: None)
     code, _, err = unirs("app")
-    assert (code, err) == (2, "unirs: the page needs more packages (gradio): pip install 'unirs[app]'\n")
+    assert (code, err) == (2, f"unirs: the page needs more packages (gradio): {install_command('app')}\n")

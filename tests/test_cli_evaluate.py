@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import DATA
 from tests.evaluation_samples import NO_CHANGE
+from unirs.extras import install_command
 
 
 def karpathy(folder, splits):
@@ -105,7 +106,7 @@ def test_a_package_that_is_not_there_is_named_with_what_installs_it(unirs, data,
     file = predictions(data / "p.jsonl", {"test_1": "a road"})
     code, out, err = unirs("evaluate", "levir-cc", "--data", data, "--from-predictions", file, "--no-meteor")
     assert (code, out) == (2, "")
-    assert err == f"unirs: evaluation needs more packages ({package}): pip install 'unirs[evaluation]'\n"
+    assert err == f"unirs: evaluation needs more packages ({package}): {install_command('evaluation')}\n"
 
 
 @pytest.mark.data

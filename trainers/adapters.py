@@ -11,6 +11,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
+from ..extras import install_command
 from .data_sets import DataError
 
 # The parts that joint tuning leaves frozen (paper, section IV-B), and the head: they stay whole in a 4-bit model.
@@ -68,7 +69,7 @@ def four_bits() -> BitsAndBytesConfig:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
-        raise DataError("adapter.method=qlora needs bitsandbytes: pip install 'unirs[qlora]'") from error
+        raise DataError(f"adapter.method=qlora needs bitsandbytes: {install_command('qlora')}") from error
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

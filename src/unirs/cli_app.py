@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from .extras import install_command
 from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
 from .model_source import find_model, load_base, load_model
 from .terminal import InputError, busy, quieten
@@ -44,7 +45,7 @@ def app(
         find_model(base, "--base")
     for package in ("gradio", "rasterio"):  # looked for, not loaded: Gradio reads its settings when it is
         if importlib.util.find_spec(package) is None:
-            raise InputError(f"the page needs more packages ({package}): pip install 'unirs[app]'")
+            raise InputError(f"the page needs more packages ({package}): {install_command('app')}")
     quieten()
     import uvicorn
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .extras import install_command
 from .given import check_writable
 from .model_source import find_model, load_model
 from .terminal import InputError, Json, busy, counted
@@ -51,7 +52,7 @@ def clues(
         from unirs.trainers.data_sets import DataError, OwnData
         from unirs.trainers.recipe_data import make_data_set
     except ImportError as error:
-        raise InputError(f"clues for data need more packages ({error.name}): pip install 'unirs[train]'") from error
+        raise InputError(f"clues for data need more packages ({error.name}): {install_command('train')}") from error
 
     disable_progress_bars()
     given = {"source": source, "path": str(path), "split": split, "images": images and str(images)}

@@ -10,6 +10,7 @@ import typer
 
 from .cli_clues import clues
 from .cli_world import world
+from .extras import install_command
 from .given import check_writable
 from .terminal import InputError, Json, counted
 
@@ -44,7 +45,7 @@ def check(
         from unirs.trainers.check_data import check as check_rows
         from unirs.trainers.data_sets import DataError
     except ImportError as error:
-        raise InputError(f"checking data needs more packages ({error.name}): pip install 'unirs[train]'") from error
+        raise InputError(f"checking data needs more packages ({error.name}): {install_command('train')}") from error
 
     with counted("Reading rows", unit="rows") as progress:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .extras import install_command
 from .model_source import find_any_model, find_model
 from .terminal import InputError, Json, busy, counted, quieten
 
@@ -96,7 +97,7 @@ def evaluate(
                     keep(from_predictions, output)
                 write_report(output, known, predictions, scores, settings)
     except ImportError as error:
-        raise InputError(f"evaluation needs more packages ({error.name}): pip install 'unirs[evaluation]'") from error
+        raise InputError(f"evaluation needs more packages ({error.name}): {install_command('evaluation')}") from error
     except DataError as error:
         raise InputError(str(error)) from error
     if as_json:

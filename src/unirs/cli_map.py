@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .extras import install_command
 from .given import check_files, check_words, check_writable
 from .map_outputs import notes_on, write
 from .model_source import EMBEDDED, find_model, load_model
@@ -97,7 +98,7 @@ def map_scene(
         from unirs.geo.journal import Journal
         from unirs.geo.raster_files import RasterError
     except ImportError as error:
-        raise InputError(f"maps need more packages ({error.name}): pip install 'unirs[geo]'") from error
+        raise InputError(f"maps need more packages ({error.name}): {install_command('geo')}") from error
     check_outputs(rasters, output, heatmap, preview, html)
 
     reading: dict[str, Any] = {"bands": bands, "sar": sar, "crs": crs, "pixel": pixel}

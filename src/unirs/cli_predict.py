@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .extras import install_command
 from .given import check_words
 from .model_source import find_any_model, find_model
 from .terminal import InputError, Json, busy, counted, quieten
@@ -73,7 +74,7 @@ def predict(
         from unirs.predicting.table import Table
         from unirs.trainers.data_sets import DataError
     except ImportError as error:
-        raise InputError(f"tables need more packages ({error.name}): pip install 'unirs[predict]'") from error
+        raise InputError(f"tables need more packages ({error.name}): {install_command('predict')}") from error
 
     output = output.removeprefix("file://")
     try:
@@ -117,7 +118,7 @@ def start(
         try:
             from unirs.predicting.ray_engine import RayEngine
         except ImportError as error:
-            raise InputError("--engine ray needs one more package: pip install 'unirs[ray]'") from error
+            raise InputError(f"--engine ray needs one more package: {install_command('ray')}") from error
         with busy("Starting the workers"):
             found = RayEngine(load, batch_size, max_new_tokens, workers, bands)
         return found, found.settings

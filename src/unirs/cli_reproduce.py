@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .extras import install_command
 from .given import make_folder
 from .model_source import find_model
 from .terminal import InputError, Json, quieten, resumable
@@ -39,7 +40,7 @@ def reproduce(
             from unirs.evaluation.reproduce import Plan, PlanError
             from unirs.evaluation.reproduce import reproduce as run
         except ImportError as error:
-            raise InputError(f"this needs more packages ({error.name}): pip install 'unirs[train]'") from error
+            raise InputError(f"this needs more packages ({error.name}): {install_command('train')}") from error
         plan = Plan(single=scenes, pair=scenes, video=scenes // 2, test=test, seeds=seeds, epochs=epochs)
 
         def say(line: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .extras import install_command
 from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
 from .model_source import find_model
 from .terminal import InputError, busy, quieten
@@ -44,7 +45,7 @@ def serve(
         from unirs.serving.application import application
         from unirs.serving.limits import Limits
     except ImportError as error:
-        raise InputError(f"serving needs more packages ({error.name}): pip install 'unirs[serve]'") from error
+        raise InputError(f"serving needs more packages ({error.name}): {install_command('serve')}") from error
 
     limits = Limits(
         request_bytes=max_request_mb * MEGABYTE,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .extras import install_command
 from .model_source import find_model
 from .terminal import InputError, Json, quieten
 
@@ -37,7 +38,7 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
     try:
         from unirs.trainers.recipe import JointTuning, load_recipe
     except ImportError as error:
-        raise InputError(f"training needs more packages ({error.name}): pip install 'unirs[train]'") from error
+        raise InputError(f"training needs more packages ({error.name}): {install_command('train')}") from error
     import torch
 
     from unirs.trainers.data_sets import DataError

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .extras import install_command
 from .given import check_writable
 from .terminal import InputError, Json, counted, resumable
 
@@ -38,7 +39,7 @@ def world(
         from unirs.trainers.data_sets import DataError
         from unirs.trainers.world_export import export
     except ImportError as error:
-        raise InputError(f"writing data needs more packages ({error.name}): pip install 'unirs[train]'") from error
+        raise InputError(f"writing data needs more packages ({error.name}): {install_command('train')}") from error
 
     datasets.disable_progress_bars()
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from unirs.processing import load_image
 
+from .extras import install_command
 from .given import ending
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
         raise ValueError(f"--bands {bands}: is for rasters ({', '.join(sorted(RASTERS))}); leave it out")
     if not rasters or importlib.util.find_spec("rasterio") is None:
         if bands is not None:
-            raise ValueError("--bands needs more packages: pip install 'unirs[geo]'")
+            raise ValueError(f"--bands needs more packages: {install_command('geo')}")
         return [load_image(file) for file in files], []
     from unirs.geo import RasterError, choose_bands, open_raster
     from unirs.geo.rgb import read_composed

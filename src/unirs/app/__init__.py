@@ -1,1 +1,1 @@
-"""The web page behind `unirs app`. Needs `pip install 'unirs[app]'`."""
+"""The web page behind `unirs app`. Needs the extra `app`."""
