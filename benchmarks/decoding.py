@@ -1,4 +1,4 @@
-"""Seconds a token at full size: plain `generate`, compiled with a static cache, and compiled with int8 weights.
+"""Seconds a token at full size: plain `generate`, compiled, compiled as `unirs.compiled_decoding` does, and with int8.
 
     python benchmarks/decoding.py [--tokens 32] [--output benchmarks/results/decoding.json]
 
@@ -25,14 +25,13 @@ from unirs.trainers.rows import image_items, video_item
 from unirs.trainers.scene_tasks import TEST_SEED, clip_sample, pair_sample, single_sample
 
 import unirs
+from unirs.compiled_decoding import compile_config
 
 ROUNDS = 3
 SCENES = 40  # of each task, for int8's quality
-COMPILED = {
-    "cache_implementation": "static",
-    "compile_config": CompileConfig(mode=None, dynamic=False),
-}
-COMPILED["compile_config"]._compile_all_devices = True  # generate compiles on accelerators alone unless told to
+STOCK = CompileConfig(mode=None, dynamic=False)
+STOCK._compile_all_devices = True  # generate compiles on accelerators alone unless told to
+PLAIN, COMPILED, SUMS, INT8 = "plain", "compiled", "compiled, products as sums", "int8 weights, the same"
 
 
 def weights_of_a_token(model) -> int:
@@ -81,7 +80,10 @@ def main() -> None:
     size, found = weights_of_a_token(model), {}
     rates = [limits(args.small)]
 
-    def measure(name: str, **options) -> None:
+    def measure(name: str, config: CompileConfig | None = None) -> None:
+        torch.compiler.reset()
+        model.__dict__.pop("_compiled_call", None)
+        options = {"cache_implementation": "static", "compile_config": config} if config else {}
         first = answer(model, inputs, args.tokens, **options)
         later = [answer(model, inputs, args.tokens, **options) for _ in range(ROUNDS)]
         plain = {key: median([one[key] for one in later]) for key in ("first_token", "second_token", "a_token", "all")}
@@ -89,29 +91,24 @@ def main() -> None:
         rates.append(limits(args.small))
         print(name, found[name], rates[-1], flush=True)
 
-    measure("plain")
-    measure("static cache, compiled", **COMPILED)
-    torch.compiler.reset()
-    model.__dict__.pop("_compiled_call")
+    measure(PLAIN)
+    measure(COMPILED, STOCK)
+    measure(SUMS, compile_config())
     for part in (model.model.language_model.layers, torch.nn.ModuleList([model.lm_head])):
         quantize_(part, Int8WeightOnlyConfig())
-    measure("int8 weights, static cache, compiled", **COMPILED)
+    measure(INT8, compile_config())
     rate = median([each["memory_read_gb_per_s"] for each in rates])
     bound = size / rate / 1e9  # seconds a token of bfloat16 weights
-    for name, share in (
-        ("plain", 1.0),
-        ("static cache, compiled", 1.0),
-        ("int8 weights, static cache, compiled", 0.5),
-    ):
+    for name in found:
+        share = 0.5 if name == INT8 else 1.0
         found[name]["read_gb_per_s"] = round(size * share / found[name]["a_token"] / 1e9, 2)
         found[name]["share_of_memory_rate"] = round(found[name]["read_gb_per_s"] / rate, 3)
-    plain, compiled, int8 = found.values()
+    pairs = ((PLAIN, COMPILED), (PLAIN, SUMS), (COMPILED, INT8), (SUMS, INT8))
     ratios = {
-        "plain to the bound": round(plain["a_token"] / bound, 2),
-        "plain to compiled": round(plain["a_token"] / compiled["a_token"], 2),
-        "compiled to int8": round(compiled["a_token"] / int8["a_token"], 2),
+        "plain to the bound": round(found[PLAIN]["a_token"] / bound, 2),
+        **{f"{one} to {other}": round(found[one]["a_token"] / found[other]["a_token"], 2) for one, other in pairs},
         "answers until compiling pays": round(
-            compiled["first_answer_extra"] / max(1e-9, plain["all"] - compiled["all"]), 1
+            found[SUMS]["first_answer_extra"] / max(1e-9, found[PLAIN]["all"] - found[SUMS]["all"]), 1
         ),
     }
     agreement = quality()

@@ -16,6 +16,7 @@ from unirs.hub.weight_files import WeightError
 
 import unirs
 from tests.tiny import encode, picture, user
+from unirs.compiled_decoding import products_as_sums
 
 SOURCE = Path(unirs.default_checkpoint())
 QUESTIONS = ("Is there a road in the image?", "Is it a rural or an urban area?", "How many buildings are there?",
@@ -106,3 +107,11 @@ def test_command_makes_the_folder(tmp_path, unirs):
     assert code == 0
     size = (tmp_path / "int8/model.safetensors").stat().st_size
     assert json.loads(printed) == {"task": "convert", "target": str(tmp_path / "int8"), "bytes": size}
+
+
+@torch.no_grad()
+def test_compiled_decoding_leaves_int8_products_to_torchao(both, monkeypatch):
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", lambda graph, _: graph.forward)
+    layer = both[1].model.language_model.layers[0].mlp.down_proj
+    row = torch.randn(1, 1, layer.weight.shape[1], generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(torch.compile(layer, backend=products_as_sums, dynamic=False)(row), layer(row))
