@@ -81,6 +81,9 @@ def clip(tmp_path_factory):
 # -- what is answered -------------------------------------------------------------------------------------------------
 def test_models_are_listed(client):
     assert [one.id for one in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny") == client.models.list().data[0]
+    with pytest.raises(openai.NotFoundError, match="no model 'other/one' here; there is 'tiny'"):
+        client.models.retrieve("other/one")
 
 
 def test_picture_pair_sequence_and_clip_are_answered_as_in_process(client, model, clip):

@@ -14,7 +14,7 @@ from transformers.cli.serving.server import build_server
 
 from .chat import Chat
 from .engine import Batches, OneModel
-from .guard import ROUTES, Guard, refusal
+from .guard import MODEL, ROUTES, Guard, refusal
 from .limits import Limits, RequestError
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,13 @@ def application(
     others = {one: None for one in inspect.signature(build_server).parameters if one.endswith("_handler")}
     app = build_server(models, **{**others, "chat_handler": chat}, generation_state=batches)  # type: ignore[arg-type]
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) in ROUTES]
+
+    @app.get(MODEL)  # transformers' server lists models, and tells of none alone
+    async def one_model(model: str) -> dict[str, Any]:
+        if model != name:
+            raise RequestError(404, f"there is no model {model!r} here; there is {name!r}")
+        return models.get_gen_models()[0]
+
     _tell_errors(app)
     return Guard(app, limits, api_key, hosts)
 

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .incoming import check_host, read_body, replayed
 from .limits import Limits, RequestError
 
-ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/health": "GET"}
+MODEL = "/v1/models/{model:path}"  # a model's name may hold slashes
+ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", MODEL: "GET", "/health": "GET"}
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -75,7 +76,8 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         check_host(headers, self.hosts)
-        if ROUTES.get(scope["path"]) != scope["method"]:
+        route = MODEL if scope["path"].startswith("/v1/models/") else scope["path"]
+        if ROUTES.get(route) != scope["method"]:
             known = ", ".join(f"{method} {path}" for path, method in ROUTES.items())
             raise RequestError(404, f"there is no such thing here; there are {known}")
         if self.api_key is None or scope["path"] == "/health":
