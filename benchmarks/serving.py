@@ -1,11 +1,11 @@
 """Throughput and steadiness of `unirs serve`, with the embedded checkpoint on this machine.
 
-python benchmarks/serving.py [--seconds 20] [--soak 120]
+python benchmarks/serving.py [--seconds 20] [--soak 120] [--dtype bfloat16]
 
 A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by a
 word, changes and pictures to be described in a sentence, and all three by turns. Then 32 clients ask for `--soak`
 seconds, a tenth of whose requests are hostile. Every answer is compared with the answer that the same question had
-alone.
+alone; in half precision one may differ by what else is in its batch, and counts as mixed up.
 """
 
 from __future__ import annotations
@@ -137,8 +137,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--seconds", type=float, default=20)
     options.add_argument("--soak", type=float, default=120)
+    options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     given = options.parse_args()
-    command = [sys.executable, "-m", "unirs.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "unirs.cli", "serve", "--port", "0", "--dtype", given.dtype]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     try:
@@ -161,6 +162,8 @@ def main() -> None:
         server.terminate()
         server.wait()
     threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    if given.dtype != "float32":
+        threads += f", {given.dtype}"
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     RESULT.write_text(json.dumps({**known, threads: found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))

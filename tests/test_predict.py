@@ -73,6 +73,19 @@ def test_each_row_has_the_answer_it_has_alone(predict, table, expected, tmp_path
     assert not (tmp_path / "out.jsonl.journal").exists()
 
 
+def test_half_precision_is_computed_and_scored_as_in_process(predict, table, folder, tmp_path):
+    """One row at a time, as `load_model` in bfloat16 answers it; float32 scores otherwise."""
+    half = load_model(str(folder), dtype=torch.bfloat16)
+    chats = [chat_of(json.loads(line), table.parent) for line in table.read_text().splitlines()]
+    wanted = [half.generate(half.prepare([chat], NEW_TOKENS), NEW_TOKENS)[0] for chat in chats]
+    assert predict(table, "half.jsonl", "--batch-size", 1, "--dtype", "bfloat16")[0] == 0
+    assert predict(table, "whole.jsonl", "--batch-size", 1)[0] == 0
+    half_rows, whole_rows = lines_of(tmp_path / "half.jsonl"), lines_of(tmp_path / "whole.jsonl")
+    assert answers(half_rows) == [said.text for said in wanted]
+    assert [row["score"] for row in half_rows] == pytest.approx([said.score for said in wanted], abs=5e-4)
+    assert [row["score"] for row in half_rows] != [row["score"] for row in whole_rows]
+
+
 def test_score_is_the_geometric_mean_of_the_tokens_probabilities(predict, table, folder, tmp_path):
     """Second implementations: transformers' transition scores, and the finished answer read in one pass."""
     predict(table, "out.jsonl")

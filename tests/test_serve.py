@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from unirs.evaluation.models import load_model
 from unirs.processing.video_loading_unirs import load_video
 
@@ -381,6 +382,16 @@ def test_empty_key_in_the_environment_is_no_open_server(unirs, monkeypatch):
     code, out, err = unirs("serve", "--port", 0)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert "the API key is empty" in err
+
+
+def test_half_precision_is_served_when_asked_for(unirs):
+    from unirs.cli_serve import load
+
+    assert load(None, "bfloat16")[0].dtype is torch.bfloat16
+    assert load(None, "float32")[0].dtype is torch.float32
+    code, _, err = unirs("serve", "--dtype", "half")
+    assert code == 2
+    assert "bfloat16" in err
 
 
 def test_one_model_is_listed_by_whatever_name_transformers_asks(model, processor):

@@ -13,7 +13,7 @@ import typer
 
 from .extras import install_command
 from .given import check_words
-from .model_source import find_any_model, find_model
+from .model_source import DType, find_any_model, find_model
 from .terminal import InputError, Json, busy, counted, quieten
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def predict(
     ] = False,
     base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Rows asked at a time.")] = 8,
+    dtype: DType = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
     bands: Annotated[
@@ -85,7 +86,7 @@ def predict(
             names = ", ".join(rows.unread[:20])
             typer.echo(f"Not read of {table}: {names} (what is asked stands under question)", err=True)
         asking, settings = start(
-            engine, partial(load, model, clue, base, num_frames), batch_size, max_new_tokens, workers, bands
+            engine, partial(load, model, clue, base, num_frames, dtype), batch_size, max_new_tokens, workers, bands
         )
         settings |= {"question": question, "max_new_tokens": max_new_tokens, "bands": bands}
         with closing(asking), closing(Ledger(journal, settings, len(rows))) as ledger:
@@ -128,7 +129,9 @@ def start(
     return LocalEngine(network, batch_size, max_new_tokens, bands), settings
 
 
-def load(model: str | None, clue: bool, base: str | None, num_frames: int | None) -> tuple[Any, dict[str, Any]]:
+def load(
+    model: str | None, clue: bool, base: str | None, num_frames: int | None, dtype: str | None = None
+) -> tuple[Any, dict[str, Any]]:
     """The model, on the accelerator where there is one; and all of it that answers depend on."""
     import torch
 
@@ -136,7 +139,7 @@ def load(model: str | None, clue: bool, base: str | None, num_frames: int | None
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     with busy("Loading the model"):
-        network = load_model(find_any_model(model), device or "cpu")
+        network = load_model(find_any_model(model), device or "cpu", getattr(torch, dtype) if dtype else None)
     if num_frames is not None:
         network.num_frames = num_frames
     if isinstance(network, UniRS):

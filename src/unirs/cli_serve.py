@@ -9,7 +9,7 @@ import typer
 
 from .extras import install_command
 from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
-from .model_source import find_model
+from .model_source import DType, find_model
 from .terminal import InputError, busy, quieten
 
 
@@ -31,6 +31,7 @@ def serve(
     max_megapixels: Annotated[int, typer.Option(min=1, max=1024, help="All pictures of a request together.")] = 64,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to an answer's end.")] = 60,
     batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered together.")] = 16,
+    dtype: DType = None,
 ) -> None:
     """Answer OpenAI's chat completions about pictures, pairs and clips."""
     # typer takes an empty variable for none at all, and the server would be open.
@@ -55,7 +56,7 @@ def serve(
         batch=batch_size,
     )
     listening = listen(host, port)
-    network, processor = load(model)
+    network, processor = load(model, dtype)
     served, hosts = name or served_name(model), own_names(host)
     app = application(served, network, processor, limits, allow_fetch, api_key, hosts)
     if hosts is None and api_key is None:
@@ -66,7 +67,7 @@ def serve(
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def load(model: str | None) -> tuple[Any, Any]:
+def load(model: str | None, dtype: str | None = None) -> tuple[Any, Any]:
     """On the CPU in float32, as for `unirs evaluate`: an answer there is the same whatever else is in its batch."""
     import torch
 
@@ -76,7 +77,7 @@ def load(model: str | None) -> tuple[Any, Any]:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     try:
         with busy("Loading the model"):
-            loaded = load_model(find_model(model), device or "cpu")
+            loaded = load_model(find_model(model), device or "cpu", getattr(torch, dtype) if dtype else None)
     except DataError as error:
         raise InputError(str(error)) from error
     return loaded.network, loaded.processor

@@ -6,13 +6,22 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from .terminal import InputError, quieten
 
 EMBEDDED = "unirs-tiny"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 LONGEST_REASON = 300  # characters of another library's message that are worth showing
+DType = Annotated[
+    Literal["float32", "bfloat16"] | None,
+    typer.Option(
+        help="bfloat16 takes half of float32's memory and time, but on the CPU an answer may then depend on what else "
+        "is in its batch. [default: float32 on the CPU, else the weights' own]"
+    ),
+]
 
 
 def find_model(model: str | None, option: str = "--model") -> str:
