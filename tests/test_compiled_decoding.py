@@ -50,6 +50,13 @@ def test_only_a_single_row_becomes_a_sum(graphs):
     assert [linears(graph) for graph in graphs] == [(1, 0), (0, 1)]
 
 
+def test_double_precision_stays_double(graphs):
+    layer = nn.Linear(8, 4).double()
+    row = torch.randn(1, 1, 8, dtype=torch.float64)
+    assert torch.equal(torch.compile(layer, backend=products_as_sums, dynamic=False)(row), layer(row))
+    assert linears(graphs[0]) == (0, 1)
+
+
 def test_answers_are_those_of_plain_generation(model, processor, alone, graphs):  # noqa: F811
     for (conversation, options), expected in zip(CONVERSATIONS.values(), alone["greedy"], strict=True):
         inputs = encode(processor, conversation, **options)

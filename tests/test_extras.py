@@ -48,6 +48,16 @@ def test_a_repository_is_named_with_its_commit(monkeypatch):
     wanted = Requirement(shlex.split(command)[-1])  # pip's own reading of it
     assert (wanted.name, wanted.extras) == ("unirs", {"geo"})
     assert wanted.url == "git+https://example.org/unirs.git@0123abcd"
+    told_more = {"url": "https://example.org/all.git", "vcs_info": vcs, "subdirectory": "unirs"}
+    assert told(monkeypatch, json.dumps(told_more)).endswith(".git@0123abcd#subdirectory=unirs'")
+
+
+def test_a_wheel_is_named_where_it_lay(monkeypatch):
+    """As the container has it: the index is no place to look."""
+    url = "file:///wheels/unirs-0.1.0-py3-none-any.whl"
+    command = told(monkeypatch, json.dumps({"url": url, "archive_info": {}}))
+    wanted = Requirement(shlex.split(command)[-1])
+    assert (wanted.name, wanted.extras, wanted.url) == ("unirs", {"geo"}, url)
 
 
 @pytest.mark.parametrize("text", [None, "", "{half"])

@@ -422,6 +422,8 @@ def test_journal_of_other_settings_is_not_mixed_in(predict, table, tmp_path):
     code, _, err = predict(bad, "out.jsonl", "--images", table.parent, "-q", "Another?")
     assert (code, err.count("\n")) == (2, 1)
     assert "was begun with question=None, and now it is 'Another?'" in err
+    code, _, err = predict(bad, "out.jsonl", "--images", table.parent, "--dtype", "bfloat16")
+    assert (code, "was begun with dtype='float32', and now it is 'bfloat16'" in err) == (2, True), err
     (tmp_path / "out.jsonl.journal").write_text("something else\n")
     assert "is no file of answers" in predict(bad, "out.jsonl", "--images", table.parent)[2]
 

@@ -316,8 +316,9 @@ def test_api_key_is_wanted_of_everybody(folder):
     loaded = load_model(str(folder))
     with running(application("tiny", loaded.network, loaded.processor, LIMITS, api_key="secret")) as url:
         for key in ("", "Bearer ", "Bearer secre", "Bearer secret2", "secret", "Bearer \xff"):
-            status, answer = post(url, b"", "/v1/models", "GET", Authorization=key)
-            assert (status, answer["error"]["type"]) == (401, "authentication_error")
+            for path in ("/v1/models", "/v1/models/tiny"):
+                status, answer = post(url, b"", path, "GET", Authorization=key)
+                assert (status, answer["error"]["type"]) == (401, "authentication_error")
         with pytest.raises(openai.AuthenticationError, match="missing or wrong"):
             openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()
         assert openai.OpenAI(base_url=f"{url}/v1", api_key="secret").models.list().data[0].id == "tiny"
@@ -384,11 +385,15 @@ def test_empty_key_in_the_environment_is_no_open_server(unirs, monkeypatch):
     assert "the API key is empty" in err
 
 
-def test_half_precision_is_served_when_asked_for(unirs):
+def test_half_precision_is_served_when_asked_for(unirs, monkeypatch):
     from unirs.cli_serve import load
 
     assert load(None, "bfloat16")[0].dtype is torch.bfloat16
     assert load(None, "float32")[0].dtype is torch.float32
+    given: list[tuple] = []
+    monkeypatch.setattr("unirs.cli_serve.load", lambda *words: given.append(words) or sys.exit(7))
+    assert unirs("serve", "--port", 0, "--dtype", "bfloat16")[0] == 7
+    assert given == [(None, "bfloat16")]
     code, _, err = unirs("serve", "--dtype", "half")
     assert code == 2
     assert "bfloat16" in err

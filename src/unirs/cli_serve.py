@@ -68,7 +68,7 @@ def serve(
 
 
 def load(model: str | None, dtype: str | None = None) -> tuple[Any, Any]:
-    """On the CPU in float32, as for `unirs evaluate`: an answer there is the same whatever else is in its batch."""
+    """On the CPU in float32 unless told otherwise: an answer there is the same whatever else is in its batch."""
     import torch
 
     from unirs.evaluation.models import load_model

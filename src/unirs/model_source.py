@@ -18,8 +18,8 @@ LONGEST_REASON = 300  # characters of another library's message that are worth s
 DType = Annotated[
     Literal["float32", "bfloat16"] | None,
     typer.Option(
-        help="bfloat16 takes half of float32's memory and less time, but on the CPU an answer may then depend on what else "
-        "is in its batch. [default: float32 on the CPU, else the weights' own]"
+        help="Of the weights. In bfloat16 they take half of float32's memory, but on the CPU an answer may then "
+        "depend on what else is in its batch. [default: float32 on the CPU, else their own]"
     ),
 ]
 

@@ -78,7 +78,7 @@ class Guard:
         check_host(headers, self.hosts)
         route = MODEL if scope["path"].startswith("/v1/models/") else scope["path"]
         if ROUTES.get(route) != scope["method"]:
-            known = ", ".join(f"{method} {path}" for path, method in ROUTES.items())
+            known = ", ".join(f"{method} {path.replace(':path', '')}" for path, method in ROUTES.items())
             raise RequestError(404, f"there is no such thing here; there are {known}")
         if self.api_key is None or scope["path"] == "/health":
             return
