@@ -28,19 +28,21 @@ COPIED = 2**30  # bytes of the copy that the memory rate is measured with
 def fill(module: nn.Module, seed: int = 0) -> None:
     """Random matrices of deviation 0.02, ones for scales, zeros for the rest; in place, without a second copy."""
     rng = torch.Generator().manual_seed(seed)
-    block = torch.randn(BLOCK, generator=rng).mul(0.02).to(torch.bfloat16)
+    drawn = torch.randn(BLOCK, generator=rng).mul(0.02).to(torch.bfloat16)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
+            block = drawn.to(tensor.device)
             if tensor.ndim > 1:
                 flat = tensor.view(-1)
                 for start in range(0, len(flat), BLOCK):
                     flat[start : start + BLOCK] = block[: len(flat) - start]
                     block = block.roll(7919)
+                drawn = block
             else:
                 tensor.fill_(1 if "norm" in name or "var" in name or name.endswith("weight") else 0)
 
 
-def build(small: bool, seed: int = 0) -> tuple[UniRSForConditionalGeneration, UniRSProcessor]:
+def build(small: bool, seed: int = 0, device: str = "cpu") -> tuple[UniRSForConditionalGeneration, UniRSProcessor]:
     """UniRS of SigLIP-so400m and a LLaMA of 2.7 B weights, bfloat16, that says words of letters only."""
     tokenizer = AutoProcessor.from_pretrained(unirs.default_checkpoint()).tokenizer
     image_processor = UniRSImageProcessor(size={"height": 384, "width": 384})
@@ -56,19 +58,20 @@ def build(small: bool, seed: int = 0) -> tuple[UniRSForConditionalGeneration, Un
     )
     with torch.device("meta"):
         model = UniRSForConditionalGeneration(config).to(torch.bfloat16)
-    model.to_empty(device="cpu").eval()
+    model.to_empty(device=device).eval()
     fill(model, seed)
-    model.model.language_model.rotary_emb = type(model.model.language_model.rotary_emb)(model.config.text_config)
+    rotary = type(model.model.language_model.rotary_emb)(model.config.text_config)
+    model.model.language_model.rotary_emb = rotary.to(device)
     tower = model.model.vision_tower
     if hasattr(tower.embeddings, "position_ids"):
-        tower.embeddings.position_ids = torch.arange(tower.embeddings.num_positions)[None]
+        tower.embeddings.position_ids = torch.arange(tower.embeddings.num_positions, device=device)[None]
     # Only words are said: rows of zeros never win against random ones.
     said = [place for place in range(3, len(tokenizer)) if place not in processor.frame_token_ids]
     said = [place for place in said if tokenizer.decode([place]).strip().isalpha()]
     spoken = torch.zeros(len(model.lm_head.weight), dtype=torch.bool)
     spoken[said] = True
     with torch.no_grad():
-        model.lm_head.weight[~spoken] = 0
+        model.lm_head.weight[(~spoken).to(device)] = 0
     model.generation_config.eos_token_id = None  # lengths are forced
     model.generation_config.pad_token_id = 0
     return model, processor
@@ -93,7 +96,7 @@ def build_llava(model: UniRSForConditionalGeneration) -> LlavaForConditionalGene
     for place, layer in enumerate(ours.vision_tower.encoder.layers):
         tower.encoder.layers[place] = layer
     for part in (tower.encoder.layers[last], tower.post_layernorm, peer.model.multi_modal_projector):
-        part.to_empty(device="cpu")
+        part.to_empty(device=model.device)
         fill(part)
     peer.generation_config = model.generation_config
     return peer.eval()

@@ -2,52 +2,65 @@
 
     python benchmarks/speed_gpu.py [--output benchmarks/results/speed_gpu.json]
 
-The models of benchmarks/first_token.py, on one accelerator. Decoding with a static cache is compiled by `generate`
-itself there, with CUDA graphs. Answers a second count `generate` on pixels that lie on the device: questions about
-pictures (4 tokens), captions of pairs (24), clips of 8 frames (4), at each batch size; LLaVA gets the same pictures as
-729 tokens each. "With clues" adds a first answer of 16 tokens about the same look at the pictures. `--small` tries it
-anywhere.
+The models of benchmarks/first_token.py, on one accelerator. Seconds a token are those of an answer of many tokens less
+those of one token, through their number. Answers a second count `generate` on pixels that lie on the device: questions
+about pictures (4 tokens), captions of pairs (24), clips of 8 frames (4), at each batch size; LLaVA gets the same
+pictures as 729 tokens each. "With clues" adds a first answer of 16 tokens about the same look at the pictures.
+A way that fails leaves its error among the numbers. `--small` tries the script anywhere.
 """
 
 import argparse
 import json
+import statistics
 import time
 from pathlib import Path
 
 import torch
 from first_token import prompt
-from full_size import FRAMES, answer, build, build_llava, median
+from full_size import FRAMES, build, build_llava
 from unirs.modeling_unirs.shared_features_unirs import answer_features, pair_features
 
-BATCHES = (1, 4, 16, 64)
+from unirs.graph_decoding import GraphDecoder
+
+BATCHES = (1, 16, 64)
 TASKS = {"picture": (1, 4), "pair": (2, 24), "clip": (FRAMES, 4)}  # pictures, and tokens of an answer
 CLUE_TOKENS = 16
+ROUNDS = 5
 
 
-def synchronize(device: str) -> None:
-    if device == "cuda":
+def synchronize() -> None:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
+def seconds(run, rounds: int = ROUNDS, warm_up: int = 1) -> float:
+    """Median of `rounds` after the warm-up."""
+    times = []
+    for turn in range(warm_up + rounds):
+        synchronize()
+        started = time.perf_counter()
+        run()
+        synchronize()
+        if turn >= warm_up:
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
 def limits(device: str, small: bool) -> dict[str, float]:
-    """TFLOP/s of a large bfloat16 product, GB/s of reading (half of what a copy moves); the best of five."""
-    side, size = (512, 2**22) if small else (8192, 2**31)
+    """TFLOP/s of a large bfloat16 product; GB/s that a large copy moves, bytes read and bytes written counted."""
+    side, size = (512, 2**22) if small else (8192, 2**32)
     left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    source = torch.ones(size, dtype=torch.uint8, device=device)
+    source = torch.randint(255, (size,), dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    seconds: dict[str, list[float]] = {"product": [], "copy": []}
-    for _ in range(5):
-        for name, run in (("product", lambda: left @ right), ("copy", lambda: target.copy_(source))):
-            synchronize(device)
-            started = time.perf_counter()
-            for _ in range(4):
-                run()
-            synchronize(device)
-            seconds[name].append((time.perf_counter() - started) / 4)
+
+    def four(run):
+        return lambda: [run() for _ in range(4)]
+
+    product = seconds(four(lambda: left @ right)) / 4
+    copy = seconds(four(lambda: target.copy_(source))) / 4
     return {
-        "matmul_tflops": round(2 * side**3 / min(seconds["product"]) / 1e12, 1),
-        # a copy on an accelerator reads and writes at once; reading alone has both directions
-        "memory_gb_per_s": round(2 * size / min(seconds["copy"]) / 1e9, 1),
+        "matmul_tflops": round(2 * side**3 / product / 1e12, 1),
+        "memory_gb_per_s": round(2 * size / copy / 1e9, 1),
     }
 
 
@@ -84,87 +97,147 @@ def looked_at_once(model, task: str, ours: dict, batch: int, device: str) -> tup
     return for_clue, {**words, **answer_features(core, {}, encoded)}
 
 
-@torch.no_grad()
-def rate(run, batch: int, device: str) -> float:
-    """Answers a second: the median of three after a warm-up."""
-    seconds = []
-    for turn in range(4):
-        synchronize(device)
-        started = time.perf_counter()
-        run()
-        synchronize(device)
-        if turn:
-            seconds.append(time.perf_counter() - started)
-    return round(batch / median(seconds), 3)
+def said(model, inputs: dict, tokens: int, **options) -> list[int]:
+    found = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, **options)
+    return found[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def throughput(model, llava, batches: tuple[int, ...], device: str) -> dict[str, dict]:
+def decoding(model, inputs: dict, tokens: int, device: str) -> dict[str, dict]:
+    """Batch 1, one picture: milliseconds to the first token, and tokens a second after it."""
+
+    def own(tuned: bool):
+        return lambda: {"custom_generate": GraphDecoder(model, max_length=512, tuned=tuned)}
+
+    ways = {"plain": dict, "static cache, compiled by generate": lambda: {"cache_implementation": "static"}}
+    if device == "cuda":
+        ways |= {"GraphDecoder, not tuned": own(False), "GraphDecoder": own(True)}
+    found: dict[str, dict] = {}
+    for name, make in ways.items():
+        try:
+            options, started = make(), time.perf_counter()
+            words = said(model, inputs, tokens, **options)
+            first_answer = time.perf_counter() - started
+            one = seconds(lambda options=options: said(model, inputs, 1, **options))
+            many = seconds(lambda options=options: said(model, inputs, tokens, **options))
+            found[name] = {
+                "first_token_ms": round(1000 * one, 2),
+                "tokens_per_second": round((tokens - 1) / (many - one), 1),
+                "first_answer_extra_s": round(first_answer - many, 1),
+                "said": words,
+            }
+        except Exception as error:
+            found[name] = {"error": f"{type(error).__name__}: {error}"[:400]}
+        print(name, {key: value for key, value in found[name].items() if key != "said"}, flush=True)
+    spoken = [one.pop("said") for one in found.values() if "said" in one]
+    for one, words in zip([one for one in found.values() if "error" not in one], spoken, strict=True):
+        one["tokens_like_plain"] = round(sum(a == b for a, b in zip(words, spoken[0], strict=True)) / tokens, 3)
+    return found
+
+
+def first_token(model, inputs: dict) -> dict[str, float | str]:
+    """Milliseconds to the first token about one picture, with more and more of the way there compiled."""
+    found: dict[str, float | str] = {"plain": round(1000 * seconds(lambda: said(model, inputs, 1), 10), 2)}
+    tower, language_model = model.model.vision_tower, model.model.language_model
+    try:
+        tower.compile(mode="reduce-overhead")
+        found["tower compiled"] = round(1000 * seconds(lambda: said(model, inputs, 1), 10, 4), 2)
+        language_model.compile(mode="reduce-overhead")
+        options = {"cache_implementation": "static", "disable_compile": True}
+        found["tower and language model compiled"] = round(
+            1000 * seconds(lambda: said(model, inputs, 1, **options), 10, 4), 2
+        )
+    except Exception as error:
+        found["error"] = f"{type(error).__name__}: {error}"[:400]
+    tower._compiled_call_impl = language_model._compiled_call_impl = None
+    torch.compiler.reset()
+    return found
+
+
+def largest(model, inputs: dict, tokens: int) -> dict:
+    """What the device does in an answer, and how long it waits: by PyTorch's profiler."""
+    if not torch.cuda.is_available():
+        return {}
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    said(model, inputs, tokens)
+    whole = seconds(lambda: said(model, inputs, tokens), 3)
+    with torch.profiler.profile(activities=activities) as profile:
+        said(model, inputs, tokens)
+        synchronize()
+    kernels = [one for one in profile.key_averages() if one.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(one.self_device_time_total for one in kernels) / 1e6
+    top = sorted(kernels, key=lambda one: -one.self_device_time_total)[:12]
+    return {
+        "seconds": round(whole, 4),
+        "device_busy_s": round(busy, 4),
+        "kernels": sum(one.count for one in kernels),
+        "largest_ms": {one.key[:90]: [round(one.self_device_time_total / 1e3, 3), one.count] for one in top},
+    }
+
+
+def throughput(model, llava, batches: tuple[int, ...], device: str, save) -> None:
     found: dict[str, dict] = {}
     for task, (_, tokens) in TASKS.items():
         found[task] = {"unirs": {}, "unirs with clues": {}, "llava": {}}
         for batch in batches:
             ours, theirs = (inputs_of(model, task, batch, peer, device) for peer in (False, True))
-            said = {"max_new_tokens": tokens, "do_sample": False}
 
-            def with_clue(task=task, ours=ours, said=said, batch=batch):
+            def with_clue(task=task, ours=ours, batch=batch, tokens=tokens):
                 for_clue, for_answer = looked_at_once(model, task, ours, batch, device)
                 model.generate(**for_clue, max_new_tokens=CLUE_TOKENS, do_sample=False)
-                model.generate(**for_answer, **said)
+                model.generate(**for_answer, max_new_tokens=tokens, do_sample=False)
 
             ways = {
-                "unirs": lambda ours=ours, said=said: model.generate(**ours, **said),
-                "unirs with clues": with_clue,
-                "llava": lambda theirs=theirs, said=said: llava.generate(**theirs, **said),
+                "unirs": lambda ours=ours, tokens=tokens: said(model, ours, tokens),
+                "unirs with clues": torch.no_grad()(with_clue),
+                "llava": lambda theirs=theirs, tokens=tokens: said(llava, theirs, tokens),
             }
             for name, run in ways.items():
                 try:
-                    found[task][name][batch] = rate(run, batch, device)
+                    found[task][name][batch] = round(batch / seconds(run, 3), 2)
                 except torch.OutOfMemoryError:
                     found[task][name][batch] = None
+                    torch.cuda.empty_cache()
             print(task, batch, {name: rates[batch] for name, rates in found[task].items()}, flush=True)
         best = {name: max(one for one in rates.values() if one) for name, rates in found[task].items()}
         found[task] |= {"best": best, "ratio_to_llava": round(best["unirs"] / best["llava"], 2)}
-    return found
+        save("answers_per_second", found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed_gpu.json"))
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=65)
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the script")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build(args.small)[0].to(device)
-    bounds = limits(device, args.small)
-    one = inputs_of(model, "picture", 1, False, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    decoding = {}
-    for name, options in (("plain", {}), ("static cache, compiled", {"cache_implementation": "static"})):
-        first = answer(model, one, args.tokens, **options)
-        later = [answer(model, one, args.tokens, **options) for _ in range(5)]
-        each = median([run["a_token"] for run in later])
-        decoding[name] = {
-            "first_token_ms": round(1000 * median([run["first_token"] for run in later]), 2),
-            "tokens_per_second": round(1 / max(each, 1e-4), 1),
-            "first_answer_extra_s": round(first["all"] - median([run["all"] for run in later]), 1),
-        }
-        print(name, decoding[name], flush=True)
-    weights = sum(p.numel() * p.element_size() for p in model.model.language_model.layers.parameters())
-    weights += model.lm_head.weight.numel() * model.lm_head.weight.element_size()
-    memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
-    result = {
+    result: dict = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "torch": torch.__version__,
-        "limits": bounds,
-        "decoding": decoding,
-        "tokens_per_second_at_the_memory_limit": round(bounds["memory_gb_per_s"] * 1e9 / weights, 1),
-        "peak_memory_gb_one_picture": memory,
-        "answers_per_second": throughput(
-            model, build_llava(model).to(device), BATCHES[: 2 if args.small else 4], device
-        ),
     }
-    args.output.write_text(json.dumps(result, indent=1) + "\n")
+    started = time.perf_counter()
+
+    def save(name: str, value) -> None:
+        result[name] = value
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{time.perf_counter() - started:.0f} s: {name}", flush=True)
+
+    model = build(args.small, device=device)[0]
+    save("limits", limits(device, args.small))
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    one = inputs_of(model, "picture", 1, False, device)
+    said(model, one, args.tokens)
+    if device == "cuda":
+        save("peak_memory_gb_one_picture", round(torch.cuda.max_memory_allocated() / 1e9, 3))
+    weights = sum(p.numel() * p.element_size() for p in model.model.language_model.layers.parameters())
+    weights += model.lm_head.weight.numel() * model.lm_head.weight.element_size()
+    save("tokens_per_second_at_the_memory_limit", round(result["limits"]["memory_gb_per_s"] * 1e9 / weights, 1))
+    save("decoding", decoding(model, one, args.tokens, device))
+    save("profile_of_one_token", largest(model, one, 1))
+    save("profile_of_17_tokens", largest(model, one, 17))
+    save("first_token_ms", first_token(model, one))
+    throughput(model, build_llava(model), BATCHES[: 2 if args.small else None], device, save)
     print(json.dumps(result, indent=1))
 
 

@@ -30,16 +30,22 @@ WARM_UP = 3
 
 
 class Clock(TrainerCallback):
+    """Seconds of each step, and seconds between two steps, in which the next batch is waited for."""
+
     def __init__(self):
         self.steps: list[float] = []
+        self.waits: list[float] = []
+        self.end = self.start = time.perf_counter()
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.start = time.perf_counter()
+        self.waits.append(self.start - self.end)
 
     def on_step_end(self, args, state, control, **kwargs):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.steps.append(time.perf_counter() - self.start)
+        self.end = time.perf_counter()
+        self.steps.append(self.end - self.start)
 
 
 def matmul_rate(device: str, side: int) -> float:
@@ -101,6 +107,7 @@ def measure(method: str, model, processor, args, folder: str) -> dict:
     tokens = log["tokens_per_second"] / log["samples_per_second"] * args.batch
     return {
         "step_seconds": round(seconds, 4),
+        "waiting_for_batches_seconds": round(statistics.median(clock.waits[WARM_UP:]), 4),
         "tokens_per_second": round(tokens / seconds, 1),
         "samples_per_second": round(args.batch / seconds, 2),
         "model_tflops_per_second": round(work / seconds / 1e12, 3),
@@ -134,7 +141,9 @@ def main() -> None:
         found["mfu"] = round(found["model_tflops_per_second"] * 1e12 / rate, 4)
         result[method] = found
         print(method, found, flush=True)
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
         del model
+        torch.cuda.empty_cache()
     result["device"] = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     result["torch"] = torch.__version__
     args.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from unirs.trainers.real_changes import BARE, BUILT, clear_and_build
 from unirs.trainers.real_scenes import (
-    HOUSES,
     SCENE_CLASSES,
     captions,
     load_real,
@@ -74,14 +74,27 @@ def test_change_lies_in_the_mask(scenes):
     assert np.mean(np.array(ratios) > 1) > 0.8
 
 
-def test_half_get_a_piece_of_another_class_and_half_get_houses(scenes):
+def test_changes_are_pieces_of_another_class_houses_or_large_and_plain(scenes):
     pairs = made(scenes, True, 400)
-    built = [pair for pair in pairs if {pair.old, pair.new} & set(HOUSES)]
-    assert abs(len(built) / 400 - 0.5) < 3 * 0.5 / 20
+    scene_names, large = {one.noun for one in SCENE_CLASSES}, {"a large building", "large buildings", BARE}
+    for names, share in ((set(BUILT) - large, 0.35), (large, 0.3)):
+        painted = [pair for pair in pairs if {pair.old, pair.new} & names]
+        assert abs(len(painted) / 400 - share) < 3 * 0.5 / 20
     for pair in pairs:
         assert pair.old != pair.new
-        assert {pair.old, pair.new} <= {*(one.noun for one in SCENE_CLASSES), *HOUSES}
-    assert {pair.new for pair in pairs} >= {*(one.noun for one in SCENE_CLASSES), "houses", "houses and a road"}
+        assert {pair.old, pair.new} <= scene_names | set(BUILT) | {BARE}
+    assert {pair.new for pair in pairs} >= scene_names | large | {"houses", "houses and a road"}
+
+
+def test_what_is_large_and_plain_has_less_texture_than_what_it_covers():
+    """Noise lies below: bare ground and halls are smooth, apart from their grain."""
+    rough = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    for seed in range(20):
+        after, mask, name = clear_and_build(np.random.default_rng(seed), Image.fromarray(rough))
+        assert (name == BARE) or BUILT[name] == (name == "a large building")
+        after = np.asarray(after, float)
+        steps = np.abs(np.diff(after, axis=1)).mean(2)[mask[:, 1:] & mask[:, :-1]]
+        assert np.median(steps) < 10 < np.abs(np.diff(rough.astype(float), axis=1)).mean() / 5
 
 
 def test_captions_agree_with_what_was_built():
@@ -96,16 +109,16 @@ def test_captions_agree_with_what_was_built():
             assert said == NO_CHANGE_SENTENCES
             continue
         new, old = (name.removeprefix("an ").removeprefix("a ") for name in (pair.new, pair.old))
-        removed = pair.old in HOUSES
+        removed = pair.old in BUILT
         for one in said:
             assert one == one.lower().strip().rstrip(".")
             assert (old if removed else new) in one
             goes = re.search("removed|disappear|demolished|gone|replaced by", one) is not None
             assert goes or not removed
-            if pair.new in HOUSES:
+            if pair.new in BUILT:
                 assert not goes
                 number = re.search(r"\b(is|are|has|have)\b", one)
-                assert number is None or (number[0] in ("is", "has")) == (pair.new == "a house")
+                assert number is None or (number[0] in ("is", "has")) == BUILT[pair.new]
 
 
 @pytest.mark.parametrize(("shift", "turn"), [(2.0, 0.0), (0.0, 1.0), (3.0, 2.0)])

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
-from .scene_shapes import Array, blob, crossing_line, rectangle, ribbon
+from .real_changes import BUILT, build_houses, clear_and_build, paste, soft_field
+from .scene_shapes import Array
 
 SIDE = 192  # pixels, as the pictures are stored
-CHANGED_SHARE = (0.03, 0.55)  # of the picture
-HOUSES = ("a house", "houses", "a house and a road", "houses and a road")  # what `real_pair` paints
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ SCENE_CLASSES = (
     ),
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
+SCENES, HOUSES = 0.35, 0.35  # shares of the changes: pieces of other scenes, houses; the others are large and plain
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def relight(rng: np.random.Generator, image: Image.Image, strength: float = 1.0)
     pixels = np.asarray(image, np.float32) / 255  # (height, width, 3)
     # 1. season: what is green turns brown or greener, more in some parts than in others
     green = np.clip((pixels[..., 1] - pixels[..., [0, 2]].mean(-1)) * 6 + 0.25, 0, 1)
-    field = _soft_field(rng, image.size[0])
+    field = soft_field(rng, image.size[0])
     dry = np.clip(rng.normal(0, 0.5) + 0.5 * rng.random() * field, -0.6, 0.9) * strength * green
     tone = pixels.mean(-1, keepdims=True) * np.array((1.16, 1.0, 0.74), np.float32)
     pixels = pixels + dry[..., None] * (tone - pixels)
@@ -163,7 +163,7 @@ def relight(rng: np.random.Generator, image: Image.Image, strength: float = 1.0)
     pixels = np.clip(pixels, 1e-3, 1) ** np.exp(rng.normal(0, 0.28 * strength))
     pixels = (pixels - 0.4) * np.exp(rng.normal(0, 0.2 * strength)) + 0.4
     pixels *= np.exp(rng.normal(0, 0.16 * strength) + rng.normal(0, 0.07 * strength, 3)).astype(np.float32)
-    pixels *= (1 + 0.07 * strength * rng.random() * _soft_field(rng, image.size[0]))[..., None]
+    pixels *= (1 + 0.07 * strength * rng.random() * soft_field(rng, image.size[0]))[..., None]
     # 3. haze and grain
     haze = max(0.0, rng.uniform(-0.3, 0.3)) * strength
     pixels = pixels * (1 - haze) + np.array((0.72, 0.75, 0.8), np.float32) * haze
@@ -172,12 +172,6 @@ def relight(rng: np.random.Generator, image: Image.Image, strength: float = 1.0)
     relit = ImageEnhance.Color(relit).enhance(float(np.exp(rng.normal(0, 0.3 * strength))))
     blur = max(0.0, rng.uniform(-0.6, 1.1)) * strength
     return relit.filter(ImageFilter.GaussianBlur(blur)) if blur > 0.2 else relit
-
-
-def _soft_field(rng: np.random.Generator, size: int) -> Array:
-    """Smooth noise `(size, size)` between about -1 and 1."""
-    coarse = Image.fromarray(rng.normal(0, 1, (4, 4)).astype(np.float32))
-    return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0, turn: float = 1.0) -> Image.Image:
@@ -196,17 +190,18 @@ def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0
 
 
 def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
-    """Two dates made from one real scene; of those that change, half get a piece of another scene, half houses."""
+    """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things."""
     number = int(rng.integers(len(pictures)))
     before = after = view(rng, pictures[number], size)
     mask, old, new = np.zeros((size, size), bool), "", ""
-    if changed and rng.random() < 0.5:
+    kind = rng.random() if changed else 1.0
+    if kind < SCENES:
         others = np.flatnonzero(labels != labels[number])
         other = int(others[rng.integers(len(others))])
-        after, mask = _paste(rng, before, view(rng, pictures[other], size))
+        after, mask = paste(rng, before, view(rng, pictures[other], size))
         old, new = SCENE_CLASSES[labels[number]].noun, SCENE_CLASSES[labels[other]].noun
     elif changed:
-        after, mask, new = _build(rng, before)
+        after, mask, new = (build_houses if kind < SCENES + HOUSES else clear_and_build)(rng, before)
         old = SCENE_CLASSES[labels[number]].noun
     if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old
@@ -219,8 +214,8 @@ def captions(pair: RealPair) -> tuple[str, ...]:
     if not pair.new:
         return NO_CHANGE_SENTENCES
     bare = {name: name.removeprefix("a ").removeprefix("an ") for name in (pair.old, pair.new)}
-    if pair.new in HOUSES:
-        one = pair.new == "a house"
+    if pair.new in BUILT:
+        one = BUILT[pair.new]
         be, have, s = ("is", "has", "s") if one else ("are", "have", "")
         return (
             f"{pair.new} {be} built on the {bare[pair.old]}",
@@ -229,8 +224,8 @@ def captions(pair: RealPair) -> tuple[str, ...]:
             f"{pair.new} show{s} up on the {bare[pair.old]}",
             f"{pair.new} {be} added",
         )
-    if pair.old in HOUSES:
-        be, s = ("is", "s") if pair.old == "a house" else ("are", "")
+    if pair.old in BUILT:
+        be, s = ("is", "s") if BUILT[pair.old] else ("are", "")
         return (
             f"{pair.old} {be} removed",
             f"{pair.old} disappear{s}",
@@ -245,98 +240,3 @@ def captions(pair: RealPair) -> tuple[str, ...]:
         f"{pair.new} replaces the {bare[pair.old]}",
         f"a part of the {bare[pair.old]} becomes {pair.new}",
     )
-
-
-def _region(rng: np.random.Generator, size: int) -> Image.Image:
-    """Mask of one to three blobs, blocks or strips."""
-    while True:
-        region = Image.new("L", (size, size))
-        draw = ImageDraw.Draw(region)
-        for _ in range(int(rng.integers(1, 4))):
-            kind, (x, y) = rng.random(), rng.uniform(0.05, 0.95, 2)
-            if kind < 0.45:
-                outline = blob(rng, x, y, rng.uniform(0.09, 0.4), rng.uniform(1, 1.4))
-            elif kind < 0.85:
-                length, width = rng.uniform(0.1, 0.7, 2)
-                outline = rectangle(x, y, length, width, rng.uniform(0, np.pi))
-            else:
-                outline = ribbon(crossing_line(rng, 0.25), rng.uniform(0.06, 0.16))
-            draw.polygon([(a, b) for a, b in (outline * size).tolist()], fill=255)
-        if CHANGED_SHARE[0] <= np.asarray(region).mean() / 255 <= CHANGED_SHARE[1]:
-            return region
-
-
-def _paste(rng: np.random.Generator, before: Image.Image, other: Image.Image) -> tuple[Image.Image, Array]:
-    """A region of `other` laid into `before`, in the light of `before`."""
-    region = _region(rng, before.size[0])
-    means = [np.asarray(image, np.float32).mean((0, 1)) for image in (before, other)]
-    light = 1 + rng.uniform(0.2, 0.9) * (means[0].mean() / max(means[1].mean(), 1) - 1)
-    piece = Image.fromarray(np.clip(np.asarray(other, np.float32) * light, 0, 255).astype(np.uint8))
-    return Image.composite(piece, before, region.filter(ImageFilter.GaussianBlur(0.7))), np.asarray(region) > 0
-
-
-ROOFS = (
-    (168, 92, 72),
-    (188, 122, 96),
-    (128, 126, 126),
-    (96, 96, 102),
-    (206, 200, 190),
-    (124, 100, 84),
-    (88, 104, 130),
-)
-
-
-def _build(rng: np.random.Generator, before: Image.Image) -> tuple[Image.Image, Array, str]:
-    """Houses, with or without a road, painted over a real scene: rows of one kind, as in a new estate."""
-    size = before.size[0]
-    scale = 2 * size  # drawn twice as large, then reduced: soft edges
-    canvas = before.resize((scale, scale), Image.Resampling.BICUBIC)
-    land, shadow, roofs = Image.new("L", canvas.size), Image.new("L", canvas.size), Image.new("RGBA", canvas.size)
-    draw, shade, paint = ImageDraw.Draw(land), ImageDraw.Draw(shadow), ImageDraw.Draw(roofs)
-
-    def points(outline: Array) -> list[tuple[float, float]]:
-        return [(a, b) for a, b in (outline * scale).tolist()]
-
-    line, road = crossing_line(rng, 0.15), bool(rng.random() < 0.45)
-    if road:
-        outline = ribbon(line, rng.uniform(0.03, 0.08))
-        grey = int(rng.integers(95, 190))
-        draw.polygon(points(outline), fill=255)
-        ImageDraw.Draw(canvas).polygon(points(outline), fill=(grey, grey, grey - 4))
-    long, wide = rng.uniform(0.05, 0.16), rng.uniform(0.04, 0.1)
-    if rng.random() < 0.2:
-        long, wide = long * 2, wide * 1.8  # halls
-    sun = rng.uniform(0, 2 * np.pi)
-    cast = np.array([np.cos(sun), np.sin(sun)]) * rng.uniform(0.01, 0.035)
-    base = np.array(ROOFS[rng.integers(len(ROOFS))], np.float32) * rng.uniform(0.75, 1.2)
-    angle, origin = rng.uniform(0, np.pi), rng.uniform(0.1, 0.9, 2)
-    count = int(rng.geometric(0.22))
-    step = np.array([np.cos(angle), np.sin(angle)])
-    for number in range(min(count, 16)):
-        row, place = divmod(number, max(2, int(np.sqrt(count) + 1)))
-        centre = origin + step * place * long * 1.35 + np.array([-step[1], step[0]]) * row * wide * 1.7
-        centre = centre + rng.normal(0, 0.006, 2)
-        if not (0 < centre[0] < 1 and 0 < centre[1] < 1):
-            centre = rng.uniform(0.08, 0.92, 2)
-        length, width = long * rng.uniform(0.85, 1.1), wide * rng.uniform(0.85, 1.1)
-        house = rectangle(centre[0], centre[1], length, width, angle)
-        ridge = np.stack([(house[0] + house[3]) / 2, (house[1] + house[2]) / 2])
-        draw.polygon(points(house), fill=255)
-        for corner in range(4):
-            side = np.stack([house[corner], house[(corner + 1) % 4]])
-            shade.polygon(points(np.concatenate([side, side[::-1] + cast])), fill=150)
-        shade.polygon(points(house + cast), fill=150)
-        tone = base * rng.uniform(0.9, 1.1)
-        for edge, light in ((house[:2], 1.12), (house[3:1:-1], 0.84)):
-            half = np.concatenate([edge, ridge[::-1]])
-            red, green, blue = (int(v) for v in np.clip(tone * light, 0, 255))
-            paint.polygon(points(half), fill=(red, green, blue, 255))
-    shadow = shadow.filter(ImageFilter.GaussianBlur(1.2))
-    canvas.paste((14, 18, 28), mask=shadow)
-    canvas.paste(roofs.convert("RGB"), mask=roofs.getchannel("A"))
-    grain = rng.normal(0, rng.uniform(1, 4), (size, size, 1))
-    painted = Image.fromarray(np.clip(np.asarray(canvas.reduce(2)) + grain, 0, 255).astype(np.uint8))
-    # Only what was painted is taken over: enlarging and reducing has softened the rest, which would tell of a change.
-    touched = ImageChops.lighter(land, shadow.point(lambda value: 255 * (value > 0))).reduce(2)
-    after, mask = Image.composite(painted, before, touched), np.asarray(land.reduce(2)) > 127
-    return after, mask, ("a house" if count == 1 else "houses") + " and a road" * road

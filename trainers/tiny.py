@@ -29,7 +29,7 @@ from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
 from .tiny_mixture import PLACE_ROWS, Mixture, WhereFirst
-from .tiny_patches import place_patches, pretrain_patches
+from .tiny_patches import PatchSteps, place_patches, pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
 from .tiny_tuning import Conversations, Schedule, keep_features, tune
 
@@ -155,6 +155,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--place-patches", action="store_true", help="add positions to --start's embedding, as a new model's has them"
     )
+    parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches, for an accelerator")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -174,13 +176,16 @@ def main() -> None:
     else:
         model, processor = build(mixture.texts())
     print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(processor.tokenizer)} tokens", flush=True)
-    # plain attention: PyTorch's fused one has no fast backward pass on CPUs
-    model.set_attn_implementation("eager")
-    batches = RealBatches(*load_real(real), SIZE, GRID, args.seed) if real else None
+    if torch.cuda.is_available():
+        model.to("cuda")
+    else:  # plain attention: PyTorch's fused one has no fast backward pass on CPUs
+        model.set_attn_implementation("eager")
+    batches = RealBatches(*load_real(real), SIZE, GRID) if real else None
     if batches and args.steps_real:
-        pretrain_real(model, batches, args.steps_real)
+        pretrain_real(model, batches, args.steps_real, args.seed)
     if args.steps_stage_1:
-        pretrain_patches(model, args.scenes, batches, args.steps_stage_1, args.learning_rate_stage_1, args.seed)
+        shown = PatchSteps(args.scenes, batches, args.steps_stage_1, args.seed, args.scale)
+        pretrain_patches(model, shown, args.learning_rate_stage_1, args.workers)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:
@@ -190,7 +195,9 @@ def main() -> None:
     features, log = keep_features(model, mixture.pictures), []
     parts: list[tuple[Conversations, int]] = [(WhereFirst(mixture), args.steps_where), (mixture, args.steps)]
     for conversations, steps in parts[not args.steps_where :]:
-        schedule = Schedule(steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", warmup=50)
+        schedule = Schedule(
+            steps, args.batch, args.learning_rate, args.seed, args.output / "checkpoints", 50, args.workers
+        )
         log += tune(model, processor, conversations, features, schedule, say=lambda line: print(line, flush=True))
     model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(args.output)

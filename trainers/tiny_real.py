@@ -20,9 +20,9 @@ SINGLES, PAIRS = 28, 12  # of each step
 SMOOTHING = 0.1
 
 
-def pixels(pictures: np.ndarray) -> torch.Tensor:
+def pixels(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
     """`(..., H, W, 3)` bytes to `(..., 3, H, W)` in -1..1, as the image processor does for square pictures."""
-    return torch.from_numpy(pictures).movedim(-1, -3).float() / 127.5 - 1
+    return torch.as_tensor(pictures).movedim(-1, -3).float() / 127.5 - 1
 
 
 def patch_means(masks: np.ndarray, grid: int) -> torch.Tensor:
@@ -34,13 +34,12 @@ def patch_means(masks: np.ndarray, grid: int) -> torch.Tensor:
 class RealBatches:
     """Draws labelled views and made pairs of the same real pictures."""
 
-    def __init__(self, pictures: np.ndarray, labels: np.ndarray, size: int, grid: int, seed: int):
+    def __init__(self, pictures: np.ndarray, labels: np.ndarray, size: int, grid: int):
         self.pictures, self.labels, self.size, self.grid = pictures, labels, size, grid
-        self.rng = np.random.default_rng(seed)
 
-    def singles(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def singles(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Views `(count, 3, size, size)`, and the share of each class in them `(count, classes)`; half are mixed."""
-        rng, rows = self.rng, self.rng.integers(len(self.pictures), size=count)
+        rows = rng.integers(len(self.pictures), size=count)
         views = [np.asarray(relight(rng, view(rng, self.pictures[row], self.size), 0.6)) for row in rows]
         shares = F.one_hot(torch.from_numpy(self.labels[rows]), len(CLASSES)).float()
         mix = torch.from_numpy(np.where(rng.random(count) < 0.5, rng.beta(0.4, 0.4, count), 1.0)).float()
@@ -49,10 +48,9 @@ class RealBatches:
         shares = shares * mix[:, None] + shares[order] * (1 - mix)[:, None]
         return inputs, shares * (1 - SMOOTHING) + SMOOTHING / len(CLASSES)
 
-    def pairs(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def pairs(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Dates `(count, 2, 3, size, size)` and the changed share of each patch `(count, patches)`."""
-        rng, size = self.rng, self.size
-        drawn = [real_pair(rng, self.pictures, self.labels, size, rng.random() < 0.7) for _ in range(count)]
+        drawn = [real_pair(rng, self.pictures, self.labels, self.size, rng.random() < 0.7) for _ in range(count)]
         return pixels(np.stack([one.pictures for one in drawn])), patch_means(
             np.stack([one.mask for one in drawn]), self.grid
         )
@@ -69,7 +67,7 @@ def change_losses(
     said = head(extraction(dates))[..., 0].float()
     similarity = extraction.similarity(dates).float()
     return {
-        "change": F.binary_cross_entropy_with_logits(said, (truth > 0.1).float(), pos_weight=torch.tensor(3.0)),
+        "change": F.binary_cross_entropy_with_logits(said, (truth > 0.1).float(), pos_weight=truth.new_tensor(3.0)),
         "map": F.mse_loss(similarity, 1 - (truth * 2).clamp(0, 1)),
     }
 
@@ -82,18 +80,19 @@ def improve(optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor]) -
     optimizer.step()
 
 
-def pretrain_real(model: UniRSForConditionalGeneration, batches: RealBatches, steps: int) -> None:
+def pretrain_real(model: UniRSForConditionalGeneration, batches: RealBatches, steps: int, seed: int) -> None:
     """Tower and Change Extraction learn scene classes and made changes on real pictures."""
-    base, dim = model.model, model.config.vision_config.hidden_size
-    heads = nn.ModuleDict({"scene": nn.Linear(dim, len(CLASSES)), "change": nn.Linear(dim, 1)})
+    base, dim, rng = model.model, model.config.vision_config.hidden_size, np.random.default_rng(seed)
+    device = model.device
+    heads = nn.ModuleDict({"scene": nn.Linear(dim, len(CLASSES)), "change": nn.Linear(dim, 1)}).to(device)
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.05)
     started, model = time.time(), model.train()
     for step in range(1, steps + 1):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, step / 100)
-        singles, shares = batches.singles(SINGLES)
-        pairs, truth = batches.pairs(PAIRS)
-        with torch.autocast("cpu", torch.bfloat16):
+        singles, shares = (value.to(device) for value in batches.singles(rng, SINGLES))
+        pairs, truth = (value.to(device) for value in batches.pairs(rng, PAIRS))
+        with torch.autocast(device.type, torch.bfloat16):
             features = base.encode_pixels(torch.cat([singles, pairs.flatten(0, 1)]))  # (pictures, patches, dim)
             scenes, dates = features[:SINGLES], features[SINGLES:].unflatten(0, (-1, 2))
             losses = {"scene": F.cross_entropy(heads["scene"](scenes.mean(1)).float(), shares)}

@@ -44,6 +44,7 @@ class Schedule:
     seed: int
     folder: Path
     warmup: int
+    workers: int = 0  # processes that draw batches
 
 
 class KeptFeatures(nn.Module):
@@ -192,6 +193,7 @@ def tune(
             dataset_kwargs={"skip_prepare_dataset": True},
             train_sampling_strategy="sequential",
             disable_tqdm=True,
+            dataloader_num_workers=schedule.workers,
             seed=schedule.seed,
         ),
         train_dataset=Dataset.from_list(in_batches_of_one_kind(mixture.rows(), schedule)),

@@ -1,0 +1,143 @@
+"""Decoding on an NVIDIA GPU at the rate at which its memory gives the weights: a token is one CUDA graph.
+
+    decoder = GraphDecoder(model)
+    model.generate(**inputs, custom_generate=decoder)
+
+`generate` runs some Python and waits for the device at every token, which takes as long as a token's work on a fast
+GPU. Here the whole step, with the choice of the token, is compiled and recorded once; replaying it needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StaticCache
+from transformers.generation import EosTokenCriteria, MaxLengthCriteria, SuppressTokensLogitsProcessor
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+    from .modeling_unirs import UniRSForConditionalGeneration
+
+CHUNK = 16  # tokens between two looks at whether the answer has ended; what is said after its end is thrown away
+WARM_UP = 3  # steps before recording: Inductor compiles in the first
+
+
+class GraphDecoder:
+    """Greedy decoding of one sequence at a time; for `generate(custom_generate=...)`.
+
+    The first answer compiles and records, which takes about a minute; keep the decoder for all others. A streamer
+    hears nothing: transformers hands none to `custom_generate`.
+
+    Args:
+        model: On an NVIDIA GPU. Its weights may be changed later, but not moved.
+        max_length: Tokens of prompt and answer together. Every step reads the keys and values of all.
+        tuned: Let Inductor try block sizes, and write products of one row as sums: slower to compile.
+
+    Raises:
+        ValueError: `generate` is asked for what a recorded step cannot do, or `model` is on no NVIDIA GPU.
+    """
+
+    def __init__(self, model: UniRSForConditionalGeneration, max_length: int = 1024, tuned: bool = True):
+        self.model, self.max_length = model, max_length
+        options: dict[str, str | int | bool | Callable] = {"coordinate_descent_tuning": True} if tuned else {}
+        self._compiled = torch.compile(self._next_token, fullgraph=True, dynamic=False, options=options)
+        self._cache = StaticCache(config=model.config, max_cache_len=max_length)
+        # The recorded step reads and writes these, in place.
+        self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
+        self._said = torch.zeros(1, max_length, dtype=torch.long, device=model.device)
+        self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
+        self._replay: Any = None
+
+    def __call__(
+        self,
+        model: UniRSForConditionalGeneration,
+        input_ids: torch.LongTensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **model_kwargs,
+    ) -> torch.LongTensor:
+        """What `generate` calls in place of its own loop: `(1, prompt)` to `(1, prompt + answer)`."""
+        prompt, longest = input_ids.shape[1], stopping_criteria.max_length
+        self._check(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
+        if self._replay is None:
+            self._replay = self._record()
+        self._silent.zero_()
+        for one in logits_processor:
+            self._silent[:, one.suppress_tokens.to(model.device)] = True
+        # 1. the prompt, and the first token
+        self._cache.reset()
+        kwargs = {**model_kwargs, "past_key_values": self._cache, "use_cache": True}
+        outputs = model._prefill(input_ids, generation_config, kwargs)
+        self._token.copy_(self._likeliest(outputs.logits[:, -1]))
+        self._said[:, prompt] = self._token[:, 0]
+        self._place.fill_(prompt)
+        del outputs
+        # 2. the others, a chunk at a time
+        ends = {
+            token for one in stopping_criteria if hasattr(one, "eos_token_id") for token in one.eos_token_id.tolist()
+        }
+        said: list[int] = self._said[0, prompt : prompt + 1].tolist()
+        while said[-1] not in ends and prompt + len(said) < longest:
+            start = prompt + len(said)
+            stop = min(start + CHUNK, longest)
+            for _ in range(start, stop):
+                self._replay()
+            chunk = self._said[0, start:stop].tolist()  # waits for the device
+            ended = next((place for place, token in enumerate(chunk) if token in ends), len(chunk) - 1)
+            said += chunk[: ended + 1]
+        return torch.cat([input_ids, torch.tensor([said], device=input_ids.device)], 1)  # type: ignore[return-value]
+
+    def _check(self, model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs) -> None:
+        """What is recorded knows no history and no second sequence."""
+        odd = [one for one in logits_processor if not isinstance(one, SuppressTokensLogitsProcessor)]
+        odd += [one for one in stopping_criteria if not isinstance(one, (MaxLengthCriteria, EosTokenCriteria))]
+        mask = model_kwargs.get("attention_mask")
+        if model is not self.model:
+            raise ValueError("this GraphDecoder was made for another model; make one for each")
+        if len(input_ids) != 1 or (mask is not None and not bool(mask.all())):
+            raise ValueError("GraphDecoder answers one sequence without padding at a time; leave custom_generate out")
+        if generation_config.do_sample or generation_config.return_dict_in_generate:
+            raise ValueError("GraphDecoder takes the likeliest token and returns tokens alone; set do_sample=False")
+        if odd:
+            raise ValueError(f"GraphDecoder does not know {type(odd[0]).__name__}; leave custom_generate out")
+        if stopping_criteria.max_length > self.max_length:
+            raise ValueError(
+                f"prompt and answer may come to {stopping_criteria.max_length} tokens, and this GraphDecoder has room "
+                f"for {self.max_length}; give GraphDecoder a larger max_length, or generate fewer max_new_tokens"
+            )
+
+    def _likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """`(1, vocabulary)` to `(1, 1)`."""
+        return logits.float().masked_fill(self._silent, -torch.inf).argmax(-1, keepdim=True)
+
+    def _next_token(self) -> torch.Tensor:
+        hidden = self.model.model.language_model(
+            input_ids=self._token, position_ids=self._place, past_key_values=self._cache, use_cache=True
+        ).last_hidden_state  # (1, 1, dim)
+        return self._likeliest(self.model.lm_head(hidden[:, 0]))
+
+    def _step(self) -> None:
+        """Says one token more, by what lies in the buffers, into the buffers."""
+        self._token.copy_(self._compiled())
+        self._place += 1
+        self._said.scatter_(1, self._place, self._token)
+
+    @torch.no_grad()
+    def _record(self) -> Any:
+        if self.model.device.type != "cuda":
+            raise ValueError("GraphDecoder needs an NVIDIA GPU; on a CPU unirs.compiled_decoding does what it does")
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
+            for _ in range(WARM_UP):
+                self._step()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step()
+        return graph.replay
