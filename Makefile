@@ -75,7 +75,7 @@ test-app:
 	grep -v '^pillow==' requirements-tested.txt > .venv-app/requirements.txt
 	.venv-app/bin/python -m pip install --quiet -r .venv-app/requirements.txt gradio==6.31.0 playwright==1.65.2 pillow==12.3.0
 	.venv-app/bin/python -m pip install --quiet --no-deps --editable . --config-settings editable_mode=strict
-	.venv-app/bin/python -m pytest tests/test_app.py tests/test_app_door.py tests/test_app_parts.py
+	.venv-app/bin/python -m pytest tests/test_app*.py
 
 clean:
 	rm -rf .venv .venv-oldest .venv-int8 .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info

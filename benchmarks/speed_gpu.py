@@ -6,7 +6,8 @@ The models of benchmarks/first_token.py, on one accelerator. Seconds a token are
 those of one token, through their number. Answers a second count `generate` on pixels that lie on the device: questions
 about pictures (4 tokens), captions of pairs (24), clips of 8 frames (4), at each batch size; LLaVA gets the same
 pictures as 729 tokens each. "With clues" adds a first answer of 16 tokens about the same look at the pictures.
-A way that fails leaves its error among the numbers. `--small` tries the script anywhere.
+A way that fails leaves its error among the numbers. `--parts` measures some only, into a file of its own (GPUs are
+lent for minutes). `--small` tries the script anywhere.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from first_token import prompt
 from full_size import FRAMES, build, build_llava
+from gpu_profile import profiled
 from unirs.modeling_unirs.shared_features_unirs import answer_features, pair_features
 
 from unirs.graph_decoding import GraphDecoder
@@ -26,6 +28,8 @@ BATCHES = (1, 16, 64)
 TASKS = {"picture": (1, 4), "pair": (2, 24), "clip": (FRAMES, 4)}  # pictures, and tokens of an answer
 CLUE_TOKENS = 16
 ROUNDS = 5
+MAX_LENGTH = 512  # tokens that a recorded step attends to
+PARTS = ("decoding", "profile", "first_token", "throughput")
 
 
 def synchronize() -> None:
@@ -106,7 +110,7 @@ def decoding(model, inputs: dict, tokens: int, device: str) -> dict[str, dict]:
     """Batch 1, one picture: milliseconds to the first token, and tokens a second after it."""
 
     def own(tuned: bool):
-        return lambda: {"custom_generate": GraphDecoder(model, max_length=512, tuned=tuned)}
+        return lambda: {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH, tuned=tuned)}
 
     ways = {"plain": dict, "static cache, compiled by generate": lambda: {"cache_implementation": "static"}}
     if device == "cuda":
@@ -153,31 +157,20 @@ def first_token(model, inputs: dict) -> dict[str, float | str]:
     return found
 
 
-def largest(model, inputs: dict, tokens: int) -> dict:
-    """What the device does in an answer, and how long it waits: by PyTorch's profiler."""
-    if not torch.cuda.is_available():
-        return {}
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    said(model, inputs, tokens)
-    whole = seconds(lambda: said(model, inputs, tokens), 3)
-    with torch.profiler.profile(activities=activities) as profile:
-        said(model, inputs, tokens)
-        synchronize()
-    kernels = [one for one in profile.key_averages() if one.device_type == torch.autograd.DeviceType.CUDA]
-    busy = sum(one.self_device_time_total for one in kernels) / 1e6
-    top = sorted(kernels, key=lambda one: -one.self_device_time_total)[:12]
-    return {
-        "seconds": round(whole, 4),
-        "device_busy_s": round(busy, 4),
-        "kernels": sum(one.count for one in kernels),
-        "largest_ms": {one.key[:90]: [round(one.self_device_time_total / 1e3, 3), one.count] for one in top},
-    }
+def profile(model, inputs: dict, tokens: int, **options) -> dict:
+    """Of one answer; its seconds without the profiler too."""
+    whole = seconds(lambda: said(model, inputs, tokens, **options), 3)
+    found: dict = {"seconds": round(whole, 4)}
+    with profiled(found):
+        said(model, inputs, tokens, **options)
+    return found
 
 
 def throughput(model, llava, batches: tuple[int, ...], device: str, save) -> None:
     found: dict[str, dict] = {}
     for task, (_, tokens) in TASKS.items():
         found[task] = {"unirs": {}, "unirs with clues": {}, "llava": {}}
+        save("answers_per_second", found)
         for batch in batches:
             ours, theirs = (inputs_of(model, task, batch, peer, device) for peer in (False, True))
 
@@ -198,6 +191,7 @@ def throughput(model, llava, batches: tuple[int, ...], device: str, save) -> Non
                     found[task][name][batch] = None
                     torch.cuda.empty_cache()
             print(task, batch, {name: rates[batch] for name, rates in found[task].items()}, flush=True)
+            save("answers_per_second", found)
         best = {name: max(one for one in rates.values() if one) for name, rates in found[task].items()}
         found[task] |= {"best": best, "ratio_to_llava": round(best["unirs"] / best["llava"], 2)}
         save("answers_per_second", found)
@@ -207,19 +201,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed_gpu.json"))
     parser.add_argument("--tokens", type=int, default=65)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the script")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    result: dict = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "torch": torch.__version__,
-    }
+    if set(args.parts) < set(PARTS) and args.output.exists():
+        parser.error(f"{args.output}: is there; parts of another run would not fit to it, so give another --output")
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    result: dict = {"device": name, "torch": torch.__version__, "parts": list(args.parts)}
     started = time.perf_counter()
 
-    def save(name: str, value) -> None:
-        result[name] = value
+    def save(part: str, value) -> None:
+        result[part] = value
         args.output.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{time.perf_counter() - started:.0f} s: {name}", flush=True)
+        print(f"{time.perf_counter() - started:.0f} s: {part}", flush=True)
 
     model = build(args.small, device=device)[0]
     save("limits", limits(device, args.small))
@@ -227,17 +222,24 @@ def main() -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     one = inputs_of(model, "picture", 1, False, device)
-    said(model, one, args.tokens)
+    said(model, one, 17)
     if device == "cuda":
         save("peak_memory_gb_one_picture", round(torch.cuda.max_memory_allocated() / 1e9, 3))
     weights = sum(p.numel() * p.element_size() for p in model.model.language_model.layers.parameters())
     weights += model.lm_head.weight.numel() * model.lm_head.weight.element_size()
     save("tokens_per_second_at_the_memory_limit", round(result["limits"]["memory_gb_per_s"] * 1e9 / weights, 1))
-    save("decoding", decoding(model, one, args.tokens, device))
-    save("profile_of_one_token", largest(model, one, 1))
-    save("profile_of_17_tokens", largest(model, one, 17))
-    save("first_token_ms", first_token(model, one))
-    throughput(model, build_llava(model), BATCHES[: 2 if args.small else None], device, save)
+    if "throughput" in args.parts:
+        throughput(model, build_llava(model), BATCHES[: 2 if args.small else None], device, save)
+    if "decoding" in args.parts:
+        save("decoding", decoding(model, one, args.tokens, device))
+    if "profile" in args.parts:
+        save("profile_of_one_token", profile(model, one, 1))
+        save("profile_of_17_tokens", profile(model, one, 17))
+        if device == "cuda":
+            recorded = {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH)}
+            save("profile_of_17_tokens_recorded", profile(model, one, 17, **recorded))
+    if "first_token" in args.parts:
+        save("first_token_ms", first_token(model, one))
     print(json.dumps(result, indent=1))
 
 

@@ -12,9 +12,11 @@ import json
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+from gpu_profile import profiled
 from training import Rows, build, mixed_kinds
 from transformers.trainer_callback import TrainerCallback
 from trl import SFTConfig
@@ -26,7 +28,7 @@ from unirs.trainers.mixture import EpochSampler, Mixture
 from unirs.trainers.recipe_data import PlacesCollator, places
 from unirs.trainers.trainer import UniRSTrainer, peak_memory
 
-WARM_UP = 3
+WARM_UP = 4  # steps that do not count; the last of them is profiled
 
 
 class Clock(TrainerCallback):
@@ -36,16 +38,21 @@ class Clock(TrainerCallback):
         self.steps: list[float] = []
         self.waits: list[float] = []
         self.end = self.start = time.perf_counter()
+        self.profile: dict = {}
+        self._open = ExitStack()
 
     def on_step_begin(self, args, state, control, **kwargs):
+        self.waits.append(time.perf_counter() - self.end)
+        if len(self.steps) == WARM_UP - 1:
+            self._open.enter_context(profiled(self.profile))
         self.start = time.perf_counter()
-        self.waits.append(self.start - self.end)
 
     def on_step_end(self, args, state, control, **kwargs):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+        self.steps.append(time.perf_counter() - self.start)
+        self._open.close()
         self.end = time.perf_counter()
-        self.steps.append(self.end - self.start)
 
 
 def matmul_rate(device: str, side: int) -> float:
@@ -113,6 +120,7 @@ def measure(method: str, model, processor, args, folder: str) -> dict:
         "model_tflops_per_second": round(work / seconds / 1e12, 3),
         "padding": round(log["padding"], 4),
         "peak_memory_gb": round(peak_memory() / 1e9, 2),
+        "profile_of_a_step": clock.profile,
     }
 
 

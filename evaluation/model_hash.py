@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
+
+from ..hub.loading import adapter_base
 
 # Scores and training records beside the weights, and optimiser states, are not the model.
 HASHED = (
@@ -41,14 +42,6 @@ def model_hash(name: str) -> str:
     if base:
         digest.update(f"base {model_hash(base)}\n".encode())
     return digest.hexdigest()
-
-
-def adapter_base(name: str) -> str | None:
-    """The model that a folder's adapter (PEFT) sits on; None where the folder is no adapter."""
-    file = Path(name) / "adapter_config.json"
-    if not file.is_file():
-        return None
-    return json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
 
 
 def file_hash(file: Path) -> str:

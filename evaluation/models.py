@@ -10,19 +10,17 @@ from threading import Lock
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ..hub.loading import LoadingError, load_network
 from ..modeling_unirs import PromptAugmenter
 from ..processing.video_loading_unirs import sample_frame_indices
 from ..trainers.data_sets import DataError
 from .answer_score import ChosenProbabilities
-from .model_hash import adapter_base, model_hash
+from .model_hash import model_hash
 from .visuals import Messages, open_visuals
 
 READERS = min(8, os.cpu_count() or 1)  # threads that decode pictures
 NUM_FRAMES = 8  # of a clip, for models that do not say how many they take (the paper's number)
-LONGEST_REASON = 300  # characters of another library's message that are worth showing
 # What would draw lots or search; taken out, so that generation is greedy whatever the checkpoint's own settings.
 NOT_GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "penalty_alpha")
 
@@ -231,31 +229,8 @@ def load_model(name: str, device: str | torch.device = "cpu", dtype: torch.dtype
     """
     wanted = dtype or (torch.float32 if torch.device(device).type == "cpu" else "auto")
     try:
-        network, loading = AutoModelForImageTextToText.from_pretrained(name, dtype=wanted, output_loading_info=True)
-        processor = _processor(name)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        ImportError,  # processors that also read video need torchvision
-        SafetensorError,
-    ) as error:
-        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
-        raise DataError(f"{name}: cannot be loaded as an image-text-to-text model: {reason}") from error
-    # transformers fills gaps with random weights and only says so in its log.
-    gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
-    if gaps:
-        raise DataError(f"{name}: lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
+        network, processor = load_network(name, wanted, "an image-text-to-text model")
+    except LoadingError as error:
+        raise DataError(f"{name}: {error}") from error
     kind = UniRS if network.config.model_type == "unirs" else ImageTextModel
     return kind(name, network.to(device), processor)
-
-
-def _processor(name: str) -> Any:
-    """The model's, or, of an adapter saved without one, its base's."""
-    base = adapter_base(name)
-    if base and not os.path.isfile(os.path.join(name, "processor_config.json")):
-        name = base
-    return AutoProcessor.from_pretrained(name)

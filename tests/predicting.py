@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 
+import pytest
 from unirs.evaluation.models import load_model
 
-from tests.tiny import picture
+from tests.tiny import picture, tiny_model
 from tests.training import ROOT
 
 NEW_TOKENS = 6
+COUNT = 18
 SLOW = (
     "import sys, time; from unirs.predicting.ledger import Ledger; add = Ledger.add\n"
     "Ledger.add = lambda self, lines: (add(self, lines), time.sleep(0.3))\n"  # time to be killed in
@@ -86,3 +88,35 @@ def failing_at(method, error, questions):
         return method(self, batch, max_new_tokens)
 
     return fails
+
+
+@pytest.fixture(scope="module")
+def folder(processor, tmp_path_factory):
+    """A tiny UniRS, saved."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("table"), COUNT)
+
+
+@pytest.fixture(scope="module")
+def expected(table, folder):
+    return expected_answers(table, folder)
+
+
+@pytest.fixture
+def predict(unirs, folder):
+    def run(table, output, *more):
+        words = ("--model", folder, "--output", output, "--max-new-tokens", NEW_TOKENS)
+        return unirs("predict", table, *words, *more)
+
+    return run
+
+
+def answers(rows):
+    return [row["answer"] for row in rows]

@@ -1,140 +1,33 @@
-"""The web page in a browser, with real uploads: one process of `unirs app`, one Chromium for all."""
+"""The web page in a browser, with real uploads: answers as the commands give them, and what goes wrong."""
+
+# ruff: noqa: F811 - tests take imported fixtures by their names
 
 import json
-import os
 import re
-import shutil
-import signal
 import struct
-import subprocess
-import sys
-import time
 import zlib
 from itertools import pairwise
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'unirs[app]'")
-pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[app]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+from tests.browsing import (  # noqa: F401 - fixtures and marks
+    SAID,
+    answer,
+    app,
+    ask,
+    browser,
+    choose,
+    error,
+    page,
+    pytestmark,
+    tab,
+)
+from tests.conftest import DATA
+from tests.true_pair import make_pair
 
-from unirs.trainers.scene_tasks import single_sample  # noqa: E402
-
-from tests.conftest import DATA  # noqa: E402
-from tests.true_pair import make_pair  # noqa: E402
-from unirs.app.examples import FIRST, write_examples  # noqa: E402
-
-CHROMIUM = shutil.which("chromium")
-SWITCHES = [
-    f"--{name}"
-    for name in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync")
-]  # fmt: skip
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
-]
-
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
-TABS = ("Picture", "Change", "Clip", "Map")
-PATIENCE = 60_000  # milliseconds
 MEGABYTE = 2**20
-SAID = ".block.said:visible"
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """Address of a page, as the command starts it; all its files are gone when it has ended."""
-    folder = tmp_path_factory.mktemp("temporary")
-    command = [sys.executable, "-m", "unirs", "app", "--port", "0", "--max-upload-mb", "16", "--max-megapixels", "16"]
-    log = (folder.parent / "app.log").open("w+")
-    process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, "TMPDIR": str(folder)})
-    until, found = time.monotonic() + 120, None
-    while not found:
-        assert process.poll() is None, (folder.parent / "app.log").read_text()
-        assert time.monotonic() < until
-        time.sleep(0.2)
-        found = re.search(r"http://127\.0\.0\.1:\d+", (folder.parent / "app.log").read_text())
-    yield found[0]
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
-    assert not list(folder.glob("unirs-app-*"))
-    assert "Traceback" not in (folder.parent / "app.log").read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(app, browser):
-    """The page on a desk; nothing that it shows may come from elsewhere."""
-    yield from opened(app, browser, DESK)
-
-
-@pytest.fixture
-def phone(app, browser):
-    yield from opened(app, browser, PHONE)
-
-
-def opened(app, browser, viewport):
-    context = browser.new_context(viewport=viewport, reduced_motion="reduce")
-    asked = []
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(app)
-    page.get_by_role("tab", name="Picture").wait_for()
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith((app, "data:", "blob:"))] == []
-
-
-@pytest.fixture(scope="module")
-def ask():
-    """What the commands answer: the oracle."""
-    from transformers import pipeline
-
-    import unirs
-
-    pipes = {}
-
-    def asked(task, *shown, **options):
-        if task not in pipes:
-            pipes[task] = pipeline(task, model=unirs.default_checkpoint())
-        return pipes[task](*shown, **options)
-
-    return asked
-
-
-def choose(page, label, *files):
-    """Uploads through the field of that label, and waits until the page has them."""
-    field = page.locator(f".block:visible:has-text('{label}') input[type=file]").first
-    with page.expect_response(lambda one: "/gradio_api/upload" in one.url and one.request.method == "POST"):
-        field.set_input_files([str(file) for file in files])
-
-
-def tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def answer(page):
-    """The words of the answer, once it has ended."""
-    page.locator(f"{SAID} [aria-busy=false] .answer").wait_for()
-    return page.locator(f"{SAID} .answer").inner_text()
-
-
-def error(page):
-    shown = page.locator(f"{SAID} [role=alert]")
-    shown.wait_for()
-    return shown.inner_text()
-
-
-# -- the four tabs ----------------------------------------------------------------------------------------------------
 def test_picture_is_answered_as_by_the_command(page, ask):
     file, question = DATA / "single/rsicd_stadium.jpg", "Is it a rural or an urban area?"
     choose(page, "Picture", file)
@@ -249,7 +142,6 @@ def test_clue_is_shown_above_the_answer(page, ask):
     assert shown == (f"Clue {found['clue']}" if found["clue"] else f"No clue {found['no_clue']}")
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------------
 def test_nothing_chosen_and_no_question_are_told(page):
     page.get_by_role("button", name="Ask").click()
     assert "Choose a picture first." in error(page)
@@ -345,78 +237,3 @@ def test_upload_that_the_server_refuses_is_told(page):
     page.reload()
     choose(page, "Picture", DATA / "single/rsicd_stadium.jpg")
     assert page.locator(f"{SAID} [role=alert]").count() == 0
-
-
-# -- for everybody ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", TABS)
-def test_no_tab_is_wider_than_a_phone(phone, name):
-    tab(phone, name)
-    phone.get_by_role("tabpanel").locator("visible=true").first.wait_for()
-    assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    wide = phone.evaluate(
-        """() => [...document.querySelectorAll('button, input, textarea, .said, img')]
-            .filter(one => one.offsetParent && !one.closest('.table-wrap, .tab-container')
-                && one.getBoundingClientRect().right > innerWidth + 1)
-            .map(one => one.outerHTML.slice(0, 120))"""
-    )
-    assert wide == []
-
-
-@pytest.mark.parametrize("name", TABS)
-def test_every_control_and_icon_has_a_name_and_answers_are_announced(page, name):
-    tab(page, name)
-    panel = page.get_by_role("tabpanel", name=name)
-    panel.wait_for()
-    if name == "Map":
-        page.get_by_role("button", name="Settings").click()
-        assert page.get_by_role("button", name="Settings").get_attribute("aria-expanded") == "true"
-    seen = panel.aria_snapshot()
-    nameless = re.findall(r"- (?:img|button|textbox|checkbox|slider|spinbutton|link)(?::|$)", seen, re.MULTILINE)
-    assert nameless == [], seen
-    announced = panel.get_by_role("status")
-    assert announced.count() == 1
-    assert announced.get_attribute("aria-live") == "polite"
-    fields = re.findall(r'button "([^"]*upload[^"]*)"', seen)
-    assert len(set(fields)) == len(fields) == {"Picture": 1, "Clip": 1}.get(name, 2)
-
-
-def test_tabs_are_gone_through_by_arrows(page):
-    page.get_by_role("tab", name="Picture").focus()
-    for key, expected in (
-        ("ArrowRight", "Change"), ("ArrowRight", "Clip"), ("End", "Map"), ("ArrowRight", "Picture"),
-        ("ArrowLeft", "Map"), ("Home", "Picture"),
-    ):  # fmt: skip
-        page.keyboard.press(key)
-        page.get_by_role("tab", name=expected, selected=True).wait_for()
-        assert page.evaluate("document.activeElement.innerText.trim()") == expected
-    assert page.locator("[role=tab][tabindex='0']").all_inner_texts() == ["Picture"]  # one stop for all
-
-
-def test_examples_of_every_tab_are_chosen_by_keyboard(page, ask, tmp_path):
-    files = write_examples(tmp_path)  # as the page's own: of the same seeds
-    question = single_sample(FIRST).questions[0].question
-    page.get_by_role("row", name=f"Example 1 {question}").focus()  # its words come later than the row
-    page.keyboard.press("Enter")
-    page.wait_for_function("question => document.querySelector('textarea').value === question", arg=question)
-    page.get_by_role("button", name="Ask").press("Enter")
-    said = answer(page)
-    tab(page, "Change")
-    page.get_by_role("row", name="Example 2").press("Space")
-    page.locator(".two img").nth(1).wait_for()  # asked before, the page would want a picture first
-    assert answer_to(page, "Describe the change") == ask("change-captioning", *files.pairs[1])["answer"]
-    assert page.locator(".dates img").count() == 3
-    tab(page, "Clip")
-    page.get_by_role("button", name="clip-1.mp4").press("Enter")
-    page.get_by_text("Frame 4", exact=True).wait_for()
-    assert answer_to(page, "Name the scene") == ask("video-scene-classification", *files.clips[0])["answer"]
-    tab(page, "Map")
-    page.get_by_role("row", name="Example 1").press("Enter")
-    page.get_by_role("link", name="KB").nth(1).wait_for()
-    assert re.fullmatch(r"\d+ changes? found\.", answer_to(page, "Map the changes"))
-    tab(page, "Picture")
-    assert answer(page) == said  # of the other tabs nothing was lost
-
-
-def answer_to(page, button):
-    page.get_by_role("button", name=button).click()
-    return answer(page)

@@ -21,7 +21,7 @@ def decoder(spoken, monkeypatch):
     """Steps run one by one where a GPU would replay them."""
 
     def record(self):
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             self._next_token()  # as on a GPU: before the prompt, with whatever lies in the buffers
         self._compiled = self._next_token
         return self._step
@@ -79,6 +79,7 @@ def test_the_step_is_one_graph(spoken, decoder, processor):
 
 def test_what_a_recorded_step_cannot_do_is_refused(spoken, decoder, processor, model):
     inputs = prompts(processor)["single"]
+    filled = spoken(input_ids=torch.arange(5, 9)[None], use_cache=True).past_key_values
     two = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in inputs.items()}
     cases = [
         (spoken, inputs, {"repetition_penalty": 1.3}, "does not know RepetitionPenaltyLogitsProcessor"),
@@ -88,6 +89,9 @@ def test_what_a_recorded_step_cannot_do_is_refused(spoken, decoder, processor, m
         (spoken, {**inputs, "attention_mask": inputs["attention_mask"].clone().fill_(0)}, {}, "without padding"),
         (spoken, inputs, {"max_new_tokens": 600}, "larger max_length"),
         (model, inputs, {}, "another model"),
+        (spoken, inputs, {"past_key_values": filled}, "no filled cache"),
+        (spoken, inputs, {"position_ids": torch.arange(inputs["input_ids"].shape[1])[None] + 3}, "no position_ids"),
+        (spoken, {"inputs_embeds": spoken.get_input_embeddings()(torch.arange(5, 9)[None])}, {}, "no inputs_embeds"),
     ]
     for asked, given, options, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -96,6 +100,23 @@ def test_what_a_recorded_step_cannot_do_is_refused(spoken, decoder, processor, m
                 custom_generate=decoder,
                 **{"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0} | options,
             )
+
+
+def test_a_model_in_training_is_refused(spoken, decoder, processor):
+    spoken.train()
+    try:
+        with pytest.raises(ValueError, match="eval mode"):
+            says(spoken, prompts(processor)["single"], 4, custom_generate=decoder)
+    finally:
+        spoken.eval()
+
+
+def test_a_decoder_begun_in_inference_mode_goes_on_outside_of_it(spoken, decoder, processor):
+    inputs = prompts(processor)["single"]
+    with torch.inference_mode():
+        begun = GraphDecoder(spoken, max_length=512)
+        first = says(spoken, inputs, 6, custom_generate=begun)
+    assert first == says(spoken, inputs, 6, custom_generate=begun) == says(spoken, inputs, 6)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -107,7 +128,11 @@ def test_without_a_gpu_it_says_what_to_use(spoken, processor):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_a_gpu_the_recorded_step_says_the_same(processor):
     model = tiny_model(processor).cuda()
+    model.generation_config.eos_token_id = None
     decoder = GraphDecoder(model, max_length=512, tuned=False)
     for inputs in prompts(processor).values():
         given = inputs.to("cuda")
-        assert says(model, given, 40, custom_generate=decoder) == says(model, given, 40)
+        plain = says(model, given, 40)
+        silent = {"suppress_tokens": plain[-3:]}
+        assert says(model, given, 40, custom_generate=decoder, **silent) == says(model, given, 40, **silent) != plain
+        assert says(model, given, 40, custom_generate=decoder) == plain

@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from unirs.trainers.data_sets import DataError
 
-from tests.predicting import NEW_TOKENS, expected_answers, failing_at, lines_of, write_table
-from tests.test_predict import folder, table  # noqa: F401 - fixtures
+from tests.predicting import (  # noqa: F401 - fixtures
+    NEW_TOKENS,
+    expected_answers,
+    failing_at,
+    folder,
+    lines_of,
+    table,
+    write_table,
+)
 from unirs.cli_predict import load
 from unirs.predicting.ledger import Ledger
 from unirs.predicting.running import answer_table

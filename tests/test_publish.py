@@ -1,6 +1,7 @@
 """What `unirs publish` makes is whole, loads for a stranger, and tells when it was changed."""
 
-import base64
+# ruff: noqa: F811 - tests take the imported fixture by its name
+
 import hashlib
 import json
 import os
@@ -9,8 +10,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,17 +24,9 @@ from unirs.hub.weight_files import WeightError
 from unirs.hub.whole_folder import verify
 
 import unirs
+from tests.publishing import run_unirs, source  # noqa: F401 - a fixture
 from tests.test_published import CODE, ROOT
-from tests.tiny import encode, picture, tiny_model, user
-
-
-@pytest.fixture(scope="module")
-def source(processor, tmp_path_factory):
-    """A saved model without scores and records."""
-    folder = tmp_path_factory.mktemp("source") / "model"
-    tiny_model(processor).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+from tests.tiny import encode, picture, user
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +46,6 @@ def adapter(source, processor, tmp_path_factory):
     return folder
 
 
-def run_unirs(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "unirs", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "NO_PROXY": "127.0.0.1", **environment},
-        timeout=240,
-    )
-
-
-# -- the README's own line -------------------------------------------------------------------------------------------
 def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stranger(tmp_path):
     """The command checks the folder itself; then a stranger types what the card says."""
     done = run_unirs("publish", "unirs-tiny", tmp_path / "unirs", "--json")
@@ -98,7 +77,6 @@ def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stra
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 3), done.stderr[-2000:]
 
 
-# -- the folder ------------------------------------------------------------------------------------------------------
 def test_the_folder_is_flat_whole_and_its_code_is_the_packages_byte_for_byte(published, source):
     names = {path.name for path in published.iterdir()}
     assert names == CODE | {path.name for path in source.iterdir()} | {
@@ -158,7 +136,6 @@ def test_requirements_name_every_third_party_import_of_the_published_code():
     assert {packages.get(name, name) for name in imported - set(sys.stdlib_module_names)} <= listed
 
 
-# -- what must not get out -------------------------------------------------------------------------------------------
 def test_a_model_that_lacks_a_weight_is_not_published(source, tmp_path):
     model = shutil.copytree(source, tmp_path / "model")
     weights = load_file(model / "model.safetensors")
@@ -224,7 +201,6 @@ def test_not_a_number_is_no_agreement():
     assert not broken <= 1e-5
 
 
-# -- verify ----------------------------------------------------------------------------------------------------------
 def test_verify_tells_changed_missing_and_added_files(published, tmp_path):
     folder = shutil.copytree(published, tmp_path / "copy")
     assert verify(folder) == {}
@@ -256,7 +232,6 @@ def test_a_damaged_list_of_hashes_is_told(line, published, tmp_path):
         verify(folder)
 
 
-# -- LoRA ------------------------------------------------------------------------------------------------------------
 def logits(folder, processor):
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -290,117 +265,6 @@ def test_an_adapter_without_its_base_is_told(adapter, tmp_path):
         publish(alone, tmp_path / "out", checked=False)
 
 
-# -- push ------------------------------------------------------------------------------------------------------------
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP interface as an upload uses; every file goes into the commit itself."""
-
-    calls: list
-    commits: list
-
-    def reply(self, body, code=200):
-        data = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self):
-        self.server.calls.append(self.path)
-        if "/tree/" in self.path:  # what an earlier push left
-            self.reply([{"type": "file", "path": "stale.py", "oid": "0" * 40, "size": 1}])
-        else:
-            self.reply({"id": "me/unirs", "sha": "0" * 40, "siblings": [{"rfilename": "stale.py"}], "private": True})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.server.calls.append(self.path)
-        if self.headers["Authorization"] != "Bearer hf_secret":
-            return self.reply({"error": "Invalid username or password."}, 401)
-        if self.path.endswith("/repos/create"):
-            self.server.created = json.loads(body)
-            return self.reply({"url": "https://huggingface.co/me/unirs", "name": "me/unirs", "id": "me/unirs"})
-        if "/preupload/" in self.path:
-            files = [one["path"] for one in json.loads(body)["files"]]
-            modes = [{"path": one, "uploadMode": "regular", "shouldIgnore": False} for one in files]
-            return self.reply({"files": modes})
-        if "/commit/" in self.path:
-            self.server.commits.append([json.loads(line) for line in body.splitlines()])
-            address = "https://huggingface.co/me/unirs/commit/0123"
-            return self.reply({"commitUrl": address, "commitOid": "0123", "hookOutput": "", "success": True})
-        return self.reply({})
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.calls, server.commits = [], []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def push_to(hub, tmp_path, source, *options, token="hf_secret"):
-    return run_unirs(
-        *("publish", source, tmp_path / "out", "--no-check", "--push", "me/unirs", *options),
-        HF_ENDPOINT=f"http://127.0.0.1:{hub.server_port}",
-        HF_TOKEN=token,
-        HF_HOME=str(tmp_path / "hf"),
-        HF_HUB_OFFLINE="0",
-        HF_HUB_DISABLE_XET="1",
-    )
-
-
-def test_a_push_is_one_commit_of_exactly_the_folder(hub, source, tmp_path):
-    done = push_to(hub, tmp_path, source, "--private", "--revision", "v1")
-    assert done.returncode == 0, done.stderr
-    assert "https://huggingface.co/me/unirs/commit/0123" in done.stdout
-    assert hub.created.get("visibility") == "private" or hub.created.get("private")
-    assert any(path.endswith("/branch/v1") for path in hub.calls)
-    assert [path for path in hub.calls if "/commit/" in path] == ["/api/models/me/unirs/commit/v1"]
-    sent = {one["value"]["path"]: one["value"] for one in hub.commits[0] if one["key"] == "file"}
-    folder = tmp_path / "out"
-    assert {name: base64.b64decode(one["content"]) for name, one in sent.items()} == {
-        path.name: path.read_bytes() for path in folder.iterdir()
-    }
-    assert [one["value"]["path"] for one in hub.commits[0] if one["key"] == "deletedFile"] == ["stale.py"]
-    assert (
-        'from_pretrained("me/unirs"' in (folder / "README.md").read_text()
-        or '"me/unirs"' in (folder / "README.md").read_text()
-    )
-
-
-def test_a_dry_run_lists_exactly_the_folder_and_asks_the_hub_nothing(hub, source, tmp_path):
-    done = push_to(hub, tmp_path, source, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    listed = dict(reversed(line.split()) for line in done.stdout.splitlines() if re.match(r"\s+[\d,]+  \S+$", line))
-    assert {name: int(size.replace(",", "")) for name, size in listed.items()} == {
-        path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()
-    }
-    assert hub.calls == []
-
-
-def test_a_refused_push_is_one_line_and_the_folder_stays(hub, source, tmp_path):
-    done = push_to(hub, tmp_path, source, token="hf_wrong")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "hf auth login" in done.stderr
-    again = f"unirs publish {tmp_path / 'out'} --push me/unirs"
-    assert again in done.stderr
-    settings = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0"}
-    done = run_unirs(*again.split()[1:], **settings)
-    assert done.returncode == 0, done.stderr
-    assert len(hub.commits) == 1
-    (tmp_path / "out" / "README.md").write_text("mine")
-    done = run_unirs(*again.split()[1:], **settings)
-    assert (done.returncode, len(hub.commits)) == (2, 1)
-    assert "README.md" in done.stderr
-
-
-# -- readers with another transformers -------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["configuration_unirs.py", "processing_unirs.py"])
 def test_transformers_4_is_told_what_to_do(name, monkeypatch):
     monkeypatch.setattr(sys.modules["transformers"], "__version__", "4.57.1")  # which replaces itself at times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils.data import DataLoader
 from unirs.trainers import tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres, turned
 from unirs.trainers.tiny_mixture import Mixture, WhereFirst
-from unirs.trainers.tiny_patches import place_patches
+from unirs.trainers.tiny_patches import PAIRS, REAL_PAIRS, SINGLES, PatchSteps, place_patches, pretrain_patches
 from unirs.trainers.tiny_places import PLACES, turned_place, where_turns
-from unirs.trainers.tiny_real import pixels
+from unirs.trainers.tiny_real import RealBatches, pixels
 from unirs.trainers.tiny_tuning import (
     Collator,
     KeptFeatures,
@@ -32,10 +34,15 @@ REAL = Path("../shared/data/rsscn7/train")
 
 
 @pytest.fixture(scope="module")
-def mixture(tmp_path_factory) -> Mixture:
+def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     make_scenes(folder, {"single": 3, "pair": 3, "video": 2, "sequence": 2}, 0, processes=1, quiet=True)
-    return Mixture(folder, None, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixture(scenes) -> Mixture:
+    return Mixture(scenes, None, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,63 @@ def built(mixture):
     torch.manual_seed(0)
     model, processor = build(mixture.texts())
     return model.eval(), processor
+
+
+@pytest.fixture(scope="module")
+def real_batches() -> RealBatches:
+    pictures = np.random.default_rng(0).integers(0, 255, (14, 160, 160, 3)).astype(np.uint8)
+    return RealBatches(pictures, np.arange(14) % 7, 144, GRID)
+
+
+def test_a_step_of_stage_1_is_the_same_whichever_process_draws_it(scenes, real_batches):
+    """And each step is another, as large as `scale` says."""
+    steps = PatchSteps(scenes, real_batches, steps=3, seed=5, scale=2)
+    here, there = ([*DataLoader(steps, batch_size=None, num_workers=workers)] for workers in (0, 2))
+    assert len(here) == len(there) == 3
+    for mine, other in zip(here, there, strict=True):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert not any(torch.equal(here[0][name], here[1][name]) for name in ("real", "real_pairs", "scene"))
+    assert len(here[0]["singles"]) == 2 * SINGLES
+    assert here[0]["real_pairs"].shape == (2 * REAL_PAIRS, 2, 3, 144, 144)
+    assert len(here[0]["land"]) == 2 * (SINGLES + 2 * PAIRS)
+
+
+def test_what_is_true_of_a_step_turns_with_its_pictures(scenes, monkeypatch):
+    """Of one picture: its land covers where they were before the turn, turned with it."""
+    steps = PatchSteps(scenes, None, steps=40, seed=0)
+    original = {step: steps[step] for step in range(40)}
+    shown = {picture.numpy().tobytes(): land for one in original.values() for picture, land in
+             zip(one["singles"], one["land"], strict=False)}  # fmt: skip
+    for number, picture in enumerate(steps.singles["pictures"][:, 0]):
+        land = steps.singles["land"][number].reshape(-1, GRID, GRID)
+        for quarters in range(4):
+            for mirrored in (False, True):
+                seen = shown.get(turned(picture, quarters, mirrored, axes=(-3, -2)).tobytes())
+                if seen is not None:
+                    assert np.array_equal(seen.numpy().reshape(-1, GRID, GRID), turned(land, quarters, mirrored))
+    assert len(shown) > 3 * 4  # so most of the eight views of each were among them
+
+
+def test_stage_1_lowers_every_loss_of_its_own_pictures(scenes, built, real_batches, capsys):
+    model = copy.deepcopy(built[0])
+    pretrain_patches(model, PatchSteps(scenes, real_batches, steps=40, seed=0), 1e-3)
+    told = [dict(re.findall(r"'([a-z ]+)': ([\d.]+)", line)) for line in capsys.readouterr().out.splitlines()]
+    assert len(told) == 2
+    assert float(told[1]["land"]) < float(told[0]["land"])
+    assert float(told[1]["objects"]) < float(told[0]["objects"])
+    assert set(told[0]) == {"land", "objects", "change", "map", "row", "column", "clip", "scene", "real change",
+                            "real map"}  # fmt: skip
+
+
+def test_worker_processes_do_not_draw_alike(mixture, built):
+    """Each has a copy of the same stream; they once asked the same things in the same words."""
+    features = {"single": torch.zeros(6, 1, 1, 144, 192)}
+    rows = [{"kind": "single", "row": 0}] * 8
+    collator = Collator(mixture, built[1], features)
+    batches = DataLoader(rows, batch_size=4, collate_fn=collator, num_workers=2)
+    first, second = (batch["input_ids"] for batch in batches)
+    assert first.shape != second.shape or not torch.equal(first, second)
 
 
 @pytest.fixture

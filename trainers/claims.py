@@ -107,6 +107,9 @@ class Descriptions:
     def rows(self) -> list[dict[str, Any]]:
         return [{"kind": task, "row": row} for task, words in self.split.words.items() for row in range(len(words))]
 
+    def reseed(self, seed: int) -> None:
+        """Nothing is drawn."""
+
     def talk(self, kind: str, row: int) -> Talk:
         talk = self.split.question(kind, row)
         talk.messages.append({"role": "assistant", "content": self.split.words[kind][row]["clue"]})
@@ -121,6 +124,9 @@ class ArmRows:
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"kind": task, "row": row} for task in self.arm.tasks for row in range(len(self.split.words[task]))]
+
+    def reseed(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
 
     def talk(self, kind: str, row: int) -> Talk:
         word = self.split.words[kind][row]

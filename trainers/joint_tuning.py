@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import SFTConfig
 
+from ..hub.loading import LoadingError, check_whole, reason_of
 from ..modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .adapters import Adapter, four_bits
@@ -176,12 +177,11 @@ def load(recipe: JointTuning, model: str) -> Loaded:
         arguments |= {"quantization_config": four_bits(), "device_map": {"": process_state().device}}
     try:
         network, loading = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **arguments)
+        check_whole(loading)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise DataError(
-            f"{source}: cannot be loaded as a UniRS model: {' '.join(str(error).split())[:300]}"
-        ) from error
-    if loading["missing_keys"]:
-        raise DataError(f"{source}: lacks weights, {sorted(loading['missing_keys'])[0]} first; copy the folder again")
+        raise DataError(f"{source}: cannot be loaded as a UniRS model: {reason_of(error)}") from error
+    except LoadingError as error:
+        raise DataError(f"{source}: {error}") from error
     processor = AutoProcessor.from_pretrained(model)
     freeze(network, recipe.trainable)
     if trained_adapter is not None:

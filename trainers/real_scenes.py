@@ -94,7 +94,10 @@ SCENE_CLASSES = (
     ),
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
-SCENES, HOUSES = 0.35, 0.35  # shares of the changes: pieces of other scenes, houses; the others are large and plain
+SCENE_SHARE, HOUSE_SHARE = (
+    0.35,
+    0.35,
+)  # shares of the changes: pieces of other scenes, houses; the others are large and plain
 
 
 @dataclass(frozen=True)
@@ -195,13 +198,13 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     before = after = view(rng, pictures[number], size)
     mask, old, new = np.zeros((size, size), bool), "", ""
     kind = rng.random() if changed else 1.0
-    if kind < SCENES:
+    if kind < SCENE_SHARE:
         others = np.flatnonzero(labels != labels[number])
         other = int(others[rng.integers(len(others))])
         after, mask = paste(rng, before, view(rng, pictures[other], size))
         old, new = SCENE_CLASSES[labels[number]].noun, SCENE_CLASSES[labels[other]].noun
     elif changed:
-        after, mask, new = (build_houses if kind < SCENES + HOUSES else clear_and_build)(rng, before)
+        after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, before)
         old = SCENE_CLASSES[labels[number]].noun
     if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old

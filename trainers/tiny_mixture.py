@@ -120,6 +120,9 @@ class Mixture:
         rows = [{"kind": kind, "row": row} for kind, words in self.words.items() for row in range(len(words))]
         return rows + [{"kind": "alone", "row": row} for row in self.alone]
 
+    def reseed(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
     def texts(self) -> list[str]:
         """What the tokenizer is trained on."""
         texts = [SYSTEM_PROMPT, "USER: ASSISTANT: Clue:", *CLIP_QUESTIONS, *PAIR_QUESTIONS]
@@ -268,6 +271,9 @@ class WhereFirst:
         others = self.mixture.rows()
         where = [{"kind": "where", "row": row} for row in self.turns]
         return others + where * round(2 * len(others) / len(where))
+
+    def reseed(self, seed: int) -> None:
+        self.mixture.reseed(seed)
 
     def talk(self, kind: str, row: int) -> Talk:
         return self.mixture.ask_alone(row, self.turns[row]) if kind == "where" else self.mixture.talk(kind, row)

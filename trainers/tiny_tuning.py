@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import nn
+from torch.utils.data import get_worker_info
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
@@ -32,6 +33,9 @@ class Conversations(Protocol):
     def rows(self) -> list[dict[str, Any]]: ...
 
     def talk(self, kind: str, row: int) -> Talk: ...
+
+    def reseed(self, seed: int) -> None:
+        """What is drawn from now on comes of this seed."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,13 @@ class Collator:
 
     def __init__(self, mixture: Conversations, processor: UniRSProcessor, features: dict[str, torch.Tensor]):
         self.mixture, self.processor, self.features = mixture, processor, features
+        self.worker_seed: int | None = None
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self.worker_seed:  # or all would draw alike: each has a copy
+            self.worker_seed = worker.seed
+            self.mixture.reseed(worker.seed)
         samples: list[Encoded] = []
         visuals: dict[str, list[torch.Tensor]] = {}
         for row in rows:

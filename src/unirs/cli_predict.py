@@ -13,7 +13,7 @@ import typer
 
 from .extras import install_command
 from .given import check_words
-from .model_source import DType, find_any_model, find_model
+from .model_source import DType, find_any_model, find_model, load_for_answers
 from .terminal import InputError, Json, busy, counted, quieten
 
 if TYPE_CHECKING:
@@ -133,13 +133,9 @@ def load(
     model: str | None, clue: bool, base: str | None, num_frames: int | None, dtype: str | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """The model, on the accelerator where there is one; and all of it that answers depend on."""
-    import torch
+    network = load_for_answers(find_any_model(model), dtype)
+    from unirs.evaluation.models import UniRS
 
-    from unirs.evaluation.models import UniRS, load_model
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    with busy("Loading the model"):
-        network = load_model(find_any_model(model), device or "cpu", getattr(torch, dtype) if dtype else None)
     if num_frames is not None:
         network.num_frames = num_frames
     if isinstance(network, UniRS):

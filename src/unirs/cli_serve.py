@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .extras import install_command
 from .listening import LOOPBACK, MEGABYTE, MEGAPIXEL, address, listen, own_names, served_name
-from .model_source import DType, find_model
-from .terminal import InputError, busy, quieten
+from .model_source import DType, find_model, load_for_answers
+from .terminal import InputError, quieten
 
 
 def serve(
@@ -56,28 +56,12 @@ def serve(
         batch=batch_size,
     )
     listening = listen(host, port)
-    network, processor = load(model, dtype)
+    answering = load_for_answers(find_model(model), dtype)
     served, hosts = name or served_name(model), own_names(host)
-    app = application(served, network, processor, limits, allow_fetch, api_key, hosts)
+    app = application(served, answering.network, answering.processor, limits, allow_fetch, api_key, hosts)
     if hosts is None and api_key is None:
         typer.echo(f"Anyone who reaches {host} may ask; set UNIRS_API_KEY to change that.", err=True)
     place = address(host, listening.getsockname()[1])
     typer.echo(f"{served} answers at {place}/v1 (Ctrl-C ends it)", err=True)
     config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, server_header=False)
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def load(model: str | None, dtype: str | None = None) -> tuple[Any, Any]:
-    """On the CPU in float32 unless told otherwise: an answer there is the same whatever else is in its batch."""
-    import torch
-
-    from unirs.evaluation.models import load_model
-    from unirs.trainers.data_sets import DataError
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    try:
-        with busy("Loading the model"):
-            loaded = load_model(find_model(model), device or "cpu", getattr(torch, dtype) if dtype else None)
-    except DataError as error:
-        raise InputError(str(error)) from error
-    return loaded.network, loaded.processor

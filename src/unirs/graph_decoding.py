@@ -28,11 +28,12 @@ WARM_UP = 3  # steps before recording: Inductor compiles in the first
 class GraphDecoder:
     """Greedy decoding of one sequence at a time; for `generate(custom_generate=...)`.
 
-    The first answer compiles and records, which takes about a minute; keep the decoder for all others. A streamer
-    hears nothing: transformers hands none to `custom_generate`.
+    The first answer compiles and records, which takes about a minute; keep the decoder for all others, one at a time.
+    A streamer hears nothing: transformers hands none to `custom_generate`.
 
     Args:
-        model: On an NVIDIA GPU. Its weights may be changed later, but not moved.
+        model: On an NVIDIA GPU. Its weights may be changed in place later; moved or replaced, or with another adapter
+            or attention, it needs a new decoder: what is recorded goes on with the old ones.
         max_length: Tokens of prompt and answer together. Every step reads the keys and values of all.
         tuned: Let Inductor try block sizes, and write products of one row as sums: slower to compile.
 
@@ -40,15 +41,18 @@ class GraphDecoder:
         ValueError: `generate` is asked for what a recorded step cannot do, or `model` is on no NVIDIA GPU.
     """
 
-    def __init__(self, model: UniRSForConditionalGeneration, max_length: int = 1024, tuned: bool = True):
+    def __init__(self, model: UniRSForConditionalGeneration, max_length: int = 2048, tuned: bool = True):
         self.model, self.max_length = model, max_length
         options: dict[str, str | int | bool | Callable] = {"coordinate_descent_tuning": True} if tuned else {}
         self._compiled = torch.compile(self._next_token, fullgraph=True, dynamic=False, options=options)
-        self._cache = StaticCache(config=model.config, max_cache_len=max_length)
-        # The recorded step reads and writes these, in place.
-        self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
-        self._said = torch.zeros(1, max_length, dtype=torch.long, device=model.device)
-        self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
+        # The recorded step reads and writes these, in place; made in inference mode they could not be outside of it.
+        with torch.inference_mode(False):
+            self._cache = StaticCache(config=model.config, max_cache_len=max_length)
+            self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
+            self._said = torch.zeros(1, max_length, dtype=torch.long, device=model.device)
+            self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
+        if any(layer.is_sliding for layer in self._cache.layers):
+            raise ValueError("GraphDecoder cannot record a language model with a sliding window; leave it out")
         self._replay: Any = None
 
     def __call__(
@@ -78,7 +82,10 @@ class GraphDecoder:
         del outputs
         # 2. the others, a chunk at a time
         ends = {
-            token for one in stopping_criteria if hasattr(one, "eos_token_id") for token in one.eos_token_id.tolist()
+            token
+            for one in stopping_criteria
+            if isinstance(one, EosTokenCriteria)
+            for token in one.eos_token_id.tolist()
         }
         said: list[int] = self._said[0, prompt : prompt + 1].tolist()
         while said[-1] not in ends and prompt + len(said) < longest:
@@ -95,11 +102,20 @@ class GraphDecoder:
         """What is recorded knows no history and no second sequence."""
         odd = [one for one in logits_processor if not isinstance(one, SuppressTokensLogitsProcessor)]
         odd += [one for one in stopping_criteria if not isinstance(one, (MaxLengthCriteria, EosTokenCriteria))]
-        mask = model_kwargs.get("attention_mask")
+        mask, places = model_kwargs.get("attention_mask"), model_kwargs.get("position_ids")
+        cache = model_kwargs.get("past_key_values")
         if model is not self.model:
             raise ValueError("this GraphDecoder was made for another model; make one for each")
+        if model.training or "flash" in str(model.config.get_text_config()._attn_implementation):
+            raise ValueError(
+                "GraphDecoder needs a model in eval mode, with any attention but flash: it sees empty places"
+            )
+        if not input_ids.shape[1] or (cache is not None and cache.get_seq_length()):
+            raise ValueError("GraphDecoder starts from whole input_ids: give no inputs_embeds and no filled cache")
         if len(input_ids) != 1 or (mask is not None and not bool(mask.all())):
             raise ValueError("GraphDecoder answers one sequence without padding at a time; leave custom_generate out")
+        if places is not None and not torch.equal(places[0].cpu(), torch.arange(input_ids.shape[1])):
+            raise ValueError("GraphDecoder counts positions from 0; give no position_ids")
         if generation_config.do_sample or generation_config.return_dict_in_generate:
             raise ValueError("GraphDecoder takes the likeliest token and returns tokens alone; set do_sample=False")
         if odd:
@@ -126,6 +142,7 @@ class GraphDecoder:
         self._place += 1
         self._said.scatter_(1, self._place, self._token)
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _record(self) -> Any:
         if self.model.device.type != "cuda":

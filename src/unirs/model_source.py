@@ -6,15 +6,17 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .terminal import InputError, quieten
+from .terminal import InputError, busy, quieten
+
+if TYPE_CHECKING:
+    from unirs.evaluation.models import ImageTextModel
 
 EMBEDDED = "unirs-tiny"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-LONGEST_REASON = 300  # characters of another library's message that are worth showing
 DType = Annotated[
     Literal["float32", "bfloat16"] | None,
     typer.Option(
@@ -86,20 +88,38 @@ def load_model(model: str | None, option: str = "--model") -> tuple[Any, Any]:
         InputError: It cannot be loaded, or lacks weights.
     """
     name = find_model(model, option)
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from unirs.hub.loading import LoadingError, load_network
 
     quieten()
     try:
-        network, loading = AutoModelForImageTextToText.from_pretrained(name, output_loading_info=True)
-        processor = AutoProcessor.from_pretrained(name)
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
-        raise InputError(f"{model or name} cannot be loaded as a UniRS model: {reason_of(error)}") from error
-    # transformers fills gaps with random weights and only says so in its log.
-    gaps = sorted(loading["missing_keys"]) + sorted(str(key) for key, *_ in loading["mismatched_keys"])
-    if gaps:
-        raise InputError(f"{model or name} lacks {len(gaps)} weights, {gaps[0]} first; copy the folder again")
-    return network, processor
+        return load_network(name)
+    except LoadingError as error:
+        raise InputError(f"{model or name} {error}") from error
+
+
+def load_for_answers(name: str, dtype: str | None) -> ImageTextModel:
+    """What serve and predict ask: on the accelerator where there is one.
+
+    On the CPU in float32 unless told otherwise: an answer there is the same whatever else is in its batch.
+
+    Args:
+        name: Of `find_model` or `find_any_model`.
+        dtype: A name of `DType`.
+
+    Raises:
+        InputError: It cannot be loaded, or lacks weights.
+    """
+    import torch
+
+    from unirs.evaluation.models import load_model as load
+    from unirs.trainers.data_sets import DataError
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        with busy("Loading the model"):
+            return load(name, device or "cpu", getattr(torch, dtype) if dtype else None)
+    except DataError as error:
+        raise InputError(str(error)) from error
 
 
 def load_base(base: str, processor: Any) -> Any:
@@ -110,10 +130,3 @@ def load_base(base: str, processor: Any) -> Any:
     if own.image_processor.to_dict() != processor.image_processor.to_dict():
         raise InputError(f"--base {base}: wants other pictures than the model (its processor_config.json differs)")
     return network
-
-
-def reason_of(error: Exception) -> str:
-    """One line of another library's message; of a message with a traceback inside, its last line."""
-    text = str(error).strip()
-    line = " ".join((text.splitlines()[-1] if "Traceback (most recent" in text else text).split())
-    return (line or type(error).__name__)[:LONGEST_REASON]

@@ -1,0 +1,211 @@
+"""`unirs reproduce`: stopped runs go on, damaged folders are told, other people's are left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from unirs.trainers import claims
+
+SMALL = {"single": 4, "pair": 4, "video": 2, "test": 3, "seeds": 1, "base_epochs": 1, "epochs": 1, "batch": 4}
+
+GIVEN = ("--scenes", "50", "--test", "10", "--seeds", "1", "--epochs", "0.1")
+
+
+def run(folder: Path, **sizes) -> tuple[dict, list[str]]:
+    from unirs.evaluation.reproduce import Plan, reproduce
+
+    from unirs.model_source import find_model
+
+    told: list[str] = []
+    return reproduce(folder, Plan(**SMALL | sizes), find_model(None), told.append), told
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run of one seed, as small as can be, with the embedded checkpoint; it prints nothing of its own."""
+    folder = tmp_path_factory.mktemp("reproduce") / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        _, told = run(folder)
+    assert printed.getvalue() == ""
+    assert told[0].startswith("9 trainings, together 15 steps,")
+    assert [line for line in told if " of 9 trainings are left, about " in line] != []
+    return folder
+
+
+@pytest.fixture
+def copied(whole_run, tmp_path):
+    return shutil.copytree(whole_run, tmp_path / "run")
+
+
+def trained_arms(monkeypatch) -> list[str]:
+    trained: list[str] = []
+    train = claims.train_arm
+    monkeypatch.setattr(claims, "train_arm", lambda *given: trained.append(given[3].name) or train(*given))
+    return trained
+
+
+def test_a_killed_run_goes_on_with_the_arm_it_was_at(whole_run, copied, monkeypatch):
+    shutil.rmtree(copied / "seed-0")
+    begin = (
+        "import sys; from pathlib import Path; from unirs.model_source import find_model\n"
+        "from unirs.evaluation.reproduce import Plan, reproduce\n"
+        f"reproduce(Path(sys.argv[1]), Plan(**{SMALL}), find_model(None), print)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin, copied], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while not (copied / "seed-0" / "full.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = {path.stem.replace("-", " ") for path in (copied / "seed-0").glob("*.json")}
+    trained = trained_arms(monkeypatch)
+    result, _ = run(copied)
+    assert trained == [arm.name for arm in claims.ARMS if arm.name not in kept]
+    assert "full" not in trained
+    assert "no clues" in trained
+    assert result["claims"] == json.loads((whole_run / "claims.json").read_text())["claims"]
+
+
+def test_json_is_all_that_the_command_prints(copied, unirs, monkeypatch):
+    """The trainer printed dictionaries on the output, and one seed an infinite interval."""
+    from unirs.evaluation import reproduce
+
+    plan = reproduce.Plan(**SMALL)
+    monkeypatch.setattr(reproduce, "Plan", lambda **_: plan)
+    (copied / "seed-0" / "no-clues.json").unlink()
+    trained = trained_arms(monkeypatch)
+    code, out, err = unirs("reproduce", "--output", copied, *GIVEN, "--json")
+    assert (code, trained) == (0, ["no clues"])
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [row["interval_95"] for row in found["claims"]] == [None] * 15
+    assert "about " in err
+    assert "gemm" not in err
+
+
+def test_a_folder_of_another_plan_or_checkpoint_is_refused(whole_run, tmp_path):
+    from unirs.evaluation.reproduce import Plan, PlanError, reproduce
+
+    from unirs.model_source import find_model
+
+    goes_on = r"`unirs reproduce --output \S+/run --scenes 4 --test 3 --epochs 1 --seeds 1` goes on"
+    with pytest.raises(PlanError, match=rf"begun with --epochs 1, not 3.0; {goes_on}"):
+        run(whole_run, epochs=3.0)
+    with pytest.raises(PlanError, match=rf"begun with --scenes 4, not 60; {goes_on}"):
+        run(whole_run, single=60, pair=60, video=30)
+    other = shutil.copytree(find_model(None), tmp_path / "other")
+    config = json.loads((other / "generation_config.json").read_text())
+    (other / "generation_config.json").write_text(json.dumps(config | {"max_new_tokens": 5}))
+    with pytest.raises(PlanError, match=r"begun with another checkpoint \(unirs-tiny\); give another --output"):
+        reproduce(whole_run, Plan(**SMALL), str(other), print)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(copied, tmp_path):
+    from unirs.evaluation.reproduce import PlanError
+
+    (copied / "plan.json").unlink()
+    before = sorted(copied.rglob("*"))
+    with pytest.raises(PlanError, match=r"run: is no run of reproduce; give an empty or new --output"):
+        run(copied)
+    assert sorted(copied.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("seed-0/full.json", 0.5),
+        ("seed-0/only-pair.json", 0.0),
+        ("clues-test.json", 0.0),
+        ("features-train.safetensors", 0.9),
+        ("features-test.safetensors", 0.0),
+        ("base.safetensors", 0.5),
+        ("scenes/test/pair-*.json", 0.5),
+    ],
+)
+def test_a_file_that_was_cut_is_told_by_name(copied, name, left):
+    from unirs.evaluation.reproduce import PlanError
+
+    (path,) = copied.glob(name)
+    path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
+    with pytest.raises(PlanError) as told:
+        run(copied)
+    assert str(told.value) == f"{path}: damaged; remove it and run again"
+
+
+@pytest.mark.parametrize("text", ["[]", '{"single": 4', "", "{}"])
+def test_a_damaged_plan_is_told(copied, text):
+    from unirs.evaluation.reproduce import PlanError
+
+    (copied / "plan.json").write_text(text)
+    with pytest.raises(PlanError, match=r"plan.json: damaged; give an empty or new --output"):
+        run(copied)
+
+
+def test_clues_of_fewer_scenes_are_damaged(copied):
+    from unirs.evaluation.reproduce import PlanError
+
+    path = copied / "clues-train.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"pair": kept["pair"][1:]}))
+    with pytest.raises(PlanError, match=r"clues-train.json: damaged"):
+        run(copied)
+
+
+def test_scenes_that_were_removed_are_drawn_again_and_pictures_are_not_missed(whole_run, copied, monkeypatch):
+    trained = trained_arms(monkeypatch)
+    for path in (copied / "scenes").rglob("*.npz"):
+        path.unlink()
+    shutil.rmtree(copied / "scenes" / "base")
+    result, _ = run(copied)
+    assert trained == []
+    assert result["claims"] == json.loads((whole_run / "claims.json").read_text())["claims"]
+    name = "single-*.json"
+    (drawn,), (before,) = ((one / "scenes" / "base").glob(name) for one in (copied, whole_run))
+    assert drawn.read_bytes() == before.read_bytes()
+
+
+def test_room_is_looked_for_before_anything_is_written(tmp_path, monkeypatch):
+    """100,000 scenes: a million pictures of 62 kB and of 55 kB of features."""
+    from unirs.evaluation.reproduce import Plan, PlanError
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100e9))
+    with pytest.raises(PlanError, match=r"still writes about 12\d\.\d GB, and 100\.0 GB are free; give fewer"):
+        run(tmp_path, single=100_000, pair=100_000, video=50_000, test=300)
+    assert list(tmp_path.iterdir()) == []
+    assert Plan().bytes() == pytest.approx(1.47e9, rel=0.1)  # of the run in docs/ablations.md, by `du`
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
+    """To the whole group, as a terminal sends it: the processes that draw must be silent."""
+    command = [sys.executable, "-m", "unirs", "reproduce", "--output", "run", *GIVEN]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "run" / "scenes").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate()[1].splitlines()
+    assert (process.returncode, err[-1]) == (130, "unirs: stopped; the same command goes on")
+    assert [line for line in err[:-1] if not line.startswith(("9 trainings", "base split", "the tower"))] == []
+
+
+@pytest.mark.parametrize("folder", ["/sys/unirs", "file/run"])
+def test_an_output_that_cannot_be_made_is_told_before_anything_is_loaded(unirs, tmp_path, monkeypatch, folder):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setitem(sys.modules, "unirs.evaluation.reproduce", None)  # importing it would fail
+    code, out, err = unirs("reproduce", "--output", folder)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith(f"unirs: --output {folder}: cannot be made (")
