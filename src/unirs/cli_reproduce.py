@@ -29,7 +29,7 @@ def reproduce(
     """Train with and without joint tuning, Change Extraction and clues on generated scenes, and compare.
 
     The paper's tables VIII, IX and X in the small: a table, a figure and a verdict with intervals over seeds. It
-    takes about two hours on two cores and 1.5 GB; a run that was stopped goes on where it was.
+    takes two hours or more on two cores, and 1.5 GB; a run that was stopped goes on where it was.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; --output names a folder")
