@@ -125,6 +125,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
             _write(path, arms.write_clues(base, processor, split))
         split.clues = _whole(path, lambda path: _fitting(_json(path), split.words))  # noqa: B023  # called at once
     earned: Earned = {}
+    trained = 0.0  # minutes, of all calls
     baseline: dict[str, float] = {}
     for seed in range(plan.seeds):
         earned[seed] = {}
@@ -144,9 +145,10 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
             minutes, answers, earned[seed][arm.name] = _whole(path, _answers)
             baseline = baseline or commonest(answers)  # the first arm, "full", is asked everything
             pace.arm(seed, arm.name, minutes)
+            trained += minutes
             shown = {name: round(score(points), 1) for name, points in earned[seed][arm.name].items()}
             say(f"seed {seed}, {arm.name}: {shown} ({(time.time() - started) / 60:.0f} min)")
-        result = _report(folder, plan, checkpoint, earned, baseline, started)
+        result = _report(folder, plan, checkpoint, earned, baseline, started, trained)
     return result
 
 
@@ -258,7 +260,13 @@ def _now_and_then(say: Say) -> Say:
 
 
 def _report(
-    folder: Path, plan: Plan, checkpoint: str, earned: Earned, baseline: dict[str, float], started: float
+    folder: Path,
+    plan: Plan,
+    checkpoint: str,
+    earned: Earned,
+    baseline: dict[str, float],
+    started: float,
+    trained: float,
 ) -> dict[str, Any]:
     rows = judge(earned, baseline)
     result = {
@@ -270,6 +278,7 @@ def _report(
             seed: {arm: {name: score(points) for name, points in one.items()} for arm, one in by_arm.items()}
             for seed, by_arm in earned.items()
         },
+        "minutes_of_trainings": round(trained, 1),
         "minutes_of_this_call": round((time.time() - started) / 60, 1),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
     }
