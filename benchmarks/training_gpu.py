@@ -8,6 +8,7 @@ adapters, 2 for the tower. The limit is the matmul rate measured in the same run
 """
 
 import argparse
+import gc
 import json
 import statistics
 import tempfile
@@ -151,6 +152,7 @@ def main() -> None:
         print(method, found, flush=True)
         args.output.write_text(json.dumps(result, indent=1) + "\n")
         del model
+        gc.collect()  # the trainer holds itself, and with it the model
         torch.cuda.empty_cache()
     result["device"] = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     result["torch"] = torch.__version__

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -128,8 +128,14 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Vision features of layer `vision_feature_layer`: `(n, 3, H, W)` to `(n, patches, vision_dim)`."""
-        # Not the type of a linear weight: quantised, that would be integers.
-        features = self.vision_tower(pixel_values=pixel_values.to(dtype=self.dtype)).last_hidden_state
+        # `enable_input_require_grads` marks what the tower reads as well as the words: without this a frozen tower
+        # would be passed backwards, and with checkpointing forwards twice, for gradients that nobody takes.
+        learns = torch.is_grad_enabled() and (
+            pixel_values.requires_grad or any(weight.requires_grad for weight in self.vision_tower.parameters())
+        )
+        with torch.set_grad_enabled(learns):
+            # Not the type of a linear weight: quantised, that would be integers.
+            features = self.vision_tower(pixel_values=pixel_values.to(dtype=self.dtype)).last_hidden_state
         if self.config.vision_feature_select_strategy == "default":  # class and register tokens come first
             features = features[:, -(self.config.vision_grid**2) :]
         return features
@@ -198,7 +204,7 @@ class UniRSModel(UniRSPreTrainedModel):
             for name, ids in kinds.items()
         }
 
-    def get_visual_features(self, visual_inputs: dict[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+    def get_visual_features(self, visual_inputs: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
         """The features of every kind that `visual_inputs` (names of `VISUAL_INPUTS`) has pixels or features for."""
         encoders: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
             "image_features": ("pixel_values", self.get_image_features),
@@ -269,10 +275,7 @@ class UniRSModel(UniRSPreTrainedModel):
         # 3. Pictures take the places of their placeholders
         if features:
             masks = self.get_placeholder_masks(input_ids, inputs_embeds if input_ids is None else None)
-            check_placeholders(masks, features)
-            for name, feature in features.items():
-                feature = feature.to(inputs_embeds.device, inputs_embeds.dtype)
-                inputs_embeds = inputs_embeds.masked_scatter(masks[name].unsqueeze(-1), feature)
+            inputs_embeds = insert_features(inputs_embeds, masks, features)
 
         # 4. Language model
         outputs = self.language_model(
@@ -489,6 +492,17 @@ def check_placeholders(masks: dict[str, torch.Tensor], features: dict[str, torch
             f"{kind.capitalize()} features and {kind} tokens do not match: {name} has {count} x {length} = "
             f"{count * length} features, the text has {mask.sum()} placeholders for them",
         )
+
+
+def insert_features(
+    inputs_embeds: torch.Tensor, masks: dict[str, torch.Tensor], features: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Embeddings `(batch, tokens, hidden_size)` with the features of each kind at its placeholders, in order."""
+    check_placeholders(masks, features)
+    for name, feature in features.items():
+        feature = feature.to(inputs_embeds.device, inputs_embeds.dtype)
+        inputs_embeds = inputs_embeds.masked_scatter(masks[name].unsqueeze(-1), feature)
+    return inputs_embeds
 
 
 def _truncated_tower(config: UniRSConfig) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""A recorded step says what `generate` says. Without a GPU the same step runs as it is, not recorded."""
+"""What is recorded says what `generate` says. Without a GPU it runs as it is, not recorded."""
 
 import pytest
 import torch
@@ -20,13 +20,13 @@ def spoken(processor):
 def decoder(spoken, monkeypatch):
     """Steps run one by one where a GPU would replay them."""
 
-    def record(self):
-        with torch.inference_mode(False), torch.no_grad():
-            self._next_token()  # as on a GPU: before the prompt, with whatever lies in the buffers
+    def recorded(self, run):
         self._compiled = self._next_token
-        return self._step
+        with torch.inference_mode(False), torch.no_grad():
+            run()  # as on a GPU: once before, with whatever lies in the buffers
+        return run
 
-    monkeypatch.setattr(GraphDecoder, "_record", record)
+    monkeypatch.setattr(GraphDecoder, "_recorded", recorded)
     return GraphDecoder(spoken, max_length=512)
 
 

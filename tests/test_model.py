@@ -116,6 +116,27 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model, proces
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
 
 
+def test_a_frozen_tower_is_not_passed_backwards_in_checkpointed_training(model):
+    """TRL and PEFT call `enable_input_require_grads` for that, and transformers marks what the tower reads too."""
+    model = copy.deepcopy(model).train()
+    model.enable_input_require_grads()
+    tower, pixels = (
+        model.model.vision_tower,
+        torch.randn(1, 3, model.config.vision_config.image_size, model.config.vision_config.image_size),
+    )
+    seen: list[torch.Tensor] = []
+    tower.encoder.layers[0].register_forward_hook(lambda module, given, found: seen.append(found))
+    tower.requires_grad_(False)
+    model.model.encode_pixels(pixels)
+    tower.encoder.layers[0].mlp.fc1.weight.requires_grad_(True)
+    model.model.encode_pixels(pixels)
+    tower.requires_grad_(False)
+    model.model.encode_pixels(pixels.requires_grad_(True)).sum().backward()
+    states = [found[0] if isinstance(found, tuple) else found for found in seen]
+    assert [state.requires_grad for state in states] == [False, True, True]
+    assert pixels.grad.abs().sum() > 0
+
+
 def test_every_weight_gets_a_gradient(model, processor):
     """No tower layer behind the used one, no head: nothing for DDP to wait for."""
     inputs = mixed_batch(processor)

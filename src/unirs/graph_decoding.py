@@ -4,31 +4,37 @@
     model.generate(**inputs, custom_generate=decoder)
 
 `generate` runs some Python and waits for the device at every token, which takes as long as a token's work on a fast
-GPU. Here the whole step, with the choice of the token, is compiled and recorded once; replaying it needs neither.
+GPU, and the Python before the first token takes twice as long as its work. Here the look at the pictures, the reading
+of the prompt and the step of one token, with its choice, are recorded once each; replaying them needs neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from transformers import StaticCache
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, SuppressTokensLogitsProcessor
+
+from .modeling_unirs.modeling_unirs import VISUAL_INPUTS, insert_features
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     from .modeling_unirs import UniRSForConditionalGeneration
 
+T = TypeVar("T")
+BLOCK = 64  # a prompt is read as if it were a multiple of these long, so that few lengths are recorded
 CHUNK = 16  # tokens between two looks at whether the answer has ended; what is said after its end is thrown away
-WARM_UP = 3  # steps before recording: Inductor compiles in the first
+WARM_UP = 3  # runs before recording: Inductor compiles in the first, libraries choose their kernels
 
 
 class GraphDecoder:
     """Greedy decoding of one sequence at a time; for `generate(custom_generate=...)`.
 
     The first answer compiles and records, which takes about a minute; keep the decoder for all others, one at a time.
+    The first with as many pictures, or with another 64 tokens, records once more, in up to two seconds.
     A streamer hears nothing: transformers hands none to `custom_generate`.
 
     Args:
@@ -51,9 +57,16 @@ class GraphDecoder:
             self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
             self._said = torch.zeros(1, max_length, dtype=torch.long, device=model.device)
             self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
+            self._embeds = torch.zeros(
+                1, max_length, model.lm_head.in_features, dtype=model.dtype, device=model.device
+            )
+            self._places = torch.arange(max_length, device=model.device)[None]
         if any(layer.is_sliding for layer in self._cache.layers):
             raise ValueError("GraphDecoder cannot record a language model with a sliding window; leave it out")
-        self._replay: Any = None
+        self._replay: Callable[[], None] | None = None
+        self._reads: dict[int, Callable[[], None]] = {}  # by length
+        self._looks: dict[tuple, tuple[dict[str, torch.Tensor], Callable[[], dict[str, torch.Tensor]]]] = {}
+        self._pool: Any = None
 
     def __call__(
         self,
@@ -67,19 +80,20 @@ class GraphDecoder:
         """What `generate` calls in place of its own loop: `(1, prompt)` to `(1, prompt + answer)`."""
         prompt, longest = input_ids.shape[1], stopping_criteria.max_length
         self._check(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
-        if self._replay is None:
-            self._replay = self._record()
+        if self._replay is None and longest > prompt + 1:
+            with torch.inference_mode(False), torch.no_grad():
+                self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
+            self._replay = self._recorded(self._step)
         self._silent.zero_()
         for one in logits_processor:
             self._silent[:, one.suppress_tokens.to(model.device)] = True
         # 1. the prompt, and the first token
-        self._cache.reset()
-        kwargs = {**model_kwargs, "past_key_values": self._cache, "use_cache": True}
-        outputs = model._prefill(input_ids, generation_config, kwargs)
-        self._token.copy_(self._likeliest(outputs.logits[:, -1]))
-        self._said[:, prompt] = self._token[:, 0]
+        self._embeds[:, :prompt] = self._embedded(input_ids, model_kwargs)
         self._place.fill_(prompt)
-        del outputs
+        length = min(-(-prompt // BLOCK) * BLOCK, self.max_length)
+        if length not in self._reads:
+            self._reads[length] = self._recorded(lambda: self._read(length))
+        self._reads[length]()
         # 2. the others, a chunk at a time
         ends = {
             token
@@ -92,7 +106,7 @@ class GraphDecoder:
             start = prompt + len(said)
             stop = min(start + CHUNK, longest)
             for _ in range(start, stop):
-                self._replay()
+                self._replay()  # type: ignore[misc]
             chunk = self._said[0, start:stop].tolist()  # waits for the device
             ended = next((place for place, token in enumerate(chunk) if token in ends), len(chunk) - 1)
             said += chunk[: ended + 1]
@@ -130,6 +144,43 @@ class GraphDecoder:
         """`(1, vocabulary)` to `(1, 1)`."""
         return logits.float().masked_fill(self._silent, -torch.inf).argmax(-1, keepdim=True)
 
+    def _embedded(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """The prompt as the language model reads it, pictures looked at: `(1, prompt, dim)`."""
+        core = self.model.model
+        embeds = core.get_input_embeddings()(input_ids)
+        given = {name: inputs[name] for name in VISUAL_INPUTS if inputs.get(name) is not None}
+        if not given:
+            return embeds
+        kind = tuple((name, value.shape, value.dtype) for name, value in given.items())
+        if kind not in self._looks:
+            with torch.inference_mode(False):
+                held = {name: torch.empty_like(value, device=self.model.device) for name, value in given.items()}
+            for name, value in given.items():
+                held[name].copy_(value)
+            self._looks[kind] = held, self._recorded(lambda: core.get_visual_features(held))
+        held, look = self._looks[kind]
+        for name, value in given.items():
+            held[name].copy_(value)
+        return insert_features(embeds, core.get_placeholder_masks(input_ids, None), look())
+
+    def _read(self, length: int) -> None:
+        """Reads the prompt that lies in the buffers and says a token.
+
+        What lies behind its end is read too: nothing before the end sees it, and its keys are written over or hidden.
+        """
+        self._cache.reset()
+        hidden = self.model.model.language_model(
+            inputs_embeds=self._embeds[:, :length],
+            position_ids=self._places[:, :length],
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state  # (1, length, dim)
+        last = hidden.index_select(1, self._place[0] - 1)[:, 0]
+        self._token.copy_(self._likeliest(self.model.lm_head(last)))
+        self._said.scatter_(1, self._place, self._token)
+        for layer in self._cache.layers:
+            layer.cumulative_length.copy_(self._place[0, 0])
+
     def _next_token(self) -> torch.Tensor:
         hidden = self.model.model.language_model(
             input_ids=self._token, position_ids=self._place, past_key_values=self._cache, use_cache=True
@@ -144,17 +195,23 @@ class GraphDecoder:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _record(self) -> Any:
+    def _recorded(self, run: Callable[[], T]) -> Callable[[], T]:
+        """`run` as a graph; what it returns is the same tensors each time, valid until the next replay of any."""
         if self.model.device.type != "cuda":
             raise ValueError("GraphDecoder needs an NVIDIA GPU; on a CPU unirs.compiled_decoding does what it does")
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
-            self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
             for _ in range(WARM_UP):
-                self._step()
+                run()
         torch.cuda.current_stream().wait_stream(beside)
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
-        return graph.replay
+        with torch.cuda.graph(graph, pool=self._pool):
+            found = run()
+
+        def replay() -> T:
+            graph.replay()
+            return found
+
+        return replay
