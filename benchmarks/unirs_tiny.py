@@ -51,6 +51,7 @@ from unirs.trainers.wordings import (
 )
 
 import unirs
+from unirs.closer_map import closer_change_map
 
 NOTE = (
     "On RS-World's test split, whose layouts do not occur in training, on its validation split (layouts as in "
@@ -85,6 +86,7 @@ NAMES = {
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
     "real_change_map": "change map against the masks of 14 real pairs",
+    "real_closer_map": "the same, `--closer`",
 }
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
@@ -175,16 +177,20 @@ def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[
 
 
 @torch.no_grad()
-def map_scores(model, processor, data: Path) -> list[float]:
-    """AUC of the change map, spread over the picture, against each mask that holds both kinds of pixel."""
-    found = []
+def map_scores(model, processor, data: Path) -> dict[str, list[float]]:
+    """AUC of both change maps, spread over the picture, against each mask that holds both kinds of pixel."""
+    found = defaultdict(list)
     for dates, mask in labelled_pairs(data):
         if not mask.any() or mask.all():
             continue
         pixels = processor.image_processor(dates, return_tensors="pt")["pixel_values"][None]
-        grid = Image.fromarray(model.model.get_change_map(pixels)[0].float().numpy())
-        spread = np.asarray(grid.resize(mask.shape[::-1], Image.Resampling.BILINEAR))
-        found.append(auc(spread.ravel(), mask.ravel()))
+        maps = {
+            "real_change_map": model.get_change_map(pixels)[0].float().numpy(),
+            "real_closer_map": closer_change_map(model, processor, *dates),
+        }
+        for kind, values in maps.items():
+            spread = np.asarray(Image.fromarray(values).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
+            found[kind].append(auc(spread.ravel(), mask.ravel()))
     return found
 
 
@@ -281,14 +287,14 @@ def main() -> None:
     scores = accuracies(everything, said[False], said[True])
     scores["change_only_cider_d"], beside = captions(everything, said[False])
     if args.data:
-        aucs = map_scores(model, processor, args.data)
-        scores["real_change_map"] = {
-            "name": NAMES["real_change_map"],
-            "count": len(aucs),
-            "auc": round(float(np.mean(aucs)), 4),
-            "interval_95": [round(end, 4) for end in bootstrap_mean(aucs)],
-            "blind": 0.5,
-        }
+        for kind, aucs in map_scores(model, processor, args.data).items():
+            scores[kind] = {
+                "name": NAMES[kind],
+                "count": len(aucs),
+                "auc": round(float(np.mean(aucs)), 4),
+                "interval_95": [round(end, 4) for end in bootstrap_mean(aucs)],
+                "blind": 0.5,
+            }
     result = {
         "model": Path(args.model).name,
         "dataset": "RS-World",

@@ -67,6 +67,15 @@ def test_change_writes_a_heat_map_of_the_size_of_after(unirs, checkpoint, pictur
         assert heat_map.size == (50, 40)
 
 
+def test_a_closer_map_is_another_map_with_the_same_words(unirs, checkpoint, pictures):
+    command = ("change", *pictures[:2], "--model", checkpoint, "--json", "--max-new-tokens", 4, "--heatmap", "map.png")
+    plain, closer = (json.loads(unirs(*command, *more)[1]) for more in ((), ("--closer",)))
+    assert plain["answer"] == closer["answer"]
+    assert plain["change_map"] != closer["change_map"]
+    with Image.open("map.png") as heat_map:
+        assert heat_map.size == (50, 40)
+
+
 def test_video_takes_dated_pictures_and_an_instruction(unirs, checkpoint, pictures):
     common = ("--model", checkpoint, "--max-new-tokens", 4, "--json")
     code, out, _ = unirs("video", *pictures, "What happens here?", *common)

@@ -165,6 +165,7 @@ def change(
     after: Annotated[str, typer.Argument(help="Picture of the second date.")],
     instruction: Annotated[str | None, typer.Argument(help="What to say about the change.")] = None,
     heatmap: Annotated[Path | None, typer.Option(help="Write AFTER with the change map over it to this PNG.")] = None,
+    closer: Annotated[bool, typer.Option("--closer", help="Change map of twice the detail, by ten looks.")] = False,
     bands: Bands = None,
     model: Model = None,
     clue: WithClue = False,
@@ -187,6 +188,10 @@ def change(
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
     found = run(pipe, *pictures, instruction, **options)
     change_map = found["change_map"]
+    if closer:
+        from .closer_map import closer_change_map
+
+        change_map = closer_change_map(pipe.model, pipe.processor, *pictures)
     from .report import changed_share, overlay
 
     aspect_ratio = pipe.processor.image_processor.image_aspect_ratio
