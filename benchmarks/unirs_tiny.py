@@ -86,7 +86,7 @@ NAMES = {
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
     "real_change_map": "change map against the masks of 14 real pairs",
-    "real_closer_map": "the same, `--closer`",
+    "real_closer_map": "closer change map (`--closer`) against the same masks",
 }
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
