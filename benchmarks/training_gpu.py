@@ -152,7 +152,7 @@ def main() -> None:
         print(method, found, flush=True)
         args.output.write_text(json.dumps(result, indent=1) + "\n")
         del model
-        gc.collect()  # the trainer holds itself, and with it the model
+        gc.collect()  # trainer and callbacks hold each other, and with them the model
         torch.cuda.empty_cache()
     result["device"] = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     result["torch"] = torch.__version__

@@ -15,6 +15,7 @@ import platform
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +75,8 @@ NAMES = {
     "change_only_cider_d": "captions of changed pairs",
     "clip_class": "clip class, of 25 named",
     "when": "when did it change, of four dates",
+    "change_map": "change map against the masks of changed pairs",
+    "closer_map": "closer change map (`--closer`) against the same masks",
     "familiar_vqa_micro": "questions on one image, familiar layouts",
     "familiar_change_flag": "has anything changed, familiar layouts",
     "familiar_clip_class": "clip class, familiar layouts",
@@ -86,7 +89,7 @@ NAMES = {
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
     "real_change_map": "change map against the masks of 14 real pairs",
-    "real_closer_map": "closer change map (`--closer`) against the same masks",
+    "real_closer_map": "closer change map against the masks of 14 real pairs",
 }
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
@@ -177,21 +180,28 @@ def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[
 
 
 @torch.no_grad()
-def map_scores(model, processor, data: Path) -> dict[str, list[float]]:
+def map_scores(model, processor, pairs: Iterable[tuple[list[Image.Image], np.ndarray]], prefix: str = "") -> dict:
     """AUC of both change maps, spread over the picture, against each mask that holds both kinds of pixel."""
-    found = defaultdict(list)
-    for dates, mask in labelled_pairs(data):
+    found: dict[str, list[float]] = {prefix + "change_map": [], prefix + "closer_map": []}
+    for dates, mask in pairs:
         if not mask.any() or mask.all():
             continue
         pixels = processor.image_processor(dates, return_tensors="pt")["pixel_values"][None]
-        maps = {
-            "real_change_map": model.get_change_map(pixels)[0].float().numpy(),
-            "real_closer_map": closer_change_map(model, processor, *dates),
-        }
-        for kind, values in maps.items():
+        maps = model.get_change_map(pixels)[0].float().numpy(), closer_change_map(model, processor, *dates)
+        for values, aucs in zip(maps, found.values(), strict=True):
             spread = np.asarray(Image.fromarray(values).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
-            found[kind].append(auc(spread.ravel(), mask.ravel()))
-    return found
+            aucs.append(auc(spread.ravel(), mask.ravel()))
+    scores = {kind: {"name": NAMES[kind], "count": len(aucs), **_mean("auc", aucs)} for kind, aucs in found.items()}
+    one, closer = found.values()
+    scores[prefix + "closer_map"]["gain"] = _mean("auc", np.subtract(closer, one))
+    return {kind: {**row, "blind": 0.5} for kind, row in scores.items()}
+
+
+def _mean(metric: str, values: Sequence[float]) -> dict:
+    return {
+        metric: round(float(np.mean(values)), 4),
+        "interval_95": [round(end, 4) for end in bootstrap_mean(values)],
+    }
 
 
 def best_sentence(references: list[tuple[str, ...]]) -> tuple[str, float]:
@@ -286,15 +296,10 @@ def main() -> None:
             said[blind] += answer(model, processor, everything[start : start + args.batch], blind, augmenter)
     scores = accuracies(everything, said[False], said[True])
     scores["change_only_cider_d"], beside = captions(everything, said[False])
+    world = ((list(one.images), one.change_mask) for one in map(pair_sample, range(TEST_SEED, TEST_SEED + args.count)))
+    scores |= map_scores(model, processor, world)
     if args.data:
-        for kind, aucs in map_scores(model, processor, args.data).items():
-            scores[kind] = {
-                "name": NAMES[kind],
-                "count": len(aucs),
-                "auc": round(float(np.mean(aucs)), 4),
-                "interval_95": [round(end, 4) for end in bootstrap_mean(aucs)],
-                "blind": 0.5,
-            }
+        scores |= map_scores(model, processor, labelled_pairs(args.data), "real_")
     result = {
         "model": Path(args.model).name,
         "dataset": "RS-World",

@@ -128,12 +128,11 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Vision features of layer `vision_feature_layer`: `(n, 3, H, W)` to `(n, patches, vision_dim)`."""
-        # `enable_input_require_grads` marks what the tower reads as well as the words: without this a frozen tower
-        # would be passed backwards, and with checkpointing forwards twice, for gradients that nobody takes.
-        learns = torch.is_grad_enabled() and (
-            pixel_values.requires_grad or any(weight.requires_grad for weight in self.vision_tower.parameters())
-        )
-        with torch.set_grad_enabled(learns):
+        # Checkpointing and PEFT mark what the tower reads as well as the words (`enable_input_require_grads`): without
+        # this a frozen tower would be passed backwards, and forwards twice, for gradients that nobody takes.
+        weights = list(self.vision_tower.parameters())
+        frozen = bool(weights) and not any(weight.requires_grad for weight in weights)  # FSDP 1 may hide all of them
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (pixel_values.requires_grad or not frozen)):
             # Not the type of a linear weight: quantised, that would be integers.
             features = self.vision_tower(pixel_values=pixel_values.to(dtype=self.dtype)).last_hidden_state
         if self.config.vision_feature_select_strategy == "default":  # class and register tokens come first
@@ -497,7 +496,11 @@ def check_placeholders(masks: dict[str, torch.Tensor], features: dict[str, torch
 def insert_features(
     inputs_embeds: torch.Tensor, masks: dict[str, torch.Tensor], features: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Embeddings `(batch, tokens, hidden_size)` with the features of each kind at its placeholders, in order."""
+    """Embeddings `(batch, tokens, hidden_size)` with the features of each kind at its placeholders, in order.
+
+    Raises:
+        ValueError: Placeholders and features of a kind differ in number.
+    """
     check_placeholders(masks, features)
     for name, feature in features.items():
         feature = feature.to(inputs_embeds.device, inputs_embeds.dtype)

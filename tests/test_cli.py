@@ -74,6 +74,8 @@ def test_a_closer_map_is_another_map_with_the_same_words(unirs, checkpoint, pict
     assert plain["change_map"] != closer["change_map"]
     with Image.open("map.png") as heat_map:
         assert heat_map.size == (50, 40)
+    code, _, error = unirs("change", *pictures[:2], "--model", checkpoint, "--closer")
+    assert (code, "add --heatmap" in error) == (2, True)
 
 
 def test_video_takes_dated_pictures_and_an_instruction(unirs, checkpoint, pictures):

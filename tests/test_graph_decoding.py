@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.test_generation import CONVERSATIONS
-from tests.tiny import encode, tiny_model
-from unirs.graph_decoding import CHUNK, GraphDecoder
+from tests.tiny import encode, picture, tiny_model, user
+from unirs.graph_decoding import BLOCK, CHUNK, WARM_UP, GraphDecoder
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def decoder(spoken, monkeypatch):
     def recorded(self, run):
         self._compiled = self._next_token
         with torch.inference_mode(False), torch.no_grad():
-            run()  # as on a GPU: once before, with whatever lies in the buffers
+            for _ in range(WARM_UP):  # as on a GPU, with whatever lies in the buffers
+                run()
         return run
 
     monkeypatch.setattr(GraphDecoder, "_recorded", recorded)
@@ -65,6 +66,57 @@ def test_what_is_suppressed_is_not_said_and_not_remembered(spoken, decoder, proc
     silent = {"suppress_tokens": plain[-3:]}
     assert says(spoken, inputs, 20, custom_generate=decoder, **silent) == says(spoken, inputs, 20, **silent) != plain
     assert says(spoken, inputs, 20, custom_generate=decoder) == plain
+
+
+def with_words(processor, inputs, tokens):
+    """The same pictures before a longer question: a prompt of so many tokens."""
+    ids = inputs["input_ids"]
+    more = torch.full((1, tokens - ids.shape[1]), processor.tokenizer("road")["input_ids"][-1])
+    longer = torch.cat([ids, more], 1)
+    return {**inputs, "input_ids": longer, "attention_mask": torch.ones_like(longer)}
+
+
+def test_each_picture_is_looked_at_anew_though_all_have_one_shape(spoken, decoder, processor):
+    questions = [encode(processor, user(picture(seed), "Is there a road?")) for seed in (11, 12, 11)]
+    plain = [says(spoken, inputs, 12) for inputs in questions]
+    assert plain[0] != plain[1]
+    assert [says(spoken, inputs, 12, custom_generate=decoder) for inputs in questions] == plain
+
+
+def test_prompts_of_any_length_follow_each_other(spoken, decoder, processor):
+    inputs = prompts(processor)["single"]
+    whole = BLOCK * (inputs["input_ids"].shape[1] // BLOCK + 1)
+    for tokens in (whole + 40, whole, whole + 1, whole - 1, 511, whole):  # room for 512
+        asked, count = with_words(processor, inputs, tokens), min(6, 512 - tokens)
+        assert says(spoken, asked, count, custom_generate=decoder) == says(spoken, asked, count)
+
+
+def test_features_take_the_place_of_pixels(spoken, decoder, processor):
+    inputs = dict(prompts(processor)["single"])
+    with torch.no_grad():
+        seen = spoken.get_image_features(inputs.pop("pixel_values"))
+    other = {**inputs, "image_features": -seen}
+    inputs["image_features"] = seen
+    plain = [says(spoken, one, 12) for one in (inputs, other)]
+    assert plain[0] != plain[1]
+    assert [says(spoken, one, 12, custom_generate=decoder) for one in (inputs, other)] == plain
+
+
+def test_a_decoder_whose_first_answers_had_one_token_goes_on_to_longer_ones(spoken, decoder, processor):
+    inputs = prompts(processor)["text"]
+    room = BLOCK * (inputs["input_ids"].shape[1] // BLOCK + 1)
+    small = GraphDecoder(spoken, max_length=room)
+    longest = with_words(processor, inputs, room - 1)
+    assert says(spoken, longest, 1, custom_generate=small) == says(spoken, longest, 1)
+    assert says(spoken, inputs, 8, custom_generate=small) == says(spoken, inputs, 8)
+
+
+def test_a_prompt_that_gave_no_numbers_spoils_no_later_one(spoken, decoder, processor):
+    spoiled = dict(prompts(processor)["video"])
+    spoiled["pixel_values_videos"] = torch.full_like(spoiled["pixel_values_videos"], torch.nan)
+    says(spoken, spoiled, 20, custom_generate=decoder)
+    for inputs in prompts(processor).values():
+        assert says(spoken, inputs, 12, custom_generate=decoder) == says(spoken, inputs, 12)
 
 
 def test_the_step_is_one_graph(spoken, decoder, processor):
@@ -119,6 +171,11 @@ def test_a_decoder_begun_in_inference_mode_goes_on_outside_of_it(spoken, decoder
     assert first == says(spoken, inputs, 6, custom_generate=begun) == says(spoken, inputs, 6)
 
 
+def test_autocast_is_refused(spoken, decoder, processor):
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast"):
+        says(spoken, prompts(processor)["single"], 4, custom_generate=decoder)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_what_to_use(spoken, processor):
     with pytest.raises(ValueError, match=r"unirs\.compiled_decoding"):
@@ -130,7 +187,8 @@ def test_on_a_gpu_the_recorded_step_says_the_same(processor):
     model = tiny_model(processor).cuda()
     model.generation_config.eos_token_id = None
     decoder = GraphDecoder(model, max_length=512, tuned=False)
-    for inputs in prompts(processor).values():
+    other = encode(processor, user(picture(12), "Is there a road?"))  # of a shape that was recorded before
+    for inputs in [*prompts(processor).values(), other]:
         given = inputs.to("cuda")
         plain = says(model, given, 40)
         silent = {"suppress_tokens": plain[-3:]}

@@ -116,24 +116,30 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(model, proces
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_frozen_tower_is_not_passed_backwards_in_checkpointed_training(model):
-    """TRL and PEFT call `enable_input_require_grads` for that, and transformers marks what the tower reads too."""
+@pytest.mark.parametrize(("trained", "passes"), [(None, 1), ("model.vision_tower.encoder.layers.0.mlp.fc1", 2)])
+def test_checkpointed_training_passes_a_tower_once_unless_it_learns(model, processor, trained, passes):
+    """Where checkpointing is on, transformers marks what the tower reads as well as the words."""
     model = copy.deepcopy(model).train()
-    model.enable_input_require_grads()
-    tower, pixels = (
-        model.model.vision_tower,
-        torch.randn(1, 3, model.config.vision_config.image_size, model.config.vision_config.image_size),
-    )
-    seen: list[torch.Tensor] = []
-    tower.encoder.layers[0].register_forward_hook(lambda module, given, found: seen.append(found))
-    tower.requires_grad_(False)
-    model.model.encode_pixels(pixels)
-    tower.encoder.layers[0].mlp.fc1.weight.requires_grad_(True)
-    model.model.encode_pixels(pixels)
-    tower.requires_grad_(False)
-    model.model.encode_pixels(pixels.requires_grad_(True)).sum().backward()
-    states = [found[0] if isinstance(found, tuple) else found for found in seen]
-    assert [state.requires_grad for state in states] == [False, True, True]
+    model.requires_grad_(False)
+    model.model.language_model.requires_grad_(True)
+    if trained:
+        model.get_submodule(trained).requires_grad_(True)
+    model.gradient_checkpointing_enable()
+    seen: list[bool] = []
+    model.model.vision_tower.encoder.layers[0].mlp.fc1.register_forward_hook(lambda *given: seen.append(True))
+    inputs = encode(processor, user(picture(1), "Is there a road?"))
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert len(seen) == passes
+    assert model.model.language_model.layers[0].mlp.up_proj.weight.grad.abs().sum() > 0
+    if trained:
+        assert model.get_submodule(trained).weight.grad.abs().sum() > 0
+
+
+def test_a_frozen_tower_still_gives_gradients_of_pixels(model):
+    model = copy.deepcopy(model).requires_grad_(False)
+    size = model.config.vision_config.image_size
+    pixels = torch.randn(1, 3, size, size, requires_grad=True)
+    model.model.encode_pixels(pixels).sum().backward()
     assert pixels.grad.abs().sum() > 0
 
 

@@ -44,7 +44,7 @@ REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 OTHER_WORDS = 0.4  # share of the questions that are asked in other words
 YES_OR_NO = 0.3  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
-NOT_KNOWN = 0.04  # and of all, in which something is asked that no picture tells
+NOT_KNOWN = 0.08  # and of all, in which something is asked that no picture tells
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 
 

@@ -40,6 +40,12 @@ UNKNOWN = (
     "Who took this picture?", "How old are the buildings?", "What time is it?", "What is the capital of France?",
     "How much does a house cost here?", "Which city is this?", "Who owns this land?", "What is the population?",
     "Tell me a joke.", "What will happen next?", "Why?", "How high is the building?", "What is two plus two?",
+    "Is it going to rain?", "What is the name of this place?", "How far is the next town?", "Good morning.",
+    "Who are you?", "Can you help me?", "What is the street called?", "Which language do people speak here?",
+    "What does it smell like?", "How loud is it?", "Are the people happy?", "Which satellite took this?",
+    "What is your favourite colour?", "Thank you.", "Who won the match?", "Is the shop open?", "Is it Monday?",
+    "What is the postal code?", "How fast do the cars drive?", "What is inside the building?", "How deep is it?",
+    "When was this place founded?", "Do you like it?", "Is the owner at home?", "What did it cost?",
 )  # fmt: skip
 UNKNOWN_HELD_OUT = (
     "What is the temperature?", "Who built this?", "In which country was this taken?", "How are you?",

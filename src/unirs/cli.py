@@ -180,19 +180,23 @@ def change(
     check_clue(clue, base)
     if heatmap:
         check_heatmap(heatmap, (before, after))
+    if closer and not (heatmap or as_json):
+        raise InputError("--closer is for the change map; add --heatmap OUT.png or --json")
     from .picture_files import details_of_bands, read_dates
 
     pictures, compositions = read(read_dates, [before, after], bands)
     tell_bands([before, after], compositions, as_json)
     pipe = load_pipeline("change-captioning", model, clue, base)
-    options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": True}
+    options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": not closer}
     found = run(pipe, *pictures, instruction, **options)
-    change_map = found["change_map"]
-    if closer:
-        from .closer_map import closer_change_map
-
-        change_map = closer_change_map(pipe.model, pipe.processor, *pictures)
+    from .closer_map import closer_change_map
     from .report import changed_share, overlay
+
+    if closer:
+        with busy("Looking closer"):
+            change_map = closer_change_map(pipe.model, pipe.processor, *pictures)
+    else:
+        change_map = found["change_map"]
 
     aspect_ratio = pipe.processor.image_processor.image_aspect_ratio
     details: dict[str, Any] = {

@@ -3,15 +3,15 @@
     decoder = GraphDecoder(model)
     model.generate(**inputs, custom_generate=decoder)
 
-`generate` runs some Python and waits for the device at every token, which takes as long as a token's work on a fast
-GPU, and the Python before the first token takes twice as long as its work. Here the look at the pictures, the reading
-of the prompt and the step of one token, with its choice, are recorded once each; replaying them needs neither.
+`generate` runs some Python and waits for the device at every token, which takes longer than a token's work on a fast
+GPU, as does the Python before the first token about one picture. Here the look at the pictures, the reading of the
+prompt and the step of one token, with its choice, are recorded once for each shape; replaying them needs neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from transformers import StaticCache
@@ -34,7 +34,8 @@ class GraphDecoder:
     """Greedy decoding of one sequence at a time; for `generate(custom_generate=...)`.
 
     The first answer compiles and records, which takes about a minute; keep the decoder for all others, one at a time.
-    The first with as many pictures, or with another 64 tokens, records once more, in up to two seconds.
+    The first with as many pictures, or with another 64 tokens, records once more, in up to two seconds, and keeps what
+    it recorded.
     A streamer hears nothing: transformers hands none to `custom_generate`.
 
     Args:
@@ -49,18 +50,17 @@ class GraphDecoder:
 
     def __init__(self, model: UniRSForConditionalGeneration, max_length: int = 2048, tuned: bool = True):
         self.model, self.max_length = model, max_length
+        room = _whole_blocks(max_length)
         options: dict[str, str | int | bool | Callable] = {"coordinate_descent_tuning": True} if tuned else {}
         self._compiled = torch.compile(self._next_token, fullgraph=True, dynamic=False, options=options)
         # The recorded step reads and writes these, in place; made in inference mode they could not be outside of it.
         with torch.inference_mode(False):
-            self._cache = StaticCache(config=model.config, max_cache_len=max_length)
+            self._cache = StaticCache(config=model.config, max_cache_len=room)
             self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
-            self._said = torch.zeros(1, max_length, dtype=torch.long, device=model.device)
+            self._said = torch.zeros(1, room, dtype=torch.long, device=model.device)
             self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
-            self._embeds = torch.zeros(
-                1, max_length, model.lm_head.in_features, dtype=model.dtype, device=model.device
-            )
-            self._places = torch.arange(max_length, device=model.device)[None]
+            self._embeds = model.lm_head.weight.new_zeros(1, room, model.lm_head.in_features)
+            self._places = torch.arange(room, device=model.device)[None]
         if any(layer.is_sliding for layer in self._cache.layers):
             raise ValueError("GraphDecoder cannot record a language model with a sliding window; leave it out")
         self._replay: Callable[[], None] | None = None
@@ -81,16 +81,15 @@ class GraphDecoder:
         prompt, longest = input_ids.shape[1], stopping_criteria.max_length
         self._check(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
         if self._replay is None and longest > prompt + 1:
-            with torch.inference_mode(False), torch.no_grad():
-                self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
-            self._replay = self._recorded(self._step)
+            self._replay = self._recorded_step()
         self._silent.zero_()
         for one in logits_processor:
             self._silent[:, one.suppress_tokens.to(model.device)] = True
         # 1. the prompt, and the first token
+        length = _whole_blocks(prompt)
         self._embeds[:, :prompt] = self._embedded(input_ids, model_kwargs)
+        self._embeds[:, prompt:length] = 0  # hidden, but hidden infinities of an earlier prompt would still be NaN
         self._place.fill_(prompt)
-        length = min(-(-prompt // BLOCK) * BLOCK, self.max_length)
         if length not in self._reads:
             self._reads[length] = self._recorded(lambda: self._read(length))
         self._reads[length]()
@@ -102,11 +101,12 @@ class GraphDecoder:
             for token in one.eos_token_id.tolist()
         }
         said: list[int] = self._said[0, prompt : prompt + 1].tolist()
+        replay = cast(Callable[[], None], self._replay)  # of an answer of one token there may be none
         while said[-1] not in ends and prompt + len(said) < longest:
             start = prompt + len(said)
             stop = min(start + CHUNK, longest)
             for _ in range(start, stop):
-                self._replay()  # type: ignore[misc]
+                replay()
             chunk = self._said[0, start:stop].tolist()  # waits for the device
             ended = next((place for place, token in enumerate(chunk) if token in ends), len(chunk) - 1)
             said += chunk[: ended + 1]
@@ -120,6 +120,10 @@ class GraphDecoder:
         cache = model_kwargs.get("past_key_values")
         if model is not self.model:
             raise ValueError("this GraphDecoder was made for another model; make one for each")
+        if torch.is_autocast_enabled(model.device.type):
+            raise ValueError(
+                "GraphDecoder cannot record autocast's copies of the weights; give the model its own dtype"
+            )
         if model.training or "flash" in str(model.config.get_text_config()._attn_implementation):
             raise ValueError(
                 "GraphDecoder needs a model in eval mode, with any attention but flash: it sees empty places"
@@ -152,16 +156,20 @@ class GraphDecoder:
         if not given:
             return embeds
         kind = tuple((name, value.shape, value.dtype) for name, value in given.items())
-        if kind not in self._looks:
-            with torch.inference_mode(False):
-                held = {name: torch.empty_like(value, device=self.model.device) for name, value in given.items()}
+        if not any(name.startswith("pixel_values") for name in given):  # features: nothing to look at
+            features = core.get_visual_features(given)
+        elif kind in self._looks:
+            held, look = self._looks[kind]
             for name, value in given.items():
                 held[name].copy_(value)
-            self._looks[kind] = held, self._recorded(lambda: core.get_visual_features(held))
-        held, look = self._looks[kind]
-        for name, value in given.items():
-            held[name].copy_(value)
-        return insert_features(embeds, core.get_placeholder_masks(input_ids, None), look())
+            features = look()
+        else:
+            with torch.inference_mode(False):
+                held = {name: value.to(self.model.device, copy=True) for name, value in given.items()}
+            look = self._recorded(lambda: core.get_visual_features(held))
+            self._looks[kind] = held, look
+            features = look()
+        return insert_features(embeds, core.get_placeholder_masks(input_ids, None), features)
 
     def _read(self, length: int) -> None:
         """Reads the prompt that lies in the buffers and says a token.
@@ -195,23 +203,37 @@ class GraphDecoder:
 
     @torch.inference_mode(False)
     @torch.no_grad()
+    def _recorded_step(self) -> Callable[[], None]:
+        # It moves on as it runs: from the start, whatever was answered before, or it would leave the buffers.
+        self._cache.reset()
+        self._place.zero_()
+        self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
+        return self._recorded(self._step)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _recorded(self, run: Callable[[], T]) -> Callable[[], T]:
         """`run` as a graph; what it returns is the same tensors each time, valid until the next replay of any."""
         if self.model.device.type != "cuda":
             raise ValueError("GraphDecoder needs an NVIDIA GPU; on a CPU unirs.compiled_decoding does what it does")
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_UP):
-                run()
-        torch.cuda.current_stream().wait_stream(beside)
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            found = run()
+        with torch.cuda.device(self.model.device):
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(WARM_UP):
+                    run()
+            torch.cuda.current_stream().wait_stream(beside)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=beside, capture_error_mode="thread_local"):
+                found = run()
 
         def replay() -> T:
             graph.replay()
             return found
 
         return replay
+
+
+def _whole_blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK) * BLOCK
