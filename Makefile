@@ -24,7 +24,7 @@ $(READY): requirements-tested.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-tested.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable . --config-settings editable_mode=strict
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --editable . --config-settings editable_mode=strict
 	touch $(READY)
 
 # transformers' own tests, from its source distribution; see tests/common/README.md for what is explained there.

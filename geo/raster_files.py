@@ -8,6 +8,7 @@ CRS beside a PNG or JPEG are read here.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from xml.etree import ElementTree
 import numpy as np
 import rasterio
 from affine import Affine, loadsw
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from ..processing.image_loading_unirs import VisualInputError, find_file, shown
+
+# Whether a raster lies on the ground is asked here, and told where it matters.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 # First bytes of what is read, with the one GDAL driver that may read it. A COG is a GTiff.
 SIGNATURES = {

@@ -71,7 +71,9 @@ class TileReader:
                 dates, valid = self.tile(aligned, tile)
             except RasterError as error:
                 if not self.skip_broken:
-                    raise RasterError(f"tile {tile.id}: {error}; --skip-broken leaves such tiles out") from error
+                    raise RasterError(
+                        f"tile {tile.id}: {error}; --resume --skip-broken leaves such tiles out"
+                    ) from error
                 batch.broken[tile.id] = str(error)
                 continue
             if not valid.any():

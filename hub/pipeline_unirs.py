@@ -67,9 +67,10 @@ class UniRSPipeline(Pipeline):
         missing = [name for name in needed if not isinstance(inputs, dict) or _is_nothing(inputs.get(name))]
         if missing:
             got = ", ".join(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+            empty = [name for name in missing if isinstance(inputs, dict) and name in inputs]
+            wrong = f"{', '.join(empty)} of this one is empty" if empty else f"this one has {got or 'nothing'}"
             raise ValueError(
-                f"an input of {self.task} needs {', '.join(needed)}; this one has {got or 'nothing'} "
-                "(several at once are a list of dicts)"
+                f"an input of {self.task} needs {', '.join(needed)}; {wrong} (several at once are a list of dicts)"
             )
         content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
         content.append({"type": "text", "text": inputs.get(self.words_field) or ""})

@@ -30,7 +30,7 @@ MAX_PIXELS = 2**28
 # In-process decoders only. EPS (starts ghostscript), WMF, PDF, FITS... are never tried.
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000")
 _JPEG_SCALES = (2, 4, 8)  # what libjpeg can shrink by while it decodes
-_TIFF_BITS_PER_SAMPLE, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 322, 323
+_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLES_PER_PIXEL, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 258, 277, 322, 323
 _BLEACHED = 0.9  # share of pixels above 255, of those above 0
 _FLOAT_SLACK = 1e-3  # rounding in the caller's own arithmetic may pass 1.0 or 255.0 by this share
 _TIFF_LOG = logging.getLogger("PIL.TiffImagePlugin")  # tells bad files before it raises
@@ -316,6 +316,10 @@ def _is_one_scan_jpeg(file: BinaryIO) -> bool:
 def _check_tiff(image: Any, name: str, max_pixels: int) -> None:
     """Refuse what Pillow would show wrongly (the high byte of 16-bit bands) or decode without bound."""
     tags = image.tag_v2
+    samples = tags.get(_TIFF_SAMPLES_PER_PIXEL, 1)
+    # Of bands that lie one behind the other Pillow shows the first as grey, without a word.
+    if not isinstance(samples, int) or samples > (2 if len(image.getbands()) == 1 else 4):
+        raise VisualInputError(f"{name}: has {samples} bands; choose three, and {_TO_8_BIT}")
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         bits = tags.get(_TIFF_BITS_PER_SAMPLE, (1,))
         if max(bits) > 8:

@@ -67,6 +67,16 @@ def test_change_writes_a_heat_map_of_the_size_of_after(unirs, checkpoint, pictur
         assert heat_map.size == (50, 40)
 
 
+def test_pictures_of_another_shape_are_compared_with_a_word(unirs, checkpoint, pictures):
+    with Image.open(pictures[1]) as other:
+        other.resize((50, 30)).save("wide.png")
+        other.resize((100, 80)).save("large.png")
+    command = ("change", pictures[0], "--model", checkpoint, "--max-new-tokens", 2)
+    for name, told in (("wide.png", True), ("large.png", False)):
+        code, _, error = unirs(*command, name)
+        assert (code, "BEFORE is 50 x 40 and AFTER 50 x 30 pixels" in error) == (0, told)
+
+
 def test_a_closer_map_is_another_map_with_the_same_words(unirs, checkpoint, pictures):
     command = ("change", *pictures[:2], "--model", checkpoint, "--json", "--max-new-tokens", 4, "--heatmap", "map.png")
     plain, closer = (json.loads(unirs(*command, *more)[1]) for more in ((), ("--closer",)))

@@ -12,8 +12,10 @@ import warnings
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image, ImageFile
+from rasterio.transform import from_origin
 from unirs.processing.image_loading_unirs import VisualInputError, load_image
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -206,6 +208,30 @@ def test_limit_of_pillow_itself_does_not_apply(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_image(encoded(Image.fromarray(noise(50, 50)), "PNG")).size == (50, 50)
+
+
+@pytest.mark.parametrize("bands", [3, 5, 9])
+def test_bands_that_lie_one_behind_the_other_are_not_shown_as_the_first_in_grey(tmp_path, bands):
+    """Pillow opens such a file as one of the mode L."""
+    file = tmp_path / "bands.tif"
+    options = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate", "photometric": "minisblack"}
+    with rasterio.open(
+        file,
+        "w",
+        "GTiff",
+        32,
+        32,
+        bands,
+        transform=from_origin(0, 0, 1, 1),
+        dtype="uint8",
+        interleave="band",
+        **options,
+    ) as raster:
+        raster.write(np.arange(bands * 1024, dtype=np.uint8).reshape(bands, 32, 32))
+    with Image.open(file) as opened:
+        assert opened.mode == "L"
+    with pytest.raises(VisualInputError, match=f"bands.tif: has {bands} bands; choose three"):
+        load_image(file)
 
 
 def test_tiff_with_giant_tiles_is_refused():

@@ -277,6 +277,26 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_run_that_stopped_before_its_first_step_is_begun_anew_with_what_was_mended(tmp_path):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    picture(0).save(tmp_path / "good.png")
+    rows = [{"prompt": "q", "completion": "a", "images": [name]} for name in ("good.png", "cut.png")]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"data": f"{{own: {{source: own, path: {tmp_path / 'd.jsonl'}}}}}", "training.max_steps": 1}
+    with pytest.raises(DataError, match=r"row 2: .*cut\.png"):
+        run_only("joint_tuning", tmp_path / "run", changes)
+    run_only("joint_tuning", tmp_path / "run", {**changes, "bad_rows": "skip"})
+    kept = log_of(tmp_path / "run")
+    with pytest.raises(DataError, match="is there already; go on with --resume"):  # now there is something to lose
+        run_only("joint_tuning", tmp_path / "run", changes)
+    assert log_of(tmp_path / "run") == kept
+
+
+def test_no_steps_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"training\.max_steps is 0; give 1 or more"):
+        run_only("joint_tuning", tmp_path / "run", {"training.max_steps": 0})
+
+
 def test_a_data_set_needs_its_arguments():
     with pytest.raises(DataError, match="generated needs kind"):
         make_data_set("x", {"source": "generated"})

@@ -237,7 +237,7 @@ def test_answer_without_a_limit_ends_after_64_tokens(pipes, monkeypatch):
         ("rs-visual-question-answering", picture(1), "needs image, question; this one has Image"),
         ("change-captioning", {"before": picture(1)}, "needs before, after; this one has before"),
         ("video-scene-classification", {}, "needs video; this one has nothing"),
-        ("rs-visual-question-answering", {"image": picture(1), "question": " "}, "needs image, question"),
+        ("rs-visual-question-answering", {"image": picture(1), "question": " "}, "question of this one is empty"),
         ("rs-visual-question-answering", {"image": picture(1), "question": "road " * 3000}, "shorten the text"),
     ],
 )

@@ -24,6 +24,20 @@ def test_the_recipes_are_there():
     assert shipped() == [*expected.split(), "own_data", "qlora"]
 
 
+def test_own_data_are_not_validated_on_generated_scenes():
+    own = "data.own={source: own, path: x.jsonl}"
+    asked = "validation.own={source: own, path: y.jsonl}"
+    assert load_recipe("own_data", []).validation["own"]["source"] == "generated"
+    assert load_recipe("own_data", ["seed=1"]).training["eval_strategy"] == "epoch"
+    alone = load_recipe("own_data", [own])
+    assert (alone.validation, alone.training["eval_strategy"]) == (None, "no")
+    both = load_recipe("own_data", [own, asked])
+    assert (both.validation["own"]["path"], both.training["eval_strategy"]) == ("y.jsonl", "epoch")
+    for change in ("training.eval_strategy=epoch", "validation={}"):
+        with pytest.raises(DataError, match="there is no validation data"):
+            load_recipe("own_data", [own, change])
+
+
 def test_joint_tuning_has_the_numbers_of_the_paper():
     recipe = load_recipe("joint_tuning", [])
     training = recipe.training

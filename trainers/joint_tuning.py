@@ -220,6 +220,8 @@ def training_arguments(recipe: JointTuning) -> SFTConfig:
         check_like(f"training.{key}", value, known[key])
         if key in AT_LEAST_ONE and value < 1:
             raise DataError(f"training.{key} is {value}; give 1 or more")
+        if key == "max_steps" and value != -1 and value < 1:
+            raise DataError(f"training.max_steps is {value}; give 1 or more, or -1 for whole epochs")
     try:
         return SFTConfig(
             output_dir=str(RunFolder(recipe).checkpoints),

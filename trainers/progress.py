@@ -60,7 +60,7 @@ def draw_curve(history: list[dict[str, float]], file: Path, title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     curves = [("loss", "all answers", "black", "-"), ("eval_loss", "validation", "tab:red", "o-")]
-    curves += [(f"loss_{task}", task, f"C{number}", "-") for number, task in enumerate(TASKS)]
+    curves += [(f"loss_{task}", task, f"C{number}", "-") for number, task in zip((0, 1, 2, 4), TASKS, strict=True)]
     for name, label, colour, line in curves:
         points = [(log["step"], log[name]) for log in history if name in log]
         if points:

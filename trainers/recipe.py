@@ -17,6 +17,7 @@ from .data_sets import DataError
 
 PARTS = ("vision_tower", "change_extraction", "multi_modal_projector", "language_model")
 BATCHINGS = ("padded", "grouped", "packed")
+SHIPPED = "recipe "  # begins the name, in messages, of one that comes with the package
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class JointTuning:
         unknown = [part for part in self.trainable if part not in PARTS]
         if unknown:
             raise DataError(f"trainable names {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-        if self.validation is None and self.training.get("eval_strategy", "no") not in ("no", None):
-            raise DataError("validation is null; set training.eval_strategy=no too, or name validation data")
+        if not self.validation and self.training.get("eval_strategy", "no") not in ("no", None):
+            raise DataError(
+                "there is no validation data; set training.eval_strategy=no too, or name some as validation.NAME"
+            )
         if self.feature_cache and set(self.trainable) != {"language_model"}:
             raise DataError("feature_cache keeps what frozen parts see; use it with trainable=[language_model]")
 
@@ -119,6 +122,8 @@ def load_recipe(name: str, changes: list[str]) -> JointTuning | ChangePretrainin
         _apply(values, change)
     kinds = {"joint_tuning": JointTuning, "change_pretraining": ChangePretraining}
     stage = values.get("stage")
+    if where.startswith(SHIPPED) and stage == "joint_tuning" and _replaced(changes, "data"):
+        _forget_validation(values, changes)
     if stage not in kinds:
         raise DataError(f"{where}: stage is {stage!r}; the stages are {' and '.join(kinds)}")
     return kinds[stage](**exactly(values, kinds[stage], where))
@@ -150,7 +155,7 @@ def _find(name: str) -> tuple[str, str]:
     stem = name.removesuffix(".yaml")
     if stem in shipped():
         file = resources.files("unirs.trainers.recipes") / f"{stem}.yaml"
-        return file.read_text(encoding="utf-8"), f"recipe {stem}"
+        return file.read_text(encoding="utf-8"), f"{SHIPPED}{stem}"
     raise DataError(f"{name}: no such recipe file; the package brings {', '.join(shipped())}")
 
 
@@ -173,6 +178,19 @@ def _apply(values: dict[str, Any], change: str) -> None:
             raise DataError(f"--set {change}: {step} has no values inside{closest(step, list(place))}")
         place = place[step]
     place[last] = _parse(text, f"--set {change}")
+
+
+def _replaced(changes: list[str], part: str) -> bool:
+    return any(change.partition("=")[0].partition(".")[0] == part for change in changes)
+
+
+def _forget_validation(values: dict[str, Any], changes: list[str]) -> None:
+    """A recipe of the package validates on generated scenes, which say nothing about a user's own data."""
+    if _replaced(changes, "validation"):
+        return
+    values["validation"] = None
+    if not any(change.startswith("training.eval_strategy=") for change in changes):
+        values["training"]["eval_strategy"] = "no"
 
 
 def _check_type(name: str, value: Any, hint: Any, where: str) -> None:

@@ -38,6 +38,10 @@ class RunFolder:
         """
         file = self.path / RECIPE
         text = as_yaml(self.recipe)
+        if self._is_untouched():  # stopped before its first step: nothing to go on from, and nothing to lose
+            file.write_text(text, encoding="utf-8")
+            self.bad_rows.unlink(missing_ok=True)
+            return
         if resume and file.is_file():
             if file.read_text(encoding="utf-8") != text:
                 lines = sorted(set(text.splitlines()) ^ set(file.read_text(encoding="utf-8").splitlines()))
@@ -54,6 +58,15 @@ class RunFolder:
             file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def _is_untouched(self) -> bool:
+        """Whether there is a recipe, and no step of it was logged."""
+        if not (self.path / RECIPE).is_file():
+            return False
+        logged = self.log.is_file() and self.log.stat().st_size > 0
+        kept = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        others = {one.name for one in self.path.iterdir()} - {RECIPE, LOG, BAD_ROWS, CHECKPOINTS}
+        return not (logged or kept or others)
 
     def last_checkpoint(self, processes: int = 1) -> Path | None:
         """The newest checkpoint that was written to its end; a killed run may leave a half one."""

@@ -121,6 +121,16 @@ def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
             raise InputError(str(error)) from error
 
 
+def tell_shapes(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """Two pictures of other shapes cannot show the same ground."""
+    ratio = before[0] * after[1] / (before[1] * after[0])
+    if not 0.98 < ratio < 1.02:
+        first, second = (f"{width} x {height}" for width, height in (before, after))
+        typer.echo(
+            f"BEFORE is {first} and AFTER {second} pixels: where the two lie one over the other is a guess", err=True
+        )
+
+
 def say(task: str, found: dict[str, Any], model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
     """The answer as text, its clue on the error stream; or all that is known about it as one JSON object."""
     clue: dict[str, Any] = {name: found[name] for name in ("clue", "no_clue") if name in found}
@@ -186,6 +196,7 @@ def change(
 
     pictures, compositions = read(read_dates, [before, after], bands)
     tell_bands([before, after], compositions, as_json)
+    tell_shapes(*(one.size for one in pictures))
     pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": not closer}
     found = run(pipe, *pictures, instruction, **options)

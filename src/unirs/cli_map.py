@@ -121,7 +121,7 @@ def map_scene(
             }
             with busy("Loading the model"):
                 finder = load_finder(model, threshold, instruction, max_new_tokens)
-                settings = settings_of(scene, finder, model, about, batch_size, skip_broken)
+                settings = settings_of(scene, finder, model, about, batch_size)
                 journal = Journal(output.with_name(f"{output.name}.journal"), settings, resume)
             with closing(journal):
                 kept = sum(map(len, journal.batches.values()))
@@ -179,7 +179,7 @@ def load_finder(model: str | None, threshold: float, instruction: str | None, ma
 
 
 def settings_of(
-    scene: Scene, finder: ChangeFinder, model: str | None, about: dict[str, Any], batch_size: int, skip_broken: bool
+    scene: Scene, finder: ChangeFinder, model: str | None, about: dict[str, Any], batch_size: int
 ) -> dict[str, Any]:
     """All that what is found in a tile depends on: a run that was stopped goes on with the same alone."""
     import rasterio
@@ -203,7 +203,6 @@ def settings_of(
         "instruction": finder.instruction,
         "options": finder.options,
         "batch_size": batch_size,
-        "skip_broken": skip_broken,
         # Another library or machine may round otherwise, and the halves of the map would not fit together.
         "made_with": [
             __version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,7 +45,14 @@ def find_model(model: str | None, option: str = "--model") -> str:
         raise InputError(f"{option} {model}: is a file; give the folder that holds config.json")
     elif not HUB_ID.fullmatch(name):
         raise InputError(f"{option} {model}: no such folder, and a hub id is written OWNER/NAME")
+    else:
+        _tell_of_the_hub(name)
     return name
+
+
+@lru_cache  # once, though several look for it
+def _tell_of_the_hub(name: str) -> None:
+    typer.echo(f"{name}: no such folder here; asking the Hugging Face hub for it", err=True)
 
 
 def find_any_model(model: str | None) -> str:

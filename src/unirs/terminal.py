@@ -41,7 +41,8 @@ def resumable() -> Iterator[None]:
 def quieten() -> None:
     """Silences other libraries' notes on their own insides, which no user can act upon."""
     # commands tell of missing clues themselves
-    for name in ("bitsandbytes", "torchao", "torch.utils._pytree", "unirs.modeling_unirs.prompt_augmentation_unirs"):
+    clues = "unirs.modeling_unirs.prompt_augmentation_unirs"
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree", "huggingface_hub", clues):
         logging.getLogger(name).setLevel(logging.ERROR)
     import transformers
     from huggingface_hub.utils import disable_progress_bars
