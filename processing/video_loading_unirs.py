@@ -400,5 +400,5 @@ def _check_frame_size(width: int, height: int, clip: _Clip) -> None:
 
 def _damaged(clip: _Clip, error: Exception) -> VisualInputError:
     return VisualInputError(
-        f"{clip.name}: cut or damaged ({type(error).__name__}: {shown(error)}); copy or export it again"
+        f"{clip.name}: cut or damaged ({shown(getattr(error, 'strerror', None) or error)}); copy or export it again"
     )
