@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import rasterio
 import shapely
-from PIL import Image
+from PIL import Image, ImageDraw
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -263,6 +263,24 @@ def test_the_preview_outlines_the_steps_alone_as_its_legend_counts_them():
     rows, columns = (shown[:, :200] == OUTLINE).all(2).nonzero()
     assert (rows.min() - 24, rows.max() - 24) == pytest.approx((20, 50), abs=2)
     assert (columns.min() - 24, columns.max() - 24) == pytest.approx((20, 50), abs=2)
+
+
+def test_a_tile_that_changes_at_two_steps_counts_once(monkeypatch):
+    told: list[str] = []
+    write_text = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, at, text, **how: (told.append(text), write_text(self, at, text, **how)),
+    )
+    change_map = a_map({**BLOCK, **{(1, row, column): value for (_, row, column), value in BLOCK.items()}}, steps=2)
+    change_map.scene.labels[:] = [f"a_place_with_a_long_name_of_its_own_{year}" for year in (2019, 2020, 2021)]
+    changes = tile_changes(change_map)
+    assert len(changes) == 8
+    draw_preview(change_map, changes, Image.new("RGB", (180, 120)))
+    assert "4 changed tiles" in told
+    ends = [text for text in told if text.startswith("a_place")]
+    assert len(set(ends)) == 2  # shortened, and told apart
 
 
 def test_the_pages_text_cannot_break_out(tmp_path):

@@ -128,7 +128,7 @@ def _legend(
     y += 34
     for word, label in (("from", labels[0]), ("to", labels[-1])):
         draw.text((x, y), word, fill=MUTED, font=plain)
-        draw.text((x + 44, y), label if len(label) <= 28 else f"{label[:27]}...", fill=INK, font=plain)
+        draw.text((x + 44, y), _shortened(label), fill=INK, font=plain)
         y += 24
     y += 18
     ramp = np.linspace(0, 1, LEGEND)[None].repeat(18, axis=0)
@@ -141,7 +141,9 @@ def _legend(
     y += 86
     draw.rectangle((x, y + 2, x + 22, y + 16), outline=OUTLINE, width=2)
     kind = "region" if any(change.kind == "region" for change in changes) else "tile"
-    draw.text((x + 34, y), plural(len(outlined(changes)), f"changed {kind}"), fill=INK, font=plain)
+    # A tile that changes at several steps has one outline.
+    count = len({change.tiles for change in outlined(changes)}) if kind == "tile" else len(outlined(changes))
+    draw.text((x + 34, y), plural(count, f"changed {kind}"), fill=INK, font=plain)
     y += 40
     metre = _metres_a_pixel(change_map)
     if metre:
@@ -155,6 +157,11 @@ def _legend(
     if not composition.in_domain:
         draw.text((x, y), "Outside of the model's training:", fill=INK, font=small)
         draw.text((x, y + 20), f"{composition.kind}, not RGB", fill=INK, font=small)
+
+
+def _shortened(label: str) -> str:
+    """Names of dates often differ at their ends."""
+    return label if len(label) <= 28 else f"{label[:12]}...{label[-13:]}"
 
 
 def _metres_a_pixel(change_map: ChangeMap) -> float | None:
