@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.test_generation import CONVERSATIONS
+from tests.test_generation import CONVERSATIONS, mixed_batch
 from tests.tiny import encode, picture, tiny_model, user
 from unirs.graph_decoding import BLOCK, CHUNK, WARM_UP, GraphDecoder
 
@@ -66,6 +66,42 @@ def test_what_is_suppressed_is_not_said_and_not_remembered(spoken, decoder, proc
     silent = {"suppress_tokens": plain[-3:]}
     assert says(spoken, inputs, 20, custom_generate=decoder, **silent) == says(spoken, inputs, 20, **silent) != plain
     assert says(spoken, inputs, 20, custom_generate=decoder) == plain
+
+
+@pytest.mark.parametrize("batch_size", [5, 8])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_batch_of_all_kinds_says_what_each_says_alone(spoken, decoder, processor, batch_size, attention):
+    """Padded on the left, with rows that nobody asks, again and again."""
+    spoken.set_attn_implementation(attention)
+    try:
+        many, inputs = GraphDecoder(spoken, max_length=512, batch_size=batch_size), mixed_batch(processor)
+        assert not inputs["attention_mask"].all()
+        for tokens in (24, 1):
+            output = spoken.generate(**inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=0)
+            found = spoken.generate(
+                **inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=0, custom_generate=many
+            )
+            assert torch.equal(found, output)
+        alone = prompts(processor)["text"]
+        assert says(spoken, alone, 12, custom_generate=many) == says(spoken, alone, 12)
+    finally:
+        spoken.set_attn_implementation("sdpa")
+
+
+def test_rows_of_a_batch_end_on_their_own(spoken, decoder, processor):
+    inputs = mixed_batch(processor)
+    many = GraphDecoder(spoken, max_length=512, batch_size=5)
+    plain = spoken.generate(**inputs, max_new_tokens=40, do_sample=False, pad_token_id=0)
+    answers = plain[:, inputs["input_ids"].shape[1] :]
+    ends = [int(answers[0, 2]), int(answers[1, CHUNK + 3])]
+    options = {"max_new_tokens": 40, "do_sample": False, "eos_token_id": ends, "pad_token_id": 7}
+    expected = spoken.generate(**inputs, **options)
+    assert len({int(row.sum()) for row in expected == 7}) > 1  # some went on when others had ended
+    assert torch.equal(spoken.generate(**inputs, **options, custom_generate=many), expected)
+    all_at_once = {**options, "eos_token_id": answers[:, 0].tolist()}
+    assert torch.equal(
+        spoken.generate(**inputs, **all_at_once, custom_generate=many), spoken.generate(**inputs, **all_at_once)
+    )
 
 
 def with_words(processor, inputs, tokens):
@@ -132,13 +168,16 @@ def test_the_step_is_one_graph(spoken, decoder, processor):
 def test_what_a_recorded_step_cannot_do_is_refused(spoken, decoder, processor, model):
     inputs = prompts(processor)["single"]
     filled = spoken(input_ids=torch.arange(5, 9)[None], use_cache=True).past_key_values
+    right = inputs["attention_mask"].clone()
+    right[:, -1] = 0
     two = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in inputs.items()}
     cases = [
         (spoken, inputs, {"repetition_penalty": 1.3}, "does not know RepetitionPenaltyLogitsProcessor"),
         (spoken, inputs, {"max_time": 9.0}, "does not know MaxTimeCriteria"),
         (spoken, inputs, {"return_dict_in_generate": True}, "returns tokens alone"),
-        (spoken, two, {}, "one sequence"),
-        (spoken, {**inputs, "attention_mask": inputs["attention_mask"].clone().fill_(0)}, {}, "without padding"),
+        (spoken, two, {}, "a larger batch_size"),
+        (spoken, inputs, {"num_beams": 2}, "num_beams=1"),
+        (spoken, {**inputs, "attention_mask": right}, {}, "padding on the left alone"),
         (spoken, inputs, {"max_new_tokens": 600}, "larger max_length"),
         (model, inputs, {}, "another model"),
         (spoken, inputs, {"past_key_values": filled}, "no filled cache"),
@@ -180,6 +219,18 @@ def test_autocast_is_refused(spoken, decoder, processor):
 def test_without_a_gpu_it_says_what_to_use(spoken, processor):
     with pytest.raises(ValueError, match=r"unirs\.compiled_decoding"):
         says(spoken, prompts(processor)["single"], 4, custom_generate=GraphDecoder(spoken, max_length=512))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_a_recorded_batch_says_the_same(processor):
+    model = tiny_model(processor).cuda()
+    model.generation_config.eos_token_id = None
+    decoder = GraphDecoder(model, max_length=512, tuned=False, batch_size=8)
+    inputs = mixed_batch(processor).to("cuda")
+    options = {"max_new_tokens": 40, "do_sample": False, "pad_token_id": 0}
+    plain = model.generate(**inputs, **options)
+    for _ in range(2):
+        assert torch.equal(model.generate(**inputs, **options, custom_generate=decoder), plain)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

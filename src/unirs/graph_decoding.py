@@ -31,36 +31,41 @@ WARM_UP = 3  # runs before recording: Inductor compiles in the first, libraries 
 
 
 class GraphDecoder:
-    """Greedy decoding of one sequence at a time; for `generate(custom_generate=...)`.
+    """Greedy decoding of one sequence, or of a batch, at a time; for `generate(custom_generate=...)`.
 
-    The first answer compiles and records, which takes about a minute; keep the decoder for all others, one at a time.
-    The first with as many pictures, or with another 64 tokens, records once more, in up to two seconds, and keeps what
-    it recorded.
-    A streamer hears nothing: transformers hands none to `custom_generate`.
+    The first answer compiles and records, which takes about a minute; keep the decoder for all others, one call at a
+    time. The first prompt of another 64 tokens, and of one sequence with as many pictures, records once more, in up to
+    two seconds, and keeps what it recorded. A streamer hears nothing: transformers hands none to `custom_generate`.
 
     Args:
         model: On an NVIDIA GPU. Its weights may be changed in place later; moved or replaced, or with another adapter
             or attention, it needs a new decoder: what is recorded goes on with the old ones.
         max_length: Tokens of prompt and answer together. Every step reads the keys and values of all.
         tuned: Let Inductor try block sizes, and write products of one row as sums: slower to compile.
+        batch_size: Sequences of a call, padded on the left. Fewer take as long as so many.
 
     Raises:
         ValueError: `generate` is asked for what a recorded step cannot do, or `model` is on no NVIDIA GPU.
     """
 
-    def __init__(self, model: UniRSForConditionalGeneration, max_length: int = 2048, tuned: bool = True):
-        self.model, self.max_length = model, max_length
+    def __init__(
+        self, model: UniRSForConditionalGeneration, max_length: int = 2048, tuned: bool = True, batch_size: int = 1
+    ):
+        self.model, self.max_length, self.batch_size = model, max_length, batch_size
         room = _whole_blocks(max_length)
         options: dict[str, str | int | bool | Callable] = {"coordinate_descent_tuning": True} if tuned else {}
         self._compiled = torch.compile(self._next_token, fullgraph=True, dynamic=False, options=options)
-        # The recorded step reads and writes these, in place; made in inference mode they could not be outside of it.
-        with torch.inference_mode(False):
+        # What is recorded reads and writes these, in place; made in inference mode they could not be outside of it.
+        with torch.inference_mode(False), model.device:
             self._cache = StaticCache(config=model.config, max_cache_len=room)
-            self._token, self._place = (torch.zeros(1, 1, dtype=torch.long, device=model.device) for _ in range(2))
-            self._said = torch.zeros(1, room, dtype=torch.long, device=model.device)
-            self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool, device=model.device)
-            self._embeds = model.lm_head.weight.new_zeros(1, room, model.lm_head.in_features)
-            self._places = torch.arange(room, device=model.device)[None]
+            self._place = torch.zeros(1, 1, dtype=torch.long)  # of the newest token, the same in all rows
+            self._token = torch.zeros(batch_size, 1, dtype=torch.long)
+            self._said = torch.zeros(batch_size, room, dtype=torch.long)
+            self._seen = torch.ones(batch_size, room, dtype=torch.bool)  # all but padding
+            self._padding = torch.zeros(batch_size, 1, dtype=torch.long)  # tokens on the left
+            self._silent = torch.zeros(1, model.lm_head.out_features, dtype=torch.bool)
+            self._embeds = torch.zeros(batch_size, room, model.lm_head.in_features, dtype=model.lm_head.weight.dtype)
+            self._places = torch.arange(room)[None]
         if any(layer.is_sliding for layer in self._cache.layers):
             raise ValueError("GraphDecoder cannot record a language model with a sliding window; leave it out")
         self._replay: Callable[[], None] | None = None
@@ -77,43 +82,60 @@ class GraphDecoder:
         generation_config: GenerationConfig,
         **model_kwargs,
     ) -> torch.LongTensor:
-        """What `generate` calls in place of its own loop: `(1, prompt)` to `(1, prompt + answer)`."""
-        prompt, longest = input_ids.shape[1], stopping_criteria.max_length
+        """What `generate` calls in place of its own loop: `(rows, prompt)` to `(rows, prompt + answer)`."""
+        (rows, prompt), longest = input_ids.shape, stopping_criteria.max_length
         self._check(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
         if self._replay is None and longest > prompt + 1:
             self._replay = self._recorded_step()
         self._silent.zero_()
         for one in logits_processor:
             self._silent[:, one.suppress_tokens.to(model.device)] = True
-        # 1. the prompt, and the first token
+        # 1. the prompts, and the first token of each
         length = _whole_blocks(prompt)
-        self._embeds[:, :prompt] = self._embedded(input_ids, model_kwargs)
+        embeds = self._embedded(input_ids, model_kwargs)
+        mask = model_kwargs.get("attention_mask")
+        seen = torch.ones_like(input_ids) if mask is None else mask
+        # Rows that nobody asks are copies of the first.
+        for buffer, value in (
+            (self._embeds, embeds),
+            (self._seen, seen.bool()),
+            (self._padding, seen.argmax(1, True)),
+        ):
+            buffer[:rows, : value.shape[1]] = value
+            buffer[rows:, : value.shape[1]] = value[:1]
         self._embeds[:, prompt:length] = 0  # hidden, but hidden infinities of an earlier prompt would still be NaN
+        self._seen[:, prompt:] = True
         self._place.fill_(prompt)
         if length not in self._reads:
             self._reads[length] = self._recorded(lambda: self._read(length))
         self._reads[length]()
         # 2. the others, a chunk at a time
-        ends = {
-            token
-            for one in stopping_criteria
-            if isinstance(one, EosTokenCriteria)
-            for token in one.eos_token_id.tolist()
-        }
-        said: list[int] = self._said[0, prompt : prompt + 1].tolist()
-        replay = cast(Callable[[], None], self._replay)  # of an answer of one token there may be none
-        while said[-1] not in ends and prompt + len(said) < longest:
-            start = prompt + len(said)
+        ends = torch.tensor(
+            [
+                token
+                for one in stopping_criteria
+                if isinstance(one, EosTokenCriteria)
+                for token in one.eos_token_id.tolist()
+            ],
+            dtype=torch.long,
+        )
+        said = self._said[:rows, prompt : prompt + 1].cpu()
+        replay = cast(Callable[[], None], self._replay)  # of answers of one token there may be none
+        while not torch.isin(said, ends).any(1).all() and prompt + said.shape[1] < longest:
+            start = prompt + said.shape[1]
             stop = min(start + CHUNK, longest)
             for _ in range(start, stop):
                 replay()
-            chunk = self._said[0, start:stop].tolist()  # waits for the device
-            ended = next((place for place, token in enumerate(chunk) if token in ends), len(chunk) - 1)
-            said += chunk[: ended + 1]
-        return torch.cat([input_ids, torch.tensor([said], device=input_ids.device)], 1)  # type: ignore[return-value]
+            said = torch.cat([said, self._said[:rows, start:stop].cpu()], 1)  # waits for the device
+        ended = torch.isin(said, ends)
+        behind = ended.cumsum(1) > ended.long()  # the first end of each row
+        if ended.any():
+            said = said.masked_fill(behind, int(generation_config._pad_token_tensor))
+        said = said[:, : int((~behind).any(0).sum())]
+        return torch.cat([input_ids, said.to(input_ids.device)], 1)  # type: ignore[return-value]
 
     def _check(self, model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs) -> None:
-        """What is recorded knows no history and no second sequence."""
+        """What is recorded knows no history."""
         odd = [one for one in logits_processor if not isinstance(one, SuppressTokensLogitsProcessor)]
         odd += [one for one in stopping_criteria if not isinstance(one, (MaxLengthCriteria, EosTokenCriteria))]
         mask, places = model_kwargs.get("attention_mask"), model_kwargs.get("position_ids")
@@ -124,18 +146,25 @@ class GraphDecoder:
             raise ValueError(
                 "GraphDecoder cannot record autocast's copies of the weights; give the model its own dtype"
             )
-        if model.training or "flash" in str(model.config.get_text_config()._attn_implementation):
-            raise ValueError(
-                "GraphDecoder needs a model in eval mode, with any attention but flash: it sees empty places"
-            )
+        if model.training or model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
+            raise ValueError("GraphDecoder needs a model in eval mode, with the attention sdpa or eager")
         if not input_ids.shape[1] or (cache is not None and cache.get_seq_length()):
             raise ValueError("GraphDecoder starts from whole input_ids: give no inputs_embeds and no filled cache")
-        if len(input_ids) != 1 or (mask is not None and not bool(mask.all())):
-            raise ValueError("GraphDecoder answers one sequence without padding at a time; leave custom_generate out")
-        if places is not None and not torch.equal(places[0].cpu(), torch.arange(input_ids.shape[1])):
-            raise ValueError("GraphDecoder counts positions from 0; give no position_ids")
-        if generation_config.do_sample or generation_config.return_dict_in_generate:
-            raise ValueError("GraphDecoder takes the likeliest token and returns tokens alone; set do_sample=False")
+        if mask is not None and not (bool(mask[:, -1].all()) and bool((mask.diff(dim=1) >= 0).all())):
+            raise ValueError("GraphDecoder takes padding on the left alone; set padding_side='left'")
+        if places is not None:
+            real = torch.ones_like(input_ids) if mask is None else mask
+            if not torch.equal(places[real.bool()], (real.cumsum(1) - 1)[real.bool()]):
+                raise ValueError("GraphDecoder counts positions from 0; give no position_ids")
+        if generation_config.do_sample or generation_config.num_beams > 1 or generation_config.return_dict_in_generate:
+            raise ValueError(
+                "GraphDecoder takes the likeliest token and returns tokens alone; set do_sample=False and num_beams=1"
+            )
+        if len(input_ids) > self.batch_size:
+            raise ValueError(
+                f"this GraphDecoder answers {self.batch_size} at a time and is given {len(input_ids)}; make it with a "
+                "larger batch_size"
+            )
         if odd:
             raise ValueError(f"GraphDecoder does not know {type(odd[0]).__name__}; leave custom_generate out")
         if stopping_criteria.max_length > self.max_length:
@@ -145,18 +174,19 @@ class GraphDecoder:
             )
 
     def _likeliest(self, logits: torch.Tensor) -> torch.Tensor:
-        """`(1, vocabulary)` to `(1, 1)`."""
+        """`(batch, vocabulary)` to `(batch, 1)`."""
         return logits.float().masked_fill(self._silent, -torch.inf).argmax(-1, keepdim=True)
 
     def _embedded(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-        """The prompt as the language model reads it, pictures looked at: `(1, prompt, dim)`."""
+        """The prompt as the language model reads it, pictures looked at: `(rows, prompt, dim)`."""
         core = self.model.model
         embeds = core.get_input_embeddings()(input_ids)
         given = {name: inputs[name] for name in VISUAL_INPUTS if inputs.get(name) is not None}
         if not given:
             return embeds
         kind = tuple((name, value.shape, value.dtype) for name, value in given.items())
-        if not any(name.startswith("pixel_values") for name in given):  # features: nothing to look at
+        # Features need no look, and of a batch the look is work enough to hide its Python.
+        if self.batch_size > 1 or not any(name.startswith("pixel_values") for name in given):
             features = core.get_visual_features(given)
         elif kind in self._looks:
             held, look = self._looks[kind]
@@ -171,35 +201,53 @@ class GraphDecoder:
             features = look()
         return insert_features(embeds, core.get_placeholder_masks(input_ids, None), features)
 
-    def _read(self, length: int) -> None:
-        """Reads the prompt that lies in the buffers and says a token.
+    def _mask(self, queries: torch.Tensor) -> torch.Tensor:
+        """What the tokens at the places `(1, queries)` see: `(batch, 1, queries, room)`, to be added to the scores."""
+        queries = queries[:, None, :, None]
+        keys = self._places[:, None, None]
+        # Padding sees itself, or its states would be no numbers.
+        seen = (self._seen[:, None, None] & (keys <= queries)) | (keys == queries)
+        hidden = torch.finfo(self._embeds.dtype).min
+        return torch.zeros_like(seen, dtype=self._embeds.dtype).masked_fill(~seen, hidden)
 
-        What lies behind its end is read too: nothing before the end sees it, and its keys are written over or hidden.
+    def _read(self, length: int) -> None:
+        """Reads the prompts that lie in the buffers and says a token of each.
+
+        What lies behind their end is read too: nothing before it sees that, and its keys are written over or hidden.
         """
         self._cache.reset()
+        places = self._places[:, :length]
         hidden = self.model.model.language_model(
             inputs_embeds=self._embeds[:, :length],
-            position_ids=self._places[:, :length],
+            attention_mask=self._mask(places),
+            position_ids=(places - self._padding).clamp(min=0),
             past_key_values=self._cache,
             use_cache=True,
-        ).last_hidden_state  # (1, length, dim)
+        ).last_hidden_state  # (batch, length, dim)
         last = hidden.index_select(1, self._place[0] - 1)[:, 0]
         self._token.copy_(self._likeliest(self.model.lm_head(last)))
-        self._said.scatter_(1, self._place, self._token)
+        self._keep()
         for layer in self._cache.layers:
             layer.cumulative_length.copy_(self._place[0, 0])
 
     def _next_token(self) -> torch.Tensor:
         hidden = self.model.model.language_model(
-            input_ids=self._token, position_ids=self._place, past_key_values=self._cache, use_cache=True
-        ).last_hidden_state  # (1, 1, dim)
+            input_ids=self._token,
+            attention_mask=self._mask(self._place),
+            position_ids=(self._place - self._padding).clamp(min=0),
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state  # (batch, 1, dim)
         return self._likeliest(self.model.lm_head(hidden[:, 0]))
 
+    def _keep(self) -> None:
+        self._said.scatter_(1, self._place.expand(self.batch_size, 1), self._token)
+
     def _step(self) -> None:
-        """Says one token more, by what lies in the buffers, into the buffers."""
+        """Says one token more of each, by what lies in the buffers, into the buffers."""
         self._token.copy_(self._compiled())
         self._place += 1
-        self._said.scatter_(1, self._place, self._token)
+        self._keep()
 
     @torch.inference_mode(False)
     @torch.no_grad()
