@@ -131,7 +131,7 @@ def test_what_is_left_of_a_packed_row_carries_no_loss_and_no_task(rows, processo
 
 def test_a_bad_picture_stops_the_run_and_is_named(rows, processor, tmp_path):
     (tmp_path / "7.png").write_bytes(b"\x89PNG but cut")
-    with pytest.raises(DataError, match=r"row single2: .*7\.png"):
+    with pytest.raises(DataError, match=r"row with the id single2: .*7\.png"):
         Collator(processor)(rows)
 
 
@@ -157,10 +157,10 @@ def test_too_long_text_is_cut_and_a_cut_picture_is_an_error(rows, processor):
     whole = Collator(processor).encode(rows[0])
     cut = Collator(processor, max_length=len(whole.input_ids) - 3).encode(rows[0])
     assert cut.input_ids == whole.input_ids[:-3]
-    with pytest.raises(DataError, match=r"row video: .*max_length"):
+    with pytest.raises(DataError, match=r"row with the id video: .*max_length"):
         Collator(processor, max_length=155)([rows[2]])
     before_answer = next(place for place, label in enumerate(whole.labels) if label != -100)
-    with pytest.raises(DataError, match=r"row single: .* no answer .*max_length"):
+    with pytest.raises(DataError, match=r"row with the id single: .* no answer .*max_length"):
         Collator(processor, max_length=before_answer)([rows[0]])
 
 

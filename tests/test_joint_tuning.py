@@ -254,7 +254,7 @@ def test_a_bad_picture_met_by_a_loaders_process_is_told_in_one_line(unirs, tmp_p
     values |= {"training.dataloader_num_workers": 1, "training.max_steps": 1}
     code, _, err = unirs("train", "joint_tuning", *settings(values))
     assert code == 2
-    assert err.startswith("unirs: row seven: ")
+    assert err.startswith("unirs: row with the id seven: ")
     assert "cut.png" in err
     assert len(err.strip().splitlines()) == 1
 
@@ -283,7 +283,7 @@ def test_a_run_that_stopped_before_its_first_step_is_begun_anew_with_what_was_me
     rows = [{"prompt": "q", "completion": "a", "images": [name]} for name in ("good.png", "cut.png")]
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     changes = {"data": f"{{own: {{source: own, path: {tmp_path / 'd.jsonl'}}}}}", "training.max_steps": 1}
-    with pytest.raises(DataError, match=r"row 2: .*cut\.png"):
+    with pytest.raises(DataError, match=r"row with the id 1: .*cut\.png"):
         run_only("joint_tuning", tmp_path / "run", changes)
     run_only("joint_tuning", tmp_path / "run", {**changes, "bad_rows": "skip"})
     kept = log_of(tmp_path / "run")

@@ -116,7 +116,7 @@ class Collator:
     def bad(self, row: Row, error: ValueError) -> None:
         """Stops at a bad row, or writes it down."""
         if self.on_bad == "stop":
-            raise DataError(f"row {row['id']}: {error}; mend it, or train with bad_rows=skip") from error
+            raise DataError(f"row with the id {row['id']}: {error}; mend it, or train with bad_rows=skip") from error
         if self.bad_rows is not None:
             with self.bad_rows.open("a") as file:  # one short write at the end: safe from several workers
                 file.write(json.dumps({"id": row["id"], "error": str(error)}) + "\n")

@@ -87,7 +87,7 @@ class OwnData:
         if record.get("task", task) in TASKS and record.get("task", task) != task:  # others are the user's own words
             raise DataError(f"{where}: its task is {record['task']!r}, and its pictures make it {task!r}")
         given = record.get("id")
-        return {"id": str(index + 1 if given is None else given), "task": task, "messages": messages}
+        return {"id": str(index if given is None else given), "task": task, "messages": messages}
 
     def _source(self, value: Any, where: str) -> Any:
         """A path relative to the file, or bytes; Parquet and `datasets` wrap either in a dictionary."""
