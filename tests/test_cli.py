@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import DATA
 from tests.tiny import picture, tiny_model
+from unirs.model_source import find_model
 from unirs.report import colour, overlay, spread
 
 
@@ -334,3 +335,11 @@ def test_real_pictures_pairs_and_clips_are_answered(unirs, checkpoint):
         assert unirs("change", path, DATA / folder / "B" / path.name, *common)[0] == 0
     clip = sorted((DATA / "video").glob("*.mp4"))[0]
     assert unirs("video", clip, *common)[0] == 0
+
+
+def test_a_name_that_is_no_folder_is_told_before_the_hub_is_asked(capsys, tmp_path, monkeypatch):
+    """Without a network that takes a minute, and ends with a word on the hub alone."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert find_model("runs/not-yet") == "runs/not-yet"
+    assert capsys.readouterr().err == "runs/not-yet: no such folder here; asking the Hugging Face hub for it\n"
