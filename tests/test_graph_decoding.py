@@ -82,6 +82,10 @@ def test_a_batch_of_all_kinds_says_what_each_says_alone(spoken, decoder, process
                 **inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=0, custom_generate=many
             )
             assert torch.equal(found, output)
+        as_bool = {**inputs, "attention_mask": inputs["attention_mask"].bool()}
+        assert torch.equal(
+            spoken.generate(**as_bool, max_new_tokens=1, do_sample=False, pad_token_id=0, custom_generate=many), found
+        )
         alone = prompts(processor)["text"]
         assert says(spoken, alone, 12, custom_generate=many) == says(spoken, alone, 12)
     finally:

@@ -94,7 +94,7 @@ class GraphDecoder:
         length = _whole_blocks(prompt)
         embeds = self._embedded(input_ids, model_kwargs)
         mask = model_kwargs.get("attention_mask")
-        seen = torch.ones_like(input_ids) if mask is None else mask
+        seen = torch.ones_like(input_ids) if mask is None else mask.long()
         # Rows that nobody asks are copies of the first.
         for buffer, value in (
             (self._embeds, embeds),
@@ -150,10 +150,10 @@ class GraphDecoder:
             raise ValueError("GraphDecoder needs a model in eval mode, with the attention sdpa or eager")
         if not input_ids.shape[1] or (cache is not None and cache.get_seq_length()):
             raise ValueError("GraphDecoder starts from whole input_ids: give no inputs_embeds and no filled cache")
-        if mask is not None and not (bool(mask[:, -1].all()) and bool((mask.diff(dim=1) >= 0).all())):
+        if mask is not None and not (bool(mask[:, -1].all()) and bool((mask.long().diff(dim=1) >= 0).all())):
             raise ValueError("GraphDecoder takes padding on the left alone; set padding_side='left'")
         if places is not None:
-            real = torch.ones_like(input_ids) if mask is None else mask
+            real = torch.ones_like(input_ids) if mask is None else mask.long()
             if not torch.equal(places[real.bool()], (real.cumsum(1) - 1)[real.bool()]):
                 raise ValueError("GraphDecoder counts positions from 0; give no position_ids")
         if generation_config.do_sample or generation_config.num_beams > 1 or generation_config.return_dict_in_generate:
