@@ -348,6 +348,22 @@ def test_many_bands_are_asked_about_once_and_predict_takes_them(unirs, checkpoin
     assert json.loads((tmp_path / "again.jsonl").read_text())["answer"] == out.removesuffix("\n")
 
 
+def test_predict_tells_of_each_raster_whether_the_model_knows_such(unirs, checkpoint, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install 'unirs[predict]'")
+    write(tmp_path / "grey.tif", scene(bands=1))
+    write(tmp_path / "rgb.tif", scene(bands=3), photometric="RGB")
+    Image.new("RGB", (30, 30)).save(tmp_path / "plain.png")
+    names = ("grey.tif", "rgb.tif", "plain.png", "absent.tif")
+    (tmp_path / "rows.csv").write_text("image,question\n" + "".join(f"{name},What?\n" for name in names))
+    common = ("--model", checkpoint, "--max-new-tokens", 3, "--batch-size", 2)
+    for name in ("said.jsonl", "said.parquet"):
+        assert unirs("predict", "rows.csv", "--output", name, *common)[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert [line.get("in_training_domain", "not said") for line in lines] == [False, True, "not said", "not said"]
+    column = parquet.read_table(tmp_path / "said.parquet")["in_training_domain"]
+    assert column.to_pylist() == [False, True, None, None]
+
+
 def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
     from unirs.processing import load_image
 

@@ -102,7 +102,7 @@ def test_every_kind_of_table_gives_the_same(predict, table, expected, tmp_path):
     pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), "t.parquet")
     assert predict(tmp_path / "t.parquet", "out.parquet", "--images", table.parent)[0] == 0
     found = pq.read_table("out.parquet")
-    assert found.schema.names == ["row", "id", "answer", "score", "seconds", "error"]
+    assert found.schema.names == ["row", "id", "answer", "score", "seconds", "error", "in_training_domain"]
     assert found.column("answer").to_pylist() == expected
 
 

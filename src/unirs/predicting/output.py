@@ -27,6 +27,7 @@ FIELDS = [
     ("score", pa.float64()),
     ("seconds", pa.float64()),
     ("error", pa.string()),
+    ("in_training_domain", pa.bool_()),
 ]
 CLUE_FIELDS = [("clue", pa.string()), ("no_clue", pa.string())]
 

@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unirs.evaluation.visuals import Messages
 from unirs.given import ending
-from unirs.picture_files import RASTERS, load_dates
+from unirs.picture_files import RASTERS, details_of_bands, read_dates
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import identity
 from unirs.trainers.rows import add_clue, image_items, video_item, visuals_of
@@ -24,12 +24,19 @@ BETWEEN = ";"  # of several pictures in one cell
 
 @dataclass(frozen=True)
 class TableRow:
-    """A question of a table: `number` counts from 1, `key` is another where its words or pictures are others."""
+    """A question of a table.
+
+    Args:
+        number: Counts from 1.
+        key: Another where its words or pictures are others.
+        reading: How its rasters became pictures, once they have.
+    """
 
     number: int
     id: str
     messages: Messages
     key: str
+    reading: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def shape(self) -> tuple:
@@ -121,21 +128,25 @@ def fetched(rows: Sequence[TableRow], pool: Executor) -> list[Messages]:
     ]
 
 
-def with_rasters(messages: Messages, bands: str | None = None) -> Messages:
-    """The chat with its local rasters read as `unirs ask` and `unirs change` read them: two of a pair on one grid.
+def with_rasters(row: TableRow, messages: Messages, bands: str | None = None) -> Messages:
+    """The row's chat with its local rasters read as `unirs ask` and `unirs change` do: two of a pair on one grid.
+
+    How they were read is noted in the row.
 
     Raises:
         ValueError: One cannot be read, or two do not overlap; names it.
     """
-    return [{**turn, "content": _rasters_read(turn["content"], bands)} for turn in messages]
+    return [{**turn, "content": _rasters_read(row, turn["content"], bands)} for turn in messages]
 
 
-def _rasters_read(content: list[dict[str, Any]], bands: str | None) -> list[dict[str, Any]]:
+def _rasters_read(row: TableRow, content: list[dict[str, Any]], bands: str | None) -> list[dict[str, Any]]:
     files = [item["image"] for item in content if item["type"] == "image"]
     if not files or not all(isinstance(file, str) and ending(file) in RASTERS for file in files):
         return content
-    pictures = iter(load_dates(files, bands))
-    return [{**item, "image": next(pictures)} if item["type"] == "image" else item for item in content]
+    pictures, compositions = read_dates(files, bands)
+    row.reading.update(details_of_bands(compositions))
+    rest = iter(pictures)
+    return [{**item, "image": next(rest)} if item["type"] == "image" else item for item in content]
 
 
 def _filled(item: dict[str, Any], content: dict[str, bytes]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class LocalEngine(Asker[TableRow]):
 
     def chats(self, rows: Sequence[TableRow]) -> list[Messages]:
         """Chats with what lies in stores fetched and rasters read."""
-        return list(self.pool.map(partial(with_rasters, bands=self.bands), fetched(rows, self.pool)))
+        return list(self.pool.map(partial(with_rasters, bands=self.bands), rows, fetched(rows, self.pool)))
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -115,5 +115,6 @@ def line_of(asked: Asked[TableRow], clue: bool) -> dict[str, Any]:
     if not asked.error:
         score = None if said.score is None else round(said.score, 6)
         known |= {"answer": said.text, "score": score, "seconds": round(asked.seconds, 4)}
+        known |= {name: row.reading[name] for name in ("in_training_domain",) if name in row.reading}
     clues = {"clue": said.clue, "no_clue": said.no_clue} if clue else {}
     return {"row": row.number, "id": row.id, **known, **clues, "key": row.key}
