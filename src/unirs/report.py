@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .closer_map import closer_change_map
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -172,9 +174,11 @@ def _look(pipe: Pipeline, sample: SceneSample, options: dict[str, Any]) -> Panel
         if sample.task == "single":
             found = pipe(sample.images[0], shown, **options)
         elif sample.task == "pair":
-            found = pipe(*sample.images, shown, change_map=True, **options)
+            found = pipe(*sample.images, shown, **options)
             aspect_ratio = pipe.processor.image_processor.image_aspect_ratio
-            heat = overlay(sample.images[1], found["change_map"], aspect_ratio)
+            heat = overlay(
+                sample.images[1], closer_change_map(pipe.model, pipe.processor, *sample.images), aspect_ratio
+            )
             panel.pictures, panel.captions = [sample.images[0], heat, sample.images[1]], ["before", "change", "after"]
         else:
             found = pipe(list(sample.images), **options)  # the model's own instruction, which lists the classes
