@@ -11,7 +11,7 @@ import time
 import pytest
 from unirs.evaluation.models import load_model
 
-from tests.tiny import picture, tiny_model
+from tests.tiny import picture, save_tiny_model
 from tests.training import ROOT
 
 NEW_TOKENS = 6
@@ -93,10 +93,7 @@ def failing_at(method, error, questions):
 @pytest.fixture(scope="module")
 def folder(processor, tmp_path_factory):
     """A tiny UniRS, saved."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    tiny_model(processor).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return save_tiny_model(processor, tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")

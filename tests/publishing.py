@@ -6,16 +6,13 @@ import sys
 
 import pytest
 
-from tests.tiny import tiny_model
+from tests.tiny import save_tiny_model
 
 
 @pytest.fixture(scope="module")
 def source(processor, tmp_path_factory):
     """A saved model without scores and records."""
-    folder = tmp_path_factory.mktemp("source") / "model"
-    tiny_model(processor).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return save_tiny_model(processor, tmp_path_factory.mktemp("source") / "model")
 
 
 def run_unirs(*arguments, **environment):

@@ -13,7 +13,7 @@ from unirs.evaluation.running import run
 
 from tests.evaluation import write_rows
 from tests.test_evaluated_models import llava_folder  # noqa: F401 - a fixture
-from tests.tiny import other_words, tiny_model, with_lora
+from tests.tiny import other_words, save_tiny_model, tiny_model, with_lora
 from tests.training import finish, launch
 from unirs import PromptAugmenter
 
@@ -22,10 +22,7 @@ COUNT = 9
 
 @pytest.fixture(scope="module")
 def folder(processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("evaluated") / "tiny"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return path
+    return save_tiny_model(processor, tmp_path_factory.mktemp("evaluated") / "tiny")
 
 
 @pytest.fixture(scope="module")

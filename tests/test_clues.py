@@ -16,7 +16,7 @@ from unirs.trainers.data_sets import DataError, Generated, OwnData
 from unirs.trainers.recipe_data import make_data_set
 from unirs.trainers.rows import items_of
 
-from tests.tiny import other_words, picture, tiny_model, with_lora
+from tests.tiny import other_words, picture, save_tiny_model, tiny_model, with_lora
 from unirs import PromptAugmenter
 
 SETTINGS = {"base": "b"}
@@ -51,10 +51,7 @@ def augmenter(model, processor):
 
 @pytest.fixture(scope="module")
 def folder(processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("base") / "base"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return path
+    return save_tiny_model(processor, tmp_path_factory.mktemp("base") / "base")
 
 
 def found_by(augmenter, rows, journal, batch_size=3, data=None):

@@ -63,12 +63,9 @@ assert not any(name.split(".")[0] == "unirs" for name in sys.modules)
 
 @pytest.fixture(scope="module")
 def folder(processor, tmp_path_factory):
-    from tests.tiny import tiny_model
+    from tests.tiny import save_tiny_model
 
-    path = tmp_path_factory.mktemp("published") / "checkpoint"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return path
+    return save_tiny_model(processor, tmp_path_factory.mktemp("published") / "checkpoint")
 
 
 def test_saved_folder_holds_all_code_unchanged(folder):

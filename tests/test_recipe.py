@@ -24,7 +24,7 @@ def test_the_recipes_are_there():
     assert shipped() == [*expected.split(), "own_data", "qlora"]
 
 
-def test_own_data_are_not_validated_on_generated_scenes():
+def test_own_data_are_not_validated_on_generated_scenes(tmp_path):
     own = "data.own={source: own, path: x.jsonl}"
     asked = "validation.own={source: own, path: y.jsonl}"
     assert load_recipe("own_data", []).validation["own"]["source"] == "generated"
@@ -33,6 +33,9 @@ def test_own_data_are_not_validated_on_generated_scenes():
     assert (alone.validation, alone.training["eval_strategy"]) == (None, "no")
     both = load_recipe("own_data", [own, asked])
     assert (both.validation["own"]["path"], both.training["eval_strategy"]) == ("y.jsonl", "epoch")
+    mine = tmp_path / "recipe of mine.yaml"  # whose validation is its author's
+    mine.write_text(as_yaml(load_recipe("own_data", [])))
+    assert load_recipe(str(mine), [own]).validation["own"]["source"] == "generated"
     for change in ("training.eval_strategy=epoch", "validation={}"):
         with pytest.raises(DataError, match="there is no validation data"):
             load_recipe("own_data", [own, change])

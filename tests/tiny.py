@@ -1,6 +1,7 @@
 """A complete UniRS of a few thousand weights: random, seeded, on CPU."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,6 +87,13 @@ def tiny_model(processor, **kwargs) -> UniRSForConditionalGeneration:
     spoken = len(processor.tokenizer) - len(processor.frame_token_ids) - 2
     model.generation_config.suppress_tokens = list(range(spoken, vocabulary))
     return model
+
+
+def save_tiny_model(processor, folder: Path) -> Path:
+    """A tiny model and its processor in a folder, as users have them."""
+    tiny_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 def picture(seed: int, width: int = SIZE, height: int = SIZE) -> Image.Image:

@@ -17,7 +17,6 @@ from .data_sets import DataError
 
 PARTS = ("vision_tower", "change_extraction", "multi_modal_projector", "language_model")
 BATCHINGS = ("padded", "grouped", "packed")
-SHIPPED = "recipe "  # begins the name, in messages, of one that comes with the package
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def load_recipe(name: str, changes: list[str]) -> JointTuning | ChangePretrainin
         _apply(values, change)
     kinds = {"joint_tuning": JointTuning, "change_pretraining": ChangePretraining}
     stage = values.get("stage")
-    if where.startswith(SHIPPED) and stage == "joint_tuning" and _replaced(changes, "data"):
+    own = Path(name).expanduser().is_file()
+    if not own and stage == "joint_tuning" and _replaced(changes, "data"):
         _forget_validation(values, changes)
     if stage not in kinds:
         raise DataError(f"{where}: stage is {stage!r}; the stages are {' and '.join(kinds)}")
@@ -155,7 +155,7 @@ def _find(name: str) -> tuple[str, str]:
     stem = name.removesuffix(".yaml")
     if stem in shipped():
         file = resources.files("unirs.trainers.recipes") / f"{stem}.yaml"
-        return file.read_text(encoding="utf-8"), f"{SHIPPED}{stem}"
+        return file.read_text(encoding="utf-8"), f"recipe {stem}"
     raise DataError(f"{name}: no such recipe file; the package brings {', '.join(shipped())}")
 
 

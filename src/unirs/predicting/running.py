@@ -115,6 +115,7 @@ def line_of(asked: Asked[TableRow], clue: bool) -> dict[str, Any]:
     if not asked.error:
         score = None if said.score is None else round(said.score, 6)
         known |= {"answer": said.text, "score": score, "seconds": round(asked.seconds, 4)}
-        known |= {name: row.reading[name] for name in ("in_training_domain",) if name in row.reading}
+        if "in_training_domain" in row.reading:
+            known["in_training_domain"] = row.reading["in_training_domain"]
     clues = {"clue": said.clue, "no_clue": said.no_clue} if clue else {}
     return {"row": row.number, "id": row.id, **known, **clues, "key": row.key}
