@@ -6,8 +6,9 @@ VLLM_READY := .venv-vllm/.ready
 VLLM_NAME := vllm-0.32.0+cpu.dist-info
 OLDEST := 5.17.0
 TORCHAO := 0.18.0
+TRITON := 3.9.0
 
-.PHONY: demo test lint test-common test-oldest test-int8 test-torchvision test-vllm test-app clean
+.PHONY: demo test lint test-common test-oldest test-int8 test-kernels test-torchvision test-vllm test-app clean
 
 demo: $(READY)
 	$(BIN)/unirs demo --output unirs-demo
@@ -42,6 +43,12 @@ test-oldest: $(READY)
 test-int8: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-int8 torchao==$(TORCHAO)
 	PYTHONPATH=.venv-int8 $(BIN)/python -m pytest tests/test_quantize.py
+
+# Our decoding kernels, by Triton's interpreter, and compiled for a Hopper GPU without one: the CPU build of PyTorch
+# brings no Triton (1 GB).
+test-kernels: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-triton triton==$(TRITON)
+	TRITON_INTERPRET=1 PYTHONPATH=.venv-triton $(BIN)/python -m pytest tests/test_llama_kernels.py
 
 # The torchvision path: the CPU torch has no matching torchvision, so a venv of its own (4.8 GB) with the CUDA builds.
 test-torchvision: $(READY)
@@ -78,4 +85,4 @@ test-app:
 	.venv-app/bin/python -m pytest tests/test_app*.py
 
 clean:
-	rm -rf .venv .venv-oldest .venv-int8 .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-int8 .venv-triton .venv-torchvision .venv-vllm .venv-app build unirs-demo *.egg-info

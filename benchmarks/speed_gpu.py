@@ -7,7 +7,7 @@ those of one token, through their number. Answers a second count `generate` on p
 about pictures (4 tokens), captions of pairs (24), clips of 8 frames (4), at each batch size; LLaVA gets the same
 pictures as 729 tokens each. "With clues" adds a first answer of 16 tokens about the same look at the pictures.
 A way that fails leaves its error among the numbers. `--parts` measures some only, into a file of its own (GPUs are
-lent for minutes). `--small` tries the script anywhere.
+lent for minutes), `--tasks` and `--batches` of the answers. `--small` tries the script anywhere.
 """
 
 import argparse
@@ -110,12 +110,12 @@ def said(model, inputs: dict, tokens: int, **options) -> list[int]:
 def decoding(model, inputs: dict, tokens: int, device: str) -> dict[str, dict]:
     """Batch 1, one picture: milliseconds to the first token, and tokens a second after it."""
 
-    def own(tuned: bool):
-        return lambda: {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH, tuned=tuned)}
+    def recorded(kernels: bool):
+        return lambda: {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH, kernels=kernels)}
 
     ways = {"plain": dict, "static cache, compiled by generate": lambda: {"cache_implementation": "static"}}
     if device == "cuda":
-        ways |= {"GraphDecoder, not tuned": own(False), "GraphDecoder": own(True)}
+        ways |= {"GraphDecoder, own kernels": recorded(True), "GraphDecoder": recorded(False)}
     found: dict[str, dict] = {}
     for name, make in ways.items():
         try:
@@ -169,9 +169,10 @@ def profile(model, inputs: dict, tokens: int, **options) -> dict:
     return found
 
 
-def throughput(model, llava, batches: tuple[int, ...], device: str, save) -> None:
+def throughput(model, llava, tasks: list[str], batches: list[int], device: str, save) -> None:
     found: dict[str, dict] = {}
-    for task, (_, tokens) in TASKS.items():
+    for task in tasks:
+        tokens = TASKS[task][1]
         found[task] = {"unirs": {}, "unirs recorded": {}, "unirs with clues": {}, "llava": {}}
         save("answers_per_second", found)
         for batch in batches:
@@ -215,6 +216,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/speed_gpu.json"))
     parser.add_argument("--tokens", type=int, default=65)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of throughput")
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), help="of throughput")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the script")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -242,7 +245,7 @@ def main() -> None:
     weights += model.lm_head.weight.numel() * model.lm_head.weight.element_size()
     save("tokens_per_second_at_the_memory_limit", round(result["limits"]["memory_gb_per_s"] * 1e9 / weights, 1))
     if "throughput" in args.parts:
-        throughput(model, build_llava(model), BATCHES[: 2 if args.small else None], device, save)
+        throughput(model, build_llava(model), args.tasks, args.batches[: 2 if args.small else None], device, save)
     if "decoding" in args.parts:
         save("decoding", decoding(model, one, args.tokens, device))
     if "profile" in args.parts:

@@ -29,6 +29,7 @@ from unirs.trainers.mixture import EpochSampler, Mixture
 from unirs.trainers.recipe_data import PlacesCollator, places
 from unirs.trainers.trainer import UniRSTrainer, peak_memory
 
+METHODS = {"full": torch.float32, "lora": torch.bfloat16}  # with the type of their weights
 WARM_UP = 4  # steps that do not count; the last of them is profiled
 
 
@@ -99,7 +100,8 @@ def measure(method: str, model, processor, args, folder: str) -> dict:
         folder, max_steps=args.steps, per_device_train_batch_size=args.batch, max_length=None, bf16=True,
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=args.device == "cpu",
         logging_steps=args.steps,
-        gradient_checkpointing=True, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=args.checkpointing, remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=args.workers, ddp_find_unused_parameters=False,
     )  # fmt: skip
     trainer = UniRSTrainer(
@@ -131,20 +133,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action="store_true", help="compile the layers of tower and language model")
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     args.device = "cuda" if torch.cuda.is_available() else "cpu"
     small, processor = build(64, 2)
     rate = matmul_rate(args.device, 1024 if args.small else 8192)
     result: dict = {"matmul_tflops_per_second": round(rate / 1e12, 2), "batch": args.batch, "steps": args.steps}
-    for method, dtype in (("full", torch.float32), ("lora", torch.bfloat16)):
+    result |= {"checkpointing": args.checkpointing, "compiled": args.compile}
+    for method in args.methods:
         with torch.device(args.device):
             config = small.config if args.small else UniRSConfig(
                 image_token_id=processor.image_token_id, change_token_id=processor.change_token_id,
                 frame_token_ids=processor.frame_token_ids,
             )  # fmt: skip
-            model = UniRSForConditionalGeneration(config).to(dtype)
+            model = UniRSForConditionalGeneration(config).to(METHODS[method])
         freeze(model, ["language_model"])
+        if args.compile:
+            for layer in (*model.model.language_model.layers, *model.model.vision_tower.encoder.layers):
+                layer.compile(dynamic=True)
         with tempfile.TemporaryDirectory() as folder:
             found = measure(method, model, processor, args, folder)
         found["mfu"] = round(found["model_tflops_per_second"] * 1e12 / rate, 4)

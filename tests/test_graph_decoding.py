@@ -1,5 +1,7 @@
 """What is recorded says what `generate` says. Without a GPU it runs as it is, not recorded."""
 
+import sys
+
 import pytest
 import torch
 
@@ -217,6 +219,12 @@ def test_a_decoder_begun_in_inference_mode_goes_on_outside_of_it(spoken, decoder
 def test_autocast_is_refused(spoken, decoder, processor):
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast"):
         says(spoken, prompts(processor)["single"], 4, custom_generate=decoder)
+
+
+def test_own_kernels_without_triton_say_what_to_install(spoken, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(ValueError, match="pip install triton"):
+        GraphDecoder(spoken, max_length=512, kernels=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

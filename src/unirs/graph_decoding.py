@@ -10,6 +10,7 @@ prompt and the step of one token, with its choice, are recorded once for each sh
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,6 +23,7 @@ from .modeling_unirs.modeling_unirs import VISUAL_INPUTS, insert_features
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+    from .llama_kernels import LlamaStep
     from .modeling_unirs import UniRSForConditionalGeneration
 
 T = TypeVar("T")
@@ -43,18 +45,27 @@ class GraphDecoder:
         max_length: Tokens of prompt and answer together. Every step reads the keys and values of all.
         tuned: Let Inductor try block sizes, and write products of one row as sums: slower to compile.
         batch_size: Sequences of a call, padded on the left. Fewer take as long as so many.
+        kernels: Our own Triton kernels (llama_kernels.py) in place of what Inductor compiles, for one sequence and a
+            plain LLaMA. Tested by Triton's interpreter alone so far, never run on a GPU.
 
     Raises:
         ValueError: `generate` is asked for what a recorded step cannot do, or `model` is on no NVIDIA GPU.
     """
 
     def __init__(
-        self, model: UniRSForConditionalGeneration, max_length: int = 2048, tuned: bool = True, batch_size: int = 1
+        self,
+        model: UniRSForConditionalGeneration,
+        max_length: int = 2048,
+        tuned: bool = True,
+        batch_size: int = 1,
+        kernels: bool = False,
     ):
         self.model, self.max_length, self.batch_size = model, max_length, batch_size
         room = _whole_blocks(max_length)
         options: dict[str, str | int | bool | Callable] = {"coordinate_descent_tuning": True} if tuned else {}
         self._compiled = torch.compile(self._next_token, fullgraph=True, dynamic=False, options=options)
+        self._step_class = self._own_kernels() if kernels else None
+        self._kernels: LlamaStep | None = None
         # What is recorded reads and writes these, in place; made in inference mode they could not be outside of it.
         with torch.inference_mode(False), model.device:
             self._cache = StaticCache(config=model.config, max_cache_len=room)
@@ -72,6 +83,18 @@ class GraphDecoder:
         self._reads: dict[int, Callable[[], None]] = {}  # by length
         self._looks: dict[tuple, tuple[dict[str, torch.Tensor], Callable[[], dict[str, torch.Tensor]]]] = {}
         self._pool: Any = None
+
+    def _own_kernels(self) -> type[LlamaStep]:
+        if importlib.util.find_spec("triton") is None:
+            raise ValueError("kernels=True needs Triton, which PyTorch for NVIDIA GPUs brings: pip install triton")
+        from .llama_kernels import LlamaStep
+
+        if self.batch_size > 1 or not LlamaStep.fits(self.model.model.language_model, self.model.lm_head):
+            raise ValueError(
+                "kernels=True is for one sequence and a plain LLaMA, without adapters, quantised weights or hooks; "
+                "leave it out"
+            )
+        return LlamaStep
 
     def __call__(
         self,
@@ -245,6 +268,9 @@ class GraphDecoder:
 
     def _step(self) -> None:
         """Says one token more of each, by what lies in the buffers, into the buffers."""
+        if self._kernels is not None:
+            self._kernels(self._token, self._place, self._said, self._silent)
+            return
         self._token.copy_(self._compiled())
         self._place += 1
         self._keep()
@@ -255,7 +281,9 @@ class GraphDecoder:
         # It moves on as it runs: from the start, whatever was answered before, or it would leave the buffers.
         self._cache.reset()
         self._place.zero_()
-        self._next_token()  # fills the cache's tensors, which must not happen in what is compiled
+        self._next_token()  # makes the cache's tensors, which must not happen in what is compiled
+        if self._step_class is not None:
+            self._kernels = self._step_class(self.model.model.language_model, self.model.lm_head, self._cache)
         return self._recorded(self._step)
 
     @torch.inference_mode(False)
