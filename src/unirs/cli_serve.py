@@ -31,6 +31,9 @@ def serve(
     max_megapixels: Annotated[int, typer.Option(min=1, max=1024, help="All pictures of a request together.")] = 64,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to an answer's end.")] = 60,
     batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered together.")] = 16,
+    picture_memory_mb: Annotated[
+        int, typer.Option(min=0, help="Kept of what was seen in pictures, for who asks about one again.")
+    ] = 256,
     dtype: DType = None,
 ) -> None:
     """Answer OpenAI's chat completions about pictures, pairs and clips."""
@@ -54,6 +57,7 @@ def serve(
         new_tokens=max_new_tokens,
         seconds=time_limit,
         batch=batch_size,
+        seen_bytes=picture_memory_mb * MEGABYTE,
     )
     listening = listen(host, port)
     answering = load_for_answers(find_model(model), dtype)

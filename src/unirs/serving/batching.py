@@ -20,6 +20,7 @@ from transformers.cli.serving.utils import BaseGenerateManager, _StreamError
 from transformers.generation.streamers import BaseStreamer
 
 from .limits import Limits, RequestError
+from .seen import Digests, SeenPictures
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ class Streamed:
 
 @dataclass(eq=False)
 class Waiting:
-    """A request with its tensors: `inputs` of one row, on the model's device."""
+    """A request with its tensors: `inputs` of one row, on the model's device, and its pictures by name."""
 
     inputs: dict[str, torch.Tensor]
+    digests: Digests
     config: Any
     sink: Collector | Streamed
     until: float
@@ -182,6 +184,7 @@ class BatchManager(BaseGenerateManager):
         self.tokenizer = copy.deepcopy(processor.tokenizer)
         vocabulary = self.tokenizer.get_vocab()
         self.bytes_of = {number for piece, number in vocabulary.items() if BYTE.fullmatch(piece)}
+        self.seen = SeenPictures(model.model, limits.seen_bytes)
         self.waiting: deque[Waiting] = deque()
         self.changed = threading.Condition()
         threading.Thread(target=self._work, daemon=True, name="answers").start()
@@ -208,8 +211,10 @@ class BatchManager(BaseGenerateManager):
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _add(self, inputs: Any, config: Any, sink: Collector | Streamed) -> None:
+        tensors = dict(inputs)
+        named = tensors.pop("digests")
         with self.changed:
-            self.waiting.append(Waiting(dict(inputs), config, sink, time.monotonic() + config.max_time))
+            self.waiting.append(Waiting(tensors, named, config, sink, time.monotonic() + config.max_time))
             self.changed.notify()
 
     def _work(self) -> None:
@@ -255,11 +260,20 @@ class BatchManager(BaseGenerateManager):
         ends = config.eos_token_id
         streamer = _ToRows(batch, {ends} if isinstance(ends, int) else set(ends or ()))
         self.model.generate(
-            **merged([one.inputs for one in batch], self.tokenizer.pad_token_id),
+            **self._words_and_features(batch),
             generation_config=config,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([_RowsThatEnded(batch)]),
         )
+
+    def _words_and_features(self, batch: list[Waiting]) -> dict[str, torch.Tensor]:
+        inputs = merged([one.inputs for one in batch], self.tokenizer.pad_token_id)
+        named: Digests = {}
+        for one in batch:
+            for name, digests in one.digests.items():
+                named[name] = named.get(name, []) + digests
+        pixels = {name: inputs.pop(name) for name in named}
+        return inputs | self.seen.features(pixels, named)
 
 
 def merged(rows: list[dict[str, torch.Tensor]], pad: int) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from .engine import Batches, OneModel
 from .limits import Limits, RequestError
 from .messages import Opener
+from .seen import digests
 
 READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
@@ -111,7 +112,8 @@ class Chat(ChatCompletionHandler):
         tokens = inputs["input_ids"].shape[1]
         if tokens >= self.context:
             raise RequestError(400, f"pictures and words make {tokens} tokens, and the model reads {self.context}")
-        return dict(inputs.to(model.device, dtype=model.dtype))
+        named = digests(inputs)
+        return {**inputs.to(model.device, dtype=model.dtype), "digests": named}
 
     def _config(self, body: dict, tokens: int) -> Any:
         room = self.context - tokens

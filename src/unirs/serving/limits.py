@@ -25,6 +25,7 @@ class Limits:
     waiting: Requests at a time; more are sent away at once.
     waiting_bytes: Their bodies together; above it, whoever is not alone is sent away.
     batch: Requests that are answered together.
+    seen_bytes: What the model saw in the last pictures, kept for who asks again.
     """
 
     request_bytes: int = 32 * 2**20
@@ -36,3 +37,4 @@ class Limits:
     waiting: int = 128
     waiting_bytes: int = 512 * 2**20
     batch: int = 16
+    seen_bytes: int = 256 * 2**20
