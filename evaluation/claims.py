@@ -185,7 +185,10 @@ def judge(earned: Earned, baseline: dict[str, float]) -> list[dict[str, Any]]:
         baseline: What needs no model, by measure: of `commonest`.
     """
     rows = []
+    trained = next(iter(earned.values()))
     for claim in CLAIMS:
+        if any(arm not in trained for arm, _ in claim.comparisons):  # of a run without clues, whether they help
+            continue
         for arm, measure in claim.comparisons:
             full = np.stack([arms["full"][measure] for arms in earned.values()])  # (seeds, scenes, 2)
             without = np.stack([arms[arm][measure] for arms in earned.values()])
@@ -233,34 +236,39 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     if all(map(is_blind, rows)):
         parts += ["**Nothing was learned: by no measure does an arm beat the commonest answer. Train longer.**", ""]
-    for claim in CLAIMS:
+    for claim, of_claim in _by_claim(rows):
         parts += [
             f"**{claim.title}** (table {claim.table}; the paper: {claim.paper})",
             "",
-            f"Verdict: {claim_verdict([row for row in rows if row['claim'] == claim.title])}.",
+            f"Verdict: {claim_verdict(of_claim)}.",
             "",
             "| measure | commonest answer | full | arm | without | difference | 95 % | verdict |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for row in rows:
-            if row["claim"] == claim.title:
-                between = "{:+.1f} to {:+.1f}".format(*row["interval_95"]) if row["interval_95"] else ONE_SEED
-                beaten = "; neither beats the commonest answer" if is_blind(row) else ""
-                parts.append(
-                    f"| {MEASURES[row['measure']]} | {row['commonest']:.1f} | {row['full']:.1f} | {row['arm']} | "
-                    f"{row['without']:.1f} | {row['difference']:+.1f} | {between} | {row['verdict']}{beaten} |"
-                )
+        for row in of_claim:
+            between = "{:+.1f} to {:+.1f}".format(*row["interval_95"]) if row["interval_95"] else ONE_SEED
+            beaten = "; neither beats the commonest answer" if is_blind(row) else ""
+            parts.append(
+                f"| {MEASURES[row['measure']]} | {row['commonest']:.1f} | {row['full']:.1f} | {row['arm']} | "
+                f"{row['without']:.1f} | {row['difference']:+.1f} | {between} | {row['verdict']}{beaten} |"
+            )
         parts.append("")
     return "\n".join(parts)
 
 
+def _by_claim(rows: Sequence[dict[str, Any]]) -> list[tuple[Claim, list[dict[str, Any]]]]:
+    """Each claim that was asked about, with its rows."""
+    found = [(claim, [row for row in rows if row["claim"] == claim.title]) for claim in CLAIMS]
+    return [(claim, of_claim) for claim, of_claim in found if of_claim]
+
+
 def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Differences with their intervals, one panel a claim, and every seed as a dot."""
-    counts = [sum(row["claim"] == claim.title for row in rows) for claim in CLAIMS]
-    picture = Figure(figsize=(8.5, 1.6 + 0.42 * sum(counts) + 0.5 * len(CLAIMS)), dpi=DPI, layout="constrained")
-    panels = picture.subplots(len(CLAIMS), 1, height_ratios=counts, sharex=True)
-    for claim, axes in zip(CLAIMS, panels, strict=True):
-        shown = [row for row in rows if row["claim"] == claim.title]
+    asked = _by_claim(rows)
+    counts = [len(shown) for _, shown in asked]
+    picture = Figure(figsize=(8.5, 1.6 + 0.42 * sum(counts) + 0.5 * len(asked)), dpi=DPI, layout="constrained")
+    panels = picture.subplots(len(asked), 1, height_ratios=counts, sharex=True)
+    for (claim, shown), axes in zip(asked, panels, strict=True):
         for place, row in enumerate(reversed(shown)):
             dots, decided = row["of_each_seed"], row["verdict"] != VERDICTS[2]
             if row["interval_95"]:

@@ -52,6 +52,7 @@ class Plan:
     epochs: float = 2.0
     batch: int = 25
     learning_rate: float = 1e-3
+    clues: bool = True
 
     def counts(self, name: str) -> dict[str, int]:
         """Scenes of each task in a split."""
@@ -84,7 +85,9 @@ class Pace:
 
     def __init__(self, plan: Plan):
         self.todo = {
-            (seed, arm.name): plan.steps(arm.paced_by, plan.epochs) for seed in range(plan.seeds) for arm in arms.ARMS
+            (seed, arm.name): plan.steps(arm.paced_by, plan.epochs)
+            for seed in range(plan.seeds)
+            for arm in arms.arms(plan.clues)
         }
         self.count, self.minutes, self.steps = len(self.todo), 0.0, 0
 
@@ -118,7 +121,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
     say(f"{pace.count} trainings, together {sum(pace.todo.values()):,} steps, {plan.bytes() / 1e9:.1f} GB in {folder}")
     base_split, train, test = (_look(folder, plan, name, checkpoint, device, say) for name in FIRST_SEEDS)
     base = _base(folder, plan, checkpoint, processor, base_split, device, pace, say)
-    for name, split in (("train", train), ("test", test)):
+    for name, split in (("train", train), ("test", test)) if plan.clues else ():
         path = folder / f"clues-{name}.json"
         if not path.exists():
             say(f"clues of the {name} split")
@@ -129,7 +132,7 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
     baseline: dict[str, float] = {}
     for seed in range(plan.seeds):
         earned[seed] = {}
-        for arm in arms.ARMS:
+        for arm in arms.arms(plan.clues):
             path = folder / f"seed-{seed}" / f"{arm.name.replace(' ', '-')}.json"
             if not path.exists():
                 if pace.steps:
@@ -171,7 +174,7 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
     if not set(differ) <= set(OPTIONS):
         raise PlanError(f"{folder}: it was begun with another {_spoken(differ)}; give another --output")
     given = {OPTIONS[one]: known[one] for one in ("single", "test", "epochs")} | {"--seeds": wanted["seeds"]}
-    command = " ".join(f"{option} {value}" for option, value in given.items())
+    command = " ".join(f"{option} {value}" for option, value in given.items()) + " --no-clues" * (not known["clues"])
     raise PlanError(
         f"{folder}: it was begun with {OPTIONS[name]} {known[name]}, not {wanted[name]}; "
         f"`unirs reproduce --output {shlex.quote(str(folder))} {command}` goes on, or give another --output"
@@ -181,7 +184,8 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
 def _spoken(names: list[str]) -> str:
     """The first that no option changes."""
     name = next(name for name in names if name not in OPTIONS)
-    return {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World"}.get(name, name)
+    words = {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World", "clues": "choice of --clues"}
+    return words.get(name, name)
 
 
 def _check_room(folder: Path, plan: Plan) -> None:

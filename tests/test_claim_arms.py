@@ -40,6 +40,16 @@ def test_arms_differ_in_one_thing_from_the_full_one(split):
     assert {arm.tasks for arm in claims.ARMS if arm.name.startswith("only")} == {("single",), ("pair",), ("video",)}
 
 
+def test_without_clues_every_comparison_but_theirs_is_made_and_no_arm_has_one(split):
+    arms = claims.arms(clues=False)
+    assert [arm.name for arm in arms] == [arm.name for arm in claims.arms(clues=True) if arm.name != "no clues"]
+    for arm in arms:
+        for task in arm.tasks:
+            assert items(split.talk(task, 0, [("What?", "a road")], arm), "clue") == []
+    for arm, full in zip(arms, claims.arms(clues=True), strict=False):
+        assert (arm.tasks, arm.change_extraction, arm.longer) == (full.tasks, full.change_extraction, full.longer)
+
+
 def test_an_arm_of_one_task_sees_each_scene_as_often_as_the_joint_one_or_takes_as_many_steps():
     from unirs.evaluation.reproduce import Plan
 

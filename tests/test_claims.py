@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from unirs.evaluation.change_captions import change_caption_scores
 from unirs.evaluation.claims import (
     STUDENT,
     claim_verdict,
     commonest,
+    figure,
     interval,
     judge,
     scene_scores,
@@ -92,6 +94,19 @@ def test_differences_are_paired_by_seed():
     assert text.count("+2.0") == 3 * len(rows)
     assert all(f"table {number};" in text for number in ("VIII", "IX", "X"))
     assert "Verdict: yes: it helps by 4 of 4 measures" in text
+
+
+def test_a_run_without_clues_asks_whatever_else_there_is(tmp_path):
+    arms = {name: points for name, points in earned(50, 48).items() if name != "no clues"}
+    rows = judge(dict.fromkeys(range(5), arms), BASELINE)
+    whole = judge({seed: earned(50, 48) for seed in range(5)}, BASELINE)
+    assert rows == [row for row in whole if row["table"] != "X"]
+    assert "(table IX;" in table(rows)
+    assert "(table X;" not in table(rows)
+    figure(tmp_path / "claims.png", rows)
+    figure(tmp_path / "whole.png", whole)
+    with Image.open(tmp_path / "claims.png") as drawn, Image.open(tmp_path / "whole.png") as of_all:
+        assert drawn.height < of_all.height  # one panel less
 
 
 def test_a_mean_gain_within_the_noise_of_seeds_is_not_decided():

@@ -113,6 +113,19 @@ def test_a_folder_of_another_plan_or_checkpoint_is_refused(whole_run, tmp_path):
         reproduce(whole_run, Plan(**SMALL), str(other), print)
 
 
+def test_without_clues_none_is_written_and_the_folder_stays_so(tmp_path):
+    from unirs.evaluation.reproduce import PlanError
+
+    result, told = run(tmp_path / "run", clues=False)
+    assert told[0].startswith("8 trainings, together 13 steps,")
+    assert not list((tmp_path / "run").glob("clues-*"))
+    assert {row["table"] for row in result["claims"]} == {"VIII", "IX"}
+    with pytest.raises(PlanError, match="begun with another choice of --clues; give another --output"):
+        run(tmp_path / "run")
+    with pytest.raises(PlanError, match="--epochs 1 --seeds 1 --no-clues` goes on"):
+        run(tmp_path / "run", clues=False, epochs=3.0)
+
+
 def test_a_folder_that_is_no_run_is_left_alone(copied, tmp_path):
     from unirs.evaluation.reproduce import PlanError
 

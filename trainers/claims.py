@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,11 @@ ARMS = (
     Arm("two plain pictures", change_extraction=False),
     Arm("no clues", clues=False),
 )
+
+
+def arms(clues: bool) -> tuple[Arm, ...]:
+    """What is trained: everything, or, without clues, whatever else there is to compare, no arm with them."""
+    return ARMS if clues else tuple(replace(arm, clues=False) for arm in ARMS if arm.clues)
 
 
 @dataclass

@@ -24,6 +24,9 @@ def reproduce(
     ] = 1000,
     test: Annotated[int, typer.Option(min=10, max=100_000, help="Test scenes of each task.")] = 300,
     epochs: Annotated[float, typer.Option(min=0.01, help="How often an arm sees each scene.")] = 2.0,
+    clues: Annotated[
+        bool, typer.Option("--clues/--no-clues", help="Compare with clues in all arms but one, or with none in any.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Train with and without joint tuning, Change Extraction and clues on generated scenes, and compare.
@@ -41,7 +44,7 @@ def reproduce(
             from unirs.evaluation.reproduce import reproduce as run
         except ImportError as error:
             raise InputError(f"this needs more packages ({error.name}): {install_command('train')}") from error
-        plan = Plan(single=scenes, pair=scenes, video=scenes // 2, test=test, seeds=seeds, epochs=epochs)
+        plan = Plan(single=scenes, pair=scenes, video=scenes // 2, test=test, seeds=seeds, epochs=epochs, clues=clues)
 
         def say(line: str) -> None:
             typer.echo(line, err=True)
