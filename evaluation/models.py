@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Protocol
 
@@ -17,8 +17,10 @@ from ..processing.video_loading_unirs import sample_frame_indices
 from ..trainers.data_sets import DataError
 from .answer_score import ChosenProbabilities
 from .model_hash import model_hash
+from .seen_pictures import Digests, SeenPictures, digests
 from .visuals import Messages, open_visuals
 
+SEEN_BYTES = 256 * 2**20  # of features, kept of the last pictures
 READERS = min(8, os.cpu_count() or 1)  # threads that decode pictures
 NUM_FRAMES = 8  # of a clip, for models that do not say how many they take (the paper's number)
 # What would draw lots or search; taken out, so that generation is greedy whatever the checkpoint's own settings.
@@ -27,11 +29,12 @@ NOT_GREEDY = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cu
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch before the model: its tensors on the CPU, left-padded, and each row's prompt in words."""
+    """A batch before the model: its tensors on the CPU, left-padded, each row's prompt in words, pictures by name."""
 
     inputs: Any
     prompts: list[str]
     conversations: Sequence[Messages] = ()
+    digests: Digests = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,15 @@ class ImageTextModel:
     @torch.inference_mode()
     def generate(self, prepared: Prepared, max_new_tokens: int) -> list[Said]:
         """One answer for each row, stripped, in order."""
-        inputs = prepared.inputs.to(self.network.device)
+        inputs = self.network_inputs(prepared)
         chosen = ChosenProbabilities()
         output = self.network.generate(**inputs, max_new_tokens=max_new_tokens, logits_processor=chosen.as_list())
         new = output[:, inputs["input_ids"].shape[1] :]  # (rows, new tokens)
         scores = chosen.scores(new, self.network.generation_config.eos_token_id)
         return [Said(text, score=score) for text, score in zip(self.decode(new), scores, strict=True)]
+
+    def network_inputs(self, prepared: Prepared) -> Any:
+        return prepared.inputs.to(self.network.device)
 
     def decode(self, new: torch.Tensor) -> list[str]:
         with self._tokenizing:
@@ -170,9 +176,20 @@ class UniRS(ImageTextModel):
     def __init__(self, name: str, network: Any, processor: Any):
         super().__init__(name, network, processor)
         self.num_frames = processor.num_frames
+        self.seen = SeenPictures(network.model, SEEN_BYTES)
 
     def chat(self, messages: Messages) -> Messages:
         return messages
+
+    def prepare(self, conversations: Sequence[Messages], max_new_tokens: int) -> Prepared:
+        prepared = super().prepare(conversations, max_new_tokens)
+        return replace(prepared, digests=digests(prepared.inputs))
+
+    def network_inputs(self, prepared: Prepared) -> Any:
+        """With features in place of pixels: many questions of a data set show one picture."""
+        inputs = dict(super().network_inputs(prepared))
+        pixels = {name: inputs.pop(name) for name in prepared.digests}
+        return inputs | self.seen.features(pixels, prepared.digests)
 
     def ask_for_clues(self, base: str | None = None) -> None:
         """From now on the base model looks first, and its words enter each prompt that has no clue yet.

@@ -79,6 +79,25 @@ def unirs_folder(tmp_path, processor):
     return tmp_path / "unirs"
 
 
+def test_of_many_questions_of_one_picture_the_tower_sees_it_once(unirs_folder, monkeypatch):
+    """And each question, of a picture, a pair or a sequence, is answered as alone."""
+    one, two, three = picture(1), picture(2), picture(3)
+    chats = [
+        user(*shown, words)
+        for words in ("Is there water?", "What is it?")
+        for shown in ([one], [two], [one, two], [two, one], [one, two, three])
+    ]
+    alone = [load_model(str(unirs_folder)).answer([chat], NEW_TOKENS)[0] for chat in chats]
+    assert len(set(alone)) > 5
+    model, looks = load_model(str(unirs_folder)), []
+    encode = model.network.model.encode_pixels
+    monkeypatch.setattr(
+        model.network.model, "encode_pixels", lambda pixels: looks.append(len(pixels)) or encode(pixels)
+    )
+    assert model.answer(chats[:5], NEW_TOKENS) + model.answer(chats[5:], NEW_TOKENS) == alone
+    assert sorted(looks) == [3, 4]  # pictures and frames; both dates of two pairs
+
+
 def test_another_model_sees_pairs_and_clips_as_several_images_and_clues_behind_the_words(llava):
     conversations = [
         user(picture(1), "Is there a road?"),

@@ -19,8 +19,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.cli.serving.utils import BaseGenerateManager, _StreamError
 from transformers.generation.streamers import BaseStreamer
 
+from unirs.evaluation.seen_pictures import Digests, SeenPictures
+
 from .limits import Limits, RequestError
-from .seen import Digests, SeenPictures
 
 logger = logging.getLogger(__name__)
 

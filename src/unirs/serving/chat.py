@@ -15,10 +15,11 @@ import jinja2
 from fastapi.responses import JSONResponse, StreamingResponse
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 
+from unirs.evaluation.seen_pictures import digests
+
 from .engine import Batches, OneModel
 from .limits import Limits, RequestError
 from .messages import Opener
-from .seen import digests
 
 READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words

@@ -1,9 +1,8 @@
-"""What the server keeps of pictures: features as the model gives them, each looked at once, within a limit."""
+"""What is kept of pictures: features as the model gives them, each looked at once, within a limit."""
 
 import pytest
 import torch
-
-from unirs.serving.seen import SeenPictures, digests
+from unirs.evaluation.seen_pictures import SeenPictures, digests
 
 
 class Core:
