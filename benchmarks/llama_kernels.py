@@ -37,6 +37,7 @@ class Step:
         self.room, words = room, head.out_features
         self.token, self.place = (torch.zeros(1, 1, dtype=torch.long, device="cuda") for _ in range(2))
         self.said = torch.zeros(1, room, dtype=torch.long, device="cuda")
+        padding = torch.zeros(1, 1, dtype=torch.long, device="cuda")
         silent = torch.zeros(1, words, dtype=torch.bool, device="cuda")
         step = kernels.LlamaStep(model, head, filled_cache(model, room))
         step.dependent &= dependent
@@ -44,11 +45,11 @@ class Step:
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             self.begin()
-            step(self.token, self.place, self.said, silent)
+            step(self.token, self.place, padding, self.said, silent)
         torch.cuda.current_stream().wait_stream(beside)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            step(self.token, self.place, self.said, silent)
+            step(self.token, self.place, padding, self.said, silent)
 
     def begin(self) -> None:
         self.token.fill_(5)

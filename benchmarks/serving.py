@@ -15,6 +15,7 @@ import argparse
 import base64
 import http.client
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -31,7 +32,7 @@ from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from unirs.trainers.scene_tasks import TEST_SEED, pair_sample, single_sample
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
-QUESTIONS = 100  # of each kind: in few batches of 16 is one picture twice
+QUESTIONS = 100  # of each kind, dealt out by turns, so that no batch holds a picture twice
 HOSTILE: list[Any] = [
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "/etc/passwd"}}]}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://10.0.0.1/"}}]}]},
@@ -52,7 +53,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
         _request(pair_sample(TEST_SEED + number).images, "Please describe the change.") for number in range(QUESTIONS)
     ]
     description = [
-        _request(single_sample(TEST_SEED + number).images, DEFAULT_INSTRUCTIONS["single"])
+        _request(single_sample(TEST_SEED + QUESTIONS + number).images, DEFAULT_INSTRUCTIONS["single"])
         for number in range(QUESTIONS)
     ]
     return {
@@ -94,12 +95,14 @@ def clients(
 ) -> dict[str, Any]:
     """Asks from as many threads; counts what came back."""
     until, lock = time.monotonic() + seconds, threading.Lock()
+    places = itertools.cycle(np.random.default_rng(0).permutation(len(asked)).tolist())
     counts = {"good": 0, "hostile": 0, "lost": 0, "mixed_up": 0, "hostile_not_refused": 0}
 
     def work(number: int) -> None:
         drawn = np.random.default_rng(number)
         while time.monotonic() < until:
-            place = int(drawn.integers(len(asked)))
+            with lock:
+                place = next(places)
             is_hostile = drawn.random() < hostile_share
             body = HOSTILE[int(drawn.integers(len(HOSTILE)))] if is_hostile else asked[place]
             try:

@@ -110,12 +110,13 @@ def said(model, inputs: dict, tokens: int, **options) -> list[int]:
 def decoding(model, inputs: dict, tokens: int, device: str) -> dict[str, dict]:
     """Batch 1, one picture: milliseconds to the first token, and tokens a second after it."""
 
-    def recorded(kernels: bool):
-        return lambda: {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH, kernels=kernels)}
+    def recorded(**options):
+        return lambda: {"custom_generate": GraphDecoder(model, max_length=MAX_LENGTH, **options)}
 
     ways = {"plain": dict, "static cache, compiled by generate": lambda: {"cache_implementation": "static"}}
     if device == "cuda":
-        ways |= {"GraphDecoder, own kernels": recorded(True), "GraphDecoder": recorded(False)}
+        ways |= {"GraphDecoder, own kernels": recorded(kernels=True), "GraphDecoder": recorded()}
+        ways |= {"GraphDecoder, not tuned": recorded(tuned=False)}
     found: dict[str, dict] = {}
     for name, make in ways.items():
         try:

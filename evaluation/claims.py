@@ -234,6 +234,8 @@ def claim_verdict(rows: Sequence[dict[str, Any]]) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown, one part for each claim."""
     parts = []
+    if all(claim.table != "X" for claim, _ in _by_claim(rows)):
+        parts += ["Without clues: no arm of this run has any.", ""]
     if all(map(is_blind, rows)):
         parts += ["**Nothing was learned: by no measure does an arm beat the commonest answer. Train longer.**", ""]
     for claim, of_claim in _by_claim(rows):

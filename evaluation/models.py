@@ -183,13 +183,18 @@ class UniRS(ImageTextModel):
 
     def prepare(self, conversations: Sequence[Messages], max_new_tokens: int) -> Prepared:
         prepared = super().prepare(conversations, max_new_tokens)
+        if self.augmenter is not None:  # it looks itself, once for clue and answer
+            return prepared
         return replace(prepared, digests=digests(prepared.inputs))
 
     def network_inputs(self, prepared: Prepared) -> Any:
         """With features in place of pixels: many questions of a data set show one picture."""
-        inputs = dict(super().network_inputs(prepared))
-        pixels = {name: inputs.pop(name) for name in prepared.digests}
-        return inputs | self.seen.features(pixels, prepared.digests)
+        words = {
+            name: value.to(self.network.device)
+            for name, value in prepared.inputs.items()
+            if name not in prepared.digests
+        }
+        return words | self.seen.features(prepared.inputs, prepared.digests)
 
     def ask_for_clues(self, base: str | None = None) -> None:
         """From now on the base model looks first, and its words enter each prompt that has no clue yet.

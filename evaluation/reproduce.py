@@ -35,7 +35,8 @@ PICTURES = {"single": 1, "pair": 2, "video": FRAMES}
 # Bytes that a picture takes: its pixels and, for each patch, 192 features and the shares of 12 land classes, in half
 # precision. Words and answers are a twentieth more.
 PICTURE_BYTES = round(1.05 * (SIZE**2 * 3 + GRID**2 * (192 + 12) * 2))
-OPTIONS = {"single": "--scenes", "pair": "--scenes", "video": "--scenes", "test": "--test", "epochs": "--epochs"}
+OPTIONS = {"single": "--scenes", "pair": "--scenes", "video": "--scenes", "test": "--test"}
+OPTIONS |= {"epochs": "--epochs", "seeds": "--seeds", "clues": "--clues"}
 SECONDS_BETWEEN_LINES = 60  # of a training's progress
 
 
@@ -163,7 +164,7 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
         _write(path, wanted)
         return
     try:
-        kept = _json(path)
+        kept = {"clues": True} | _json(path)  # a run of before there was a choice
         known = {name: kept[name] for name in wanted}
     except (ValueError, KeyError, TypeError) as error:  # without it nobody knows how the rest was made
         raise PlanError(f"{path}: damaged; give an empty or new --output") from error
@@ -173,19 +174,27 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
     name = differ[0]
     if not set(differ) <= set(OPTIONS):
         raise PlanError(f"{folder}: it was begun with another {_spoken(differ)}; give another --output")
-    given = {OPTIONS[one]: known[one] for one in ("single", "test", "epochs")} | {"--seeds": wanted["seeds"]}
-    command = " ".join(f"{option} {value}" for option, value in given.items()) + " --no-clues" * (not known["clues"])
+    given = {one: known[one] for one in ("single", "test", "epochs")} | {"seeds": wanted["seeds"]}
+    command = " ".join(
+        [*(_option(one, value) for one, value in given.items()), *(["--no-clues"] * (not known["clues"]))]
+    )
     raise PlanError(
-        f"{folder}: it was begun with {OPTIONS[name]} {known[name]}, not {wanted[name]}; "
+        f"{folder}: it was begun with {_option(name, known[name])}, not {_option(name, wanted[name]).split()[-1]}; "
         f"`unirs reproduce --output {shlex.quote(str(folder))} {command}` goes on, or give another --output"
     )
+
+
+def _option(name: str, value: Any) -> str:
+    """As the command takes it."""
+    if name == "clues":
+        return "--clues" if value else "--no-clues"
+    return f"{OPTIONS[name]} {value}"
 
 
 def _spoken(names: list[str]) -> str:
     """The first that no option changes."""
     name = next(name for name in names if name not in OPTIONS)
-    words = {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World", "clues": "choice of --clues"}
-    return words.get(name, name)
+    return {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World"}.get(name, name)
 
 
 def _check_room(folder: Path, plan: Plan) -> None:

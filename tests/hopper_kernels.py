@@ -25,8 +25,9 @@ KINDS = {
     "head": (kernels._likeliest_of_rows, WIDTH, NORMED | SPOKEN),
 }
 ATTENTION = {
-    "heads_in": FLOAT, "cosines": FLOAT, "sines": FLOAT, "place": LONG, "keys_held": HALF, "values_held": HALF,
-    "parts": FLOAT, "out": HALF, "arrived": INT, "heads": "i32", "kept": "i32", "room": "i32", "scale": "fp32",
+    "heads_in": FLOAT, "cosines": FLOAT, "sines": FLOAT, "place": LONG, "padding": LONG, "keys_held": HALF,
+    "values_held": HALF, "parts": FLOAT, "out": HALF, "arrived": INT, "heads": "i32", "kept": "i32", "room": "i32",
+    "scale": "fp32",
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def show(kind: str, kernel, types: dict[str, str], constants: dict, warps: int, 
     )
     options = {"num_warps": warps, "launch_pdl": True}
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    print(f"== {kind}\nneeded {needed}")
+    print(f"== {kind}\nneeded {needed}\n{compiled.asm['ttir']}")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -59,3 +60,5 @@ for kind, (kernel, width, types) in KINDS.items():
 constants = {"DIM": DIM, "KEYS": kernels.KEYS, "SPLITS": 2, "DEPENDENT": True}
 needed = 2 * kernels.KEYS * DIM * 2 // (16 * 32 * kernels.KEYS_WARPS)
 show("attention", kernels._attend, ATTENTION, constants, kernels.KEYS_WARPS, needed)
+types = {"logits": FLOAT, "tokens": INT, "token": LONG, "place": LONG, "said": LONG, "blocks": "i32", "last": "i32"}
+show("choice", kernels._choose, types, {"BLOCKS": 4096, "DEPENDENT": True}, 4, 0)

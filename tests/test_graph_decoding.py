@@ -1,6 +1,6 @@
 """What is recorded says what `generate` says. Without a GPU it runs as it is, not recorded."""
 
-import sys
+import importlib.metadata
 
 import pytest
 import torch
@@ -221,9 +221,15 @@ def test_autocast_is_refused(spoken, decoder, processor):
         says(spoken, prompts(processor)["single"], 4, custom_generate=decoder)
 
 
-def test_own_kernels_without_triton_say_what_to_install(spoken, monkeypatch):
-    monkeypatch.setitem(sys.modules, "triton", None)
-    with pytest.raises(ValueError, match="pip install triton"):
+@pytest.mark.parametrize("there", [None, "3.4.0"])
+def test_own_kernels_without_a_triton_of_their_kind_say_what_they_need(spoken, monkeypatch, there):
+    def version(name):
+        if name == "triton" and there is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ValueError, match=rf"needs Triton 3\.5, which PyTorch 2\.9 .* here is {there or 'none'}"):
         GraphDecoder(spoken, max_length=512, kernels=True)
 
 

@@ -120,10 +120,21 @@ def test_without_clues_none_is_written_and_the_folder_stays_so(tmp_path):
     assert told[0].startswith("8 trainings, together 13 steps,")
     assert not list((tmp_path / "run").glob("clues-*"))
     assert {row["table"] for row in result["claims"]} == {"VIII", "IX"}
-    with pytest.raises(PlanError, match="begun with another choice of --clues; give another --output"):
+    goes_on = "--epochs 1 --seeds 1 --no-clues` goes on"
+    with pytest.raises(PlanError, match=rf"begun with --no-clues, not --clues; .* {goes_on}"):
         run(tmp_path / "run")
-    with pytest.raises(PlanError, match="--epochs 1 --seeds 1 --no-clues` goes on"):
+    with pytest.raises(PlanError, match=rf"begun with --epochs 1, not 3\.0; .* {goes_on}"):
         run(tmp_path / "run", clues=False, epochs=3.0)
+    assert (tmp_path / "run" / "claims.md").read_text().startswith("Without clues: no arm of this run has any.")
+
+
+def test_a_run_of_before_there_was_a_choice_of_clues_goes_on(copied):
+    plan = json.loads((copied / "plan.json").read_text())
+    del plan["clues"]
+    (copied / "plan.json").write_text(json.dumps(plan))
+    run(copied)
+    with pytest.raises(Exception, match="begun with --clues, not --no-clues"):
+        run(copied, clues=False)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(copied, tmp_path):

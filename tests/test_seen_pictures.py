@@ -8,16 +8,18 @@ from unirs.evaluation.seen_pictures import SeenPictures, digests
 class Core:
     """Features are sums that tell pictures apart; counts what is looked at."""
 
+    device, dtype = torch.device("cpu"), torch.float32
+
     def __init__(self):
         self.looks = []
 
     def get_image_features(self, pixels):  # (n, 3, H, W)
         self.looks.append(len(pixels))
-        return pixels.flatten(1).sum(1)[:, None, None].expand(-1, 4, 2)
+        return pixels.flatten(1).sum(1)[:, None, None].expand(-1, 4, 2).contiguous()
 
     def get_change_features(self, pixels):  # (n, 2, 3, H, W)
         self.looks.append(len(pixels))
-        return (pixels[:, 1] - 2 * pixels[:, 0]).flatten(1).sum(1)[:, None, None].expand(-1, 4, 2)
+        return (pixels[:, 1] - 2 * pixels[:, 0]).flatten(1).sum(1)[:, None, None].expand(-1, 4, 2).contiguous()
 
 
 KIB = 1024  # bytes; a feature of `Core` has 32

@@ -10,11 +10,12 @@ prompt and the step of one token, with its choice, are recorded once for each sh
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+from packaging.version import Version
 from transformers import StaticCache
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, SuppressTokensLogitsProcessor
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BLOCK = 64  # a prompt is read as if it were a multiple of these long, so that few lengths are recorded
 CHUNK = 16  # tokens between two looks at whether the answer has ended; what is said after its end is thrown away
+OLDEST_TRITON = "3.5"  # for dependent launches
 WARM_UP = 3  # runs before recording: Inductor compiles in the first, libraries choose their kernels
 
 
@@ -85,8 +87,15 @@ class GraphDecoder:
         self._pool: Any = None
 
     def _own_kernels(self) -> type[LlamaStep]:
-        if importlib.util.find_spec("triton") is None:
-            raise ValueError("kernels=True needs Triton, which PyTorch for NVIDIA GPUs brings: pip install triton")
+        try:
+            version = importlib.metadata.version("triton")
+        except importlib.metadata.PackageNotFoundError:
+            version = "none"
+        if version == "none" or Version(version) < Version(OLDEST_TRITON):
+            raise ValueError(
+                f"kernels=True needs Triton {OLDEST_TRITON}, which PyTorch 2.9 for NVIDIA GPUs brings; here is "
+                f"{version}"
+            )
         from .llama_kernels import LlamaStep
 
         if self.batch_size > 1 or not LlamaStep.fits(self.model.model.language_model, self.model.lm_head):
@@ -269,7 +278,7 @@ class GraphDecoder:
     def _step(self) -> None:
         """Says one token more of each, by what lies in the buffers, into the buffers."""
         if self._kernels is not None:
-            self._kernels(self._token, self._place, self._said, self._silent)
+            self._kernels(self._token, self._place, self._padding, self._said, self._silent)
             return
         self._token.copy_(self._compiled())
         self._place += 1

@@ -1,7 +1,7 @@
 """One token of a LLaMA for one sequence, as Triton kernels that read each weight once.
 
     step = LlamaStep(language_model, lm_head, cache)
-    step(token, place, said, silent)
+    step(token, place, padding, said, silent)
 
 A token is five kernels a layer: the three products behind the first norm, attention, its product, the two products
 behind the second norm, theirs. From Hopper on each loads its weights before it waits for the kernel before it
@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import nn
 from transformers import LlamaModel
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
 
 if TYPE_CHECKING:
     from transformers import StaticCache
@@ -27,6 +28,7 @@ ROWS = {"products": 4, "attended": 4, "gated": 4, "inner": 4, "head": 8}  # of a
 WARPS = {"products": 4, "attended": 4, "gated": 8, "inner": 8, "head": 4}
 KEYS = 128  # places to a program of the attention
 KEYS_WARPS = 8
+HIDDEN = tl.constexpr(-1e30)  # a score that counts for nothing
 
 
 @triton.jit
@@ -111,7 +113,7 @@ def _queries_keys_values(
 
 @triton.jit
 def _attend(
-    heads_in, cosines, sines, place, keys_held, values_held, parts, out, arrived, heads, kept, room, scale,
+    heads_in, cosines, sines, place, padding, keys_held, values_held, parts, out, arrived, heads, kept, room, scale,
     DIM: tl.constexpr, KEYS: tl.constexpr, SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Attention of one head over a part of the places; the last part to end adds them up into `out` `(heads * DIM,)`.
@@ -121,7 +123,7 @@ def _attend(
     """
     head, split = tl.program_id(0), tl.program_id(1)
     dims, half = tl.arange(0, DIM), DIM // 2
-    now = tl.load(place)
+    now, hidden = tl.load(place), tl.load(padding)
     if split * KEYS > now:
         _wait(DEPENDENT)
     else:
@@ -133,7 +135,8 @@ def _attend(
         # Earlier tokens wrote these, so they need not wait.
         keys = tl.load(keys_held + at, older, 0.0)
         values = tl.load(values_held + at, older, 0.0)
-        cosine, sine = tl.load(cosines + now * DIM + dims), tl.load(sines + now * DIM + dims)
+        turned = (now - hidden) * DIM + dims
+        cosine, sine = tl.load(cosines + turned), tl.load(sines + turned)
         sign = tl.where(dims < half, -1.0, 1.0)
         across = (dims + half) % DIM
         _wait(DEPENDENT)
@@ -144,7 +147,8 @@ def _attend(
         value = tl.load(heads_in + (heads + kept + own) * DIM + dims)
         here = (places == now)[:, None]
         scores = tl.sum(tl.where(here, key[None], keys.to(tl.float32)) * query[None], 1) * scale
-        scores = tl.where(places <= now, scores, -float("inf"))
+        # A number, or a part that is all padding would be none.
+        scores = tl.where((places <= now) & (places >= hidden), scores, HIDDEN)
         largest = tl.max(scores)
         weights = tl.exp(scores - largest)
         found = tl.sum(tl.where(here, value[None], values.to(tl.float32)) * weights[:, None], 0)
@@ -163,7 +167,7 @@ def _attend(
             tl.store(base + DIM + 1, total)
             tl.debug_barrier()
             if tl.atomic_add(arrived + head, 1, sem="acq_rel") == used - 1:
-                largest = -float("inf")
+                largest = HIDDEN
                 total = 0.0
                 found = tl.zeros([DIM], tl.float32)
                 for other in range(used):
@@ -279,50 +283,71 @@ class LlamaStep:
 
     @staticmethod
     def fits(language_model: nn.Module, lm_head: nn.Module) -> bool:
-        """Whether these are what the kernels compute: LLaMA's layers, plain matrices, no adapters."""
-        if type(language_model) is not LlamaModel or type(lm_head) is not nn.Linear:
+        """Whether these are what the kernels compute: LLaMA's layers, plain matrices, no adapters, nothing between."""
+        if type(language_model) is not LlamaModel:
             return False
         config: Any = language_model.config
         turning: Any = language_model.rotary_emb
-        matrices = [one for one in language_model.modules() if isinstance(one, nn.Linear)] + [lm_head]
-        hooks = [
-            hook
-            for one in language_model.modules()
-            for hook in (*one._forward_hooks.values(), *one._forward_pre_hooks.values())
-        ]
+        layers: Any = language_model.layers
+        if (
+            config.hidden_act != "silu"
+            or config.head_dim != triton.next_power_of_2(config.head_dim)
+            or turning.rope_type in ("dynamic", "longrope")  # these change with the prompt
+            or any(type(one) is not LlamaDecoderLayer for one in layers)
+            or any((type(one.self_attn), type(one.mlp)) != (LlamaAttention, LlamaMLP) for one in layers)
+        ):
+            return False
+        width, inner, words = config.hidden_size, config.intermediate_size, config.vocab_size
+        queries, keys = (heads * config.head_dim for heads in (config.num_attention_heads, config.num_key_value_heads))
+        matrices: list[tuple[Any, tuple[int, int]]] = [(lm_head, (words, width))]
+        norms: list[Any] = [language_model.norm]
+        for layer in layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            norms += [layer.input_layernorm, layer.post_attention_layernorm]
+            matrices += [(attention.q_proj, (queries, width)), (attention.o_proj, (width, queries))]
+            matrices += [(one, (keys, width)) for one in (attention.k_proj, attention.v_proj)]
+            matrices += [(one, (inner, width)) for one in (mlp.gate_proj, mlp.up_proj)]
+            matrices.append((mlp.down_proj, (width, inner)))
+        plain = [(one, nn.Linear) for one, _ in matrices] + [(one, LlamaRMSNorm) for one in norms]
+        plain.append((language_model.embed_tokens, nn.Embedding))
         return (
-            config.hidden_act == "silu"
-            and config.head_dim == triton.next_power_of_2(config.head_dim)
-            and turning.rope_type not in ("dynamic", "longrope")  # these change with the prompt
-            and len(matrices) == 7 * config.num_hidden_layers + 1
-            and all(type(one) is nn.Linear and one.bias is None for one in matrices)
-            and all(type(one.weight) is nn.Parameter and one.weight.is_contiguous() for one in matrices)
-            and len({one.weight.dtype for one in matrices}) == 1
-            # transformers' own only note what passes.
-            and all(getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
+            all(type(one) is wanted and type(one.weight) is nn.Parameter for one, wanted in plain)
+            and all(one.weight.is_contiguous() for one, _ in plain)
+            and all(one.bias is None and one.weight.shape == shape for one, shape in matrices)
+            and len({one.weight.dtype for one, _ in matrices}) == 1
+            and not any(map(_is_meddled_with, (*language_model.modules(), lm_head)))
         )
 
-    def __call__(self, token: torch.Tensor, place: torch.Tensor, said: torch.Tensor, silent: torch.Tensor) -> None:
+    def __call__(
+        self,
+        token: torch.Tensor,
+        place: torch.Tensor,
+        padding: torch.Tensor,
+        said: torch.Tensor,
+        silent: torch.Tensor,
+    ) -> None:
         """Reads `token` `(1, 1)` at `place` `(1, 1)`; the next token goes there and to `said` `(1, room)`, place + 1.
 
-        `silent` `(1, vocabulary)` are the tokens not to be said.
+        `padding` `(1, 1)` places on the left hold none; `silent` `(1, vocabulary)` are the tokens not to be said.
         """
+        # Launched plainly: it waits for all of the token before, so that later kernels may read that one's place, keys
+        # and values before they wait.
         _embed[(triton.cdiv(self.width, COLUMNS),)](
             token, self.model.embed_tokens.weight, self._hidden, self.width, COLUMNS
         )
         queries, kept = self.heads * self.dim, self.kept * self.dim
-        for number, (layer, held) in enumerate(zip(self.model.layers, self.cache, strict=True)):
+        for layer, held in zip(self.model.layers, self.cache, strict=True):
             attention, mlp, norms = layer.self_attn, layer.mlp, (layer.input_layernorm, layer.post_attention_layernorm)
             rows = ROWS["products"]
             programs = triton.cdiv(queries, rows) + 2 * triton.cdiv(kept, rows)
             self._launch(
                 _queries_keys_values, programs, "products", self.width,
                 self._hidden, norms[0].weight, self.eps, attention.q_proj.weight, attention.k_proj.weight,
-                attention.v_proj.weight, self._heads, queries, kept, first=number == 0,
+                attention.v_proj.weight, self._heads, queries, kept,
             )  # fmt: skip
             _attend[(self.heads, self.splits)](
-                self._heads, self._cosines, self._sines, place, held.keys, held.values, self._parts, self._attended,
-                self._arrived, self.heads, self.kept, self.room, attention.scaling,
+                self._heads, self._cosines, self._sines, place, padding, held.keys, held.values, self._parts,
+                self._attended, self._arrived, self.heads, self.kept, self.room, attention.scaling,
                 self.dim, KEYS, self.splits, self.dependent, num_warps=KEYS_WARPS, launch_pdl=self.dependent,
             )  # fmt: skip
             self._add("attended", self._attended, attention.o_proj)
@@ -348,9 +373,15 @@ class LlamaStep:
             vector, matrix.weight, self._hidden, self.width,
         )  # fmt: skip
 
-    def _launch(self, kernel: Any, programs: int, kind: str, width: int, *args: Any, first: bool = False) -> None:
-        # The first kernel of a token waits for all of the token before, so that later ones may read what that wrote.
+    def _launch(self, kernel: Any, programs: int, kind: str, width: int, *args: Any) -> None:
         kernel[(programs,)](
             *args, ROWS[kind], width, COLUMNS, self.dependent,
-            num_warps=WARPS[kind], launch_pdl=self.dependent and not first,
+            num_warps=WARPS[kind], launch_pdl=self.dependent,
         )  # fmt: skip
+
+
+def _is_meddled_with(module: nn.Module) -> bool:
+    """Whether something looks at what passes through it, or has put itself in its place."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    # transformers' own hooks only note what passes.
+    return "forward" in vars(module) or any(not hook.__module__.startswith("transformers.") for hook in hooks)

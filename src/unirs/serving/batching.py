@@ -19,7 +19,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.cli.serving.utils import BaseGenerateManager, _StreamError
 from transformers.generation.streamers import BaseStreamer
 
-from unirs.evaluation.seen_pictures import Digests, SeenPictures
+from unirs.evaluation.seen_pictures import Digests, SeenPictures, Units
 
 from .limits import Limits, RequestError
 
@@ -102,10 +102,11 @@ class Streamed:
 
 @dataclass(eq=False)
 class Waiting:
-    """A request with its tensors: `inputs` of one row, on the model's device, and its pictures by name."""
+    """A request: words of one row, `(1, tokens)`, on the model's device, and its pictures with their names."""
 
-    inputs: dict[str, torch.Tensor]
-    digests: Digests
+    words: dict[str, torch.Tensor]
+    units: Units
+    named: Digests
     config: Any
     sink: Collector | Streamed
     until: float
@@ -212,10 +213,10 @@ class BatchManager(BaseGenerateManager):
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _add(self, inputs: Any, config: Any, sink: Collector | Streamed) -> None:
-        tensors = dict(inputs)
-        named = tensors.pop("digests")
+        words = dict(inputs)
+        units, named = words.pop("units"), words.pop("named")
         with self.changed:
-            self.waiting.append(Waiting(tensors, named, config, sink, time.monotonic() + config.max_time))
+            self.waiting.append(Waiting(words, units, named, config, sink, time.monotonic() + config.max_time))
             self.changed.notify()
 
     def _work(self) -> None:
@@ -268,26 +269,22 @@ class BatchManager(BaseGenerateManager):
         )
 
     def _words_and_features(self, batch: list[Waiting]) -> dict[str, torch.Tensor]:
-        inputs = merged([one.inputs for one in batch], self.tokenizer.pad_token_id)
+        units: dict[str, list[torch.Tensor]] = {}
         named: Digests = {}
         for one in batch:
-            for name, digests in one.digests.items():
-                named[name] = named.get(name, []) + digests
-        pixels = {name: inputs.pop(name) for name in named}
-        return inputs | self.seen.features(pixels, named)
+            for name, pixels in one.units.items():
+                units.setdefault(name, []).extend(pixels)
+                named.setdefault(name, []).extend(one.named[name])
+        words = padded([one.words for one in batch], self.tokenizer.pad_token_id)
+        return words | self.seen.features(units, named)
 
 
-def merged(rows: list[dict[str, torch.Tensor]], pad: int) -> dict[str, torch.Tensor]:
-    """Inputs of one row each as those of a batch: words left-padded, pictures one behind the other.
-
-    Returns:
-        `input_ids`, `attention_mask` `(rows, tokens)`, and pixels of all rows by name `(pictures, ...)`.
-    """
+def padded(rows: list[dict[str, torch.Tensor]], pad: int) -> dict[str, torch.Tensor]:
+    """Words of one row each as a batch, padded on the left: `input_ids`, `attention_mask` `(rows, tokens)`."""
     longest = max(row["input_ids"].shape[1] for row in rows)
-    found = {}
-    for name, fill in (("input_ids", pad), ("attention_mask", 0)):
-        padded = [torch.nn.functional.pad(row[name], (longest - row[name].shape[1], 0), value=fill) for row in rows]
-        found[name] = torch.cat(padded)  # (rows, tokens)
-    for name in {name for row in rows for name in row} - set(found):
-        found[name] = torch.cat([row[name] for row in rows if name in row])
-    return found
+    return {
+        name: torch.cat(
+            [torch.nn.functional.pad(row[name], (longest - row[name].shape[1], 0), value=fill) for row in rows]
+        )
+        for name, fill in (("input_ids", pad), ("attention_mask", 0))
+    }

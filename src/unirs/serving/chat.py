@@ -15,7 +15,7 @@ import jinja2
 from fastapi.responses import JSONResponse, StreamingResponse
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 
-from unirs.evaluation.seen_pictures import digests
+from unirs.evaluation.seen_pictures import FEATURES, digests
 
 from .engine import Batches, OneModel
 from .limits import Limits, RequestError
@@ -102,7 +102,7 @@ class Chat(ChatCompletionHandler):
             raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}, true or false")
 
     def _read(self, body: dict, opener: Opener) -> dict[str, Any]:
-        """The tensors of a request, on the model's device: all that takes time before the model."""
+        """What a request holds, words on the model's device: all that takes time before the model."""
         model, processor = self.model_manager.model, self.model_manager.processor  # type: ignore[attr-defined]
         chat = opener.chat(body.get("messages"))
         try:
@@ -113,8 +113,13 @@ class Chat(ChatCompletionHandler):
         tokens = inputs["input_ids"].shape[1]
         if tokens >= self.context:
             raise RequestError(400, f"pictures and words make {tokens} tokens, and the model reads {self.context}")
-        named = digests(inputs)
-        return {**inputs.to(model.device, dtype=model.dtype), "digests": named}
+        words = {name: value.to(model.device) for name, value in inputs.items() if name not in FEATURES}
+        # transformers' handler hands all of it on as it is. Pixels wait here until it is known which are new.
+        return {
+            **words,
+            "units": {name: inputs[name] for name in FEATURES if name in inputs},
+            "named": digests(inputs),
+        }
 
     def _config(self, body: dict, tokens: int) -> Any:
         room = self.context - tokens
