@@ -31,8 +31,9 @@ def reproduce(
 ) -> None:
     """Train with and without joint tuning, Change Extraction and clues on generated scenes, and compare.
 
-    The paper's tables VIII, IX and X (that one with --clues) in the small: a table, a figure and a verdict with intervals over seeds. It
-    takes two hours or more on two cores, and 1.5 GB; a run that was stopped goes on where it was.
+    The paper's tables VIII, IX and X in the small (X with --clues alone): a table, a figure and a verdict with
+    intervals over seeds. It takes two hours or more on two cores, and 1.5 GB; a run that was stopped goes on where it
+    was.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; --output names a folder")
