@@ -24,6 +24,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 NORMAL = 1.96
 VERDICTS = ("yes", "no, it hurts", "not decided")
 ONE_SEED = "one seed: no interval"
+NO_CLUES = "Without clues: no arm of this run has any"
 
 Answers = dict[str, list[dict[str, Any]]]  # by task
 Earned = dict[int, dict[str, dict[str, np.ndarray]]]  # `scene_scores` by seed and arm
@@ -234,8 +235,8 @@ def claim_verdict(rows: Sequence[dict[str, Any]]) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown, one part for each claim."""
     parts = []
-    if all(claim.table != "X" for claim, _ in _by_claim(rows)):
-        parts += ["Without clues: no arm of this run has any.", ""]
+    if _has_no_clues(rows):
+        parts += [f"{NO_CLUES}.", ""]
     if all(map(is_blind, rows)):
         parts += ["**Nothing was learned: by no measure does an arm beat the commonest answer. Train longer.**", ""]
     for claim, of_claim in _by_claim(rows):
@@ -264,6 +265,10 @@ def _by_claim(rows: Sequence[dict[str, Any]]) -> list[tuple[Claim, list[dict[str
     return [(claim, of_claim) for claim, of_claim in found if of_claim]
 
 
+def _has_no_clues(rows: Sequence[dict[str, Any]]) -> bool:
+    return all(row["table"] != "X" for row in rows)
+
+
 def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Differences with their intervals, one panel a claim, and every seed as a dot."""
     asked = _by_claim(rows)
@@ -283,6 +288,8 @@ def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set_title(f"{claim.title} (table {claim.table})", loc="left", fontsize=10)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+    if _has_no_clues(rows):
+        picture.suptitle(NO_CLUES, fontsize=10)
     panels[-1].set_xlabel(
         "with minus without, points; diamond: mean, bar: 95 % over seeds and test scenes, dots: seeds", fontsize=8
     )

@@ -13,7 +13,7 @@ import torch
 
 from ..hub.loading import LoadingError, load_network
 from ..modeling_unirs import PromptAugmenter
-from ..processing.video_loading_unirs import sample_frame_indices
+from ..processing.video_loading_unirs import sample_date_indices
 from ..trainers.data_sets import DataError
 from .answer_score import ChosenProbabilities
 from .model_hash import model_hash
@@ -98,7 +98,7 @@ class ImageTextModel:
             items = [{"type": "text", "text": content}] if isinstance(content, str) else content
             images = [item["image"] for item in items if item["type"] == "image"]
             if len(images) > 2:  # a dated sequence is a clip
-                images = [images[place] for place in sample_frame_indices(len(images), self.num_frames)]
+                images = [images[place] for place in sample_date_indices(len(images), self.num_frames)]
             images += [frame for item in items if item["type"] == "video" for frame in item["video"]]
             words = [item["text"] for item in items if item["type"] == "text"]
             words += [f"Clue: {item['text'].strip()}" for item in items if item["type"] == "clue"]

@@ -150,8 +150,8 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
             baseline = baseline or commonest(answers)  # the first arm, "full", is asked everything
             pace.arm(seed, arm.name, minutes)
             trained += minutes
-            shown = {name: round(score(points), 1) for name, points in earned[seed][arm.name].items()}
-            say(f"seed {seed}, {arm.name}: {shown} ({(time.time() - started) / 60:.0f} min)")
+            shown = ", ".join(f"{name} {score(points):.1f}" for name, points in earned[seed][arm.name].items())
+            say(f"seed {seed}, {arm.name}: {shown} ({duration(60 * minutes)})")
         result = _report(folder, plan, checkpoint, earned, baseline, started, trained)
     return result
 

@@ -35,6 +35,7 @@ _BLEACHED = 0.9  # share of pixels above 255, of those above 0
 _FLOAT_SLACK = 1e-3  # rounding in the caller's own arithmetic may pass 1.0 or 255.0 by this share
 _TIFF_LOG = logging.getLogger("PIL.TiffImagePlugin")  # tells bad files before it raises
 _TO_8_BIT = "stretch it to 8-bit RGB, e.g. `gdal_translate -ot Byte -scale -b 1 -b 2 -b 3 in.tif out.tif`"
+_ONE_TO_8_BIT = _TO_8_BIT.replace(" -b 1 -b 2 -b 3", "")  # of pictures of one band
 
 
 class VisualInputError(ValueError):
@@ -197,18 +198,19 @@ def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
         raise VisualInputError(f"{name}: holds NaN or infinite values; fill them first (for example with 0)")
     if low < (-_FLOAT_SLACK if values.dtype.kind == "f" else 0):
         raise VisualInputError(f"{name}: holds values below 0 ({low:g}); scale it to 0..255 or 0..1 first")
+    advice = _TO_8_BIT if values.shape[-1] > 1 else _ONE_TO_8_BIT
     if values.dtype.kind in "iu":
         # Above 255 nearly throughout (most satellite bands, leaving out a border of zeros), clipping would leave
         # a white sheet.
         if high > 255 and (values.shape[-1] > 1 or (values > 255).sum() > _BLEACHED * (values > 0).sum()):
-            raise VisualInputError(f"{name}: holds values {low:g} to {high:g}; {_TO_8_BIT}")
+            raise VisualInputError(f"{name}: holds values {low:g} to {high:g}; {advice}")
         if high > 255:
-            logger.warning("%s: one band with values up to %g, clipped to 255; %s", name, high, _TO_8_BIT)
+            logger.warning("%s: one band with values up to %g, clipped to 255; %s", name, high, advice)
         return np.minimum(values, 255).astype(np.uint8)
     if 1 + _FLOAT_SLACK < high < 2:
         raise VisualInputError(f"{name}: floats up to {high:g} are neither 0..1 nor 0..255; clip it first")
     if high > 255 * (1 + _FLOAT_SLACK):
-        raise VisualInputError(f"{name}: holds values up to {high:g}; {_TO_8_BIT}")
+        raise VisualInputError(f"{name}: holds values up to {high:g}; {advice}")
     scale = 255.0 if high <= 1 + _FLOAT_SLACK else 1.0
     return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
 

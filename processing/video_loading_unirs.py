@@ -85,13 +85,27 @@ def sample_frame_indices(frame_count: int, num_frames: int) -> list[int]:
     return np.linspace(0, frame_count - 2, num_frames).astype(int).tolist()
 
 
+def sample_date_indices(date_count: int, num_frames: int) -> list[int]:
+    """Choose pictures of a dated sequence evenly, the first and the last always among them.
+
+    The released rule for clips leaves the last frame out; of a sequence that is the newest date.
+
+    Returns:
+        Ascending indices, `min(date_count, num_frames)` of them.
+    """
+    if date_count <= num_frames or num_frames < 2:
+        return sample_frame_indices(date_count, num_frames)
+    return np.linspace(0, date_count - 1, num_frames).round().astype(int).tolist()
+
+
 def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None) -> list[Image.Image]:
     """Read at most `num_frames` frames of a clip.
 
     Args:
         source: Path (`str`, `os.PathLike`, "file://..."), "data:video/...;base64,..." text, `bytes`, a list
-            of pictures that `load_image` takes, or array / tensor (T, H, W, 3) or (T, 3, H, W). Files:
-            MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, ASF, Ogg and animated GIF, WebP, PNG.
+            of pictures that `load_image` takes (a dated sequence, see `sample_date_indices`), or array / tensor
+            (T, H, W, 3) or (T, 3, H, W). Files: MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, ASF, Ogg and
+            animated GIF, WebP, PNG.
         num_frames: Frames wanted, 1 to `MAX_FRAMES`; fewer come back where the clip has fewer.
         max_frame_pixels: Of each frame of a file; default and most: `MAX_FRAME_PIXELS`.
 
@@ -108,7 +122,8 @@ def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None
         return sample_frame_indices(frame_count, num_frames)
 
     if isinstance(source, (list, tuple)):
-        name, frames = f"<list of {len(source)} pictures>", _frames_of_list(source, choose)
+        name = f"<list of {len(source)} pictures>"
+        frames = _frames_of_list(source, lambda count: sample_date_indices(count, num_frames))
     elif isinstance(source, (np.ndarray, torch.Tensor)):
         name, frames = "<array>", _frames_of_array(source, choose)
     else:

@@ -101,6 +101,18 @@ def test_video_takes_dated_pictures_and_an_instruction(unirs, checkpoint, pictur
     assert json.loads(unirs("video", *pictures, "--num-frames", 2, *common)[1])["frames"] == 2
 
 
+def test_video_tells_which_of_many_dates_the_model_looks_at(unirs, checkpoint, pictures):
+    common = ("--model", checkpoint, "--max-new-tokens", 4)
+    many = [*pictures, pictures[0], pictures[0]]
+    code, out, err = unirs("video", *many, "--num-frames", 4, *common, "--json")
+    assert (code, json.loads(out)["dates"]) == (0, [1, 3, 4, 6])
+    assert "Of 6 pictures the model looks at 4: 1, 3, 4, 6." in err
+    assert "--num-frames 6 shows all" in err
+    code, out, err = unirs("video", *many, "--num-frames", 6, *common, "--json")
+    assert (code, json.loads(out)["dates"]) == (0, [1, 2, 3, 4, 5, 6])
+    assert "looks at" not in err
+
+
 def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoint):
     code, out, _ = unirs("demo", "--model", checkpoint, "--output", "report", "--json")
     assert code == 0

@@ -78,6 +78,8 @@ def test_16_bit_gray_is_clipped_with_a_warning(caplog):
 
 def test_16_bit_values_that_clip_to_a_white_sheet_are_refused():
     assert "stretch it" in refusal(np.full((4, 5), 3000, np.uint16))
+    assert "-b 2" not in refusal(np.full((4, 5), 3000, np.uint16))  # there is one band
+    assert "-b 1 -b 2 -b 3" in refusal(np.full((6, 5, 3), 3000, np.uint16))
     assert "stretch it" in refusal(np.array([[[0, 10, 300]]], np.uint16))
     scene = np.full((20, 20), 3000, np.uint16)
     scene[:, :5] = 0  # a border without data says nothing about the range

@@ -47,6 +47,19 @@ def tuned(tmp_path_factory):
     return folder, run("joint_tuning", folder, **{"training.max_steps": 3})
 
 
+def test_a_run_that_is_over_is_not_gone_on_with(tmp_path):
+    """In the midst of an epoch the Trainer made a step more at each `--resume`."""
+    changes = {"training.max_steps": 3, "training.save_strategy": "steps", "training.save_steps": 3}
+    given = recipe("lora", tmp_path / "run", **changes)
+    first = tune(given, TINY, False, print)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    said = []
+    again = tune(given, TINY, True, said.append)
+    assert said[-1] == f"it is done already, 3 steps; the model is in {tmp_path / 'run'}"
+    assert {**again, "minutes": first["minutes"]} == first
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
 def test_tower_change_extraction_with_its_statistics_and_projector_stay_bit_equal(tuned):
     before, after = load_file(f"{TINY}/model.safetensors"), load_file(tuned[0] / "model.safetensors")
     assert before.keys() == after.keys()

@@ -27,6 +27,7 @@ HOSTILE = {
     ),
     "no base64": ({"messages": [image("data:image/png;base64,%%%")]}, "no valid base64"),
     "no picture": ({"messages": [image("data:image/png;base64,aGVsbG8=")]}, "is none of PNG"),
+    "a cut one of two": ({"messages": [turn("What?", GOOD, GOOD[:-400])]}, "message 1, picture 2: "),
     "a cut picture": ({"messages": [image(GOOD[:-400])]}, "message 1: "),
     "many pixels": (
         {"messages": [image(data(png(picture(1, 1, 1).resize((2000, 2000)))))]},

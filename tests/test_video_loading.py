@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from unirs.processing import video_loading_unirs as door
 from unirs.processing.image_loading_unirs import VisualInputError
-from unirs.processing.video_loading_unirs import load_video, sample_frame_indices
+from unirs.processing.video_loading_unirs import load_video, sample_date_indices, sample_frame_indices
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} (real clips) is absent")
@@ -306,3 +306,21 @@ def test_decoders_write_nothing_to_the_terminal(tmp_path, capfd):
     load_video(data, 4)
     refusal(b"\0\0\0\x18ftypmp42" + bytes(5000))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("dates", "wanted", "chosen"),
+    [
+        (8, 4, [0, 2, 5, 7]),
+        (5, 4, [0, 1, 3, 4]),
+        (100, 2, [0, 99]),
+        (4, 4, [0, 1, 2, 3]),
+        (3, 8, [0, 1, 2]),
+        (9, 1, [0]),
+    ],
+)
+def test_of_a_dated_sequence_the_first_and_the_last_are_seen(dates, wanted, chosen):
+    """The released rule for clips never takes the last frame: the newest date, where the change may be."""
+    pictures = [Image.new("L", (4, 4), 2 * number) for number in range(dates)]
+    assert sample_date_indices(dates, wanted) == chosen
+    assert [frame.getpixel((0, 0))[0] // 2 for frame in load_video(pictures, wanted)] == chosen

@@ -74,6 +74,9 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     with state.main_process_first():
         if state.is_main_process:
             folder.prepare(resume)
+    if resume and (done := folder.done(state.num_processes)):  # the Trainer would make one step more
+        say(f"it is done already, {done['global_step']} steps; the model is in {folder.path}")
+        return found_by(done["log_history"], done["global_step"], folder, 0.0)
     # 2. what to train
     loaded = load(recipe, model)
     trainable = sum(p.numel() for p in loaded.network.parameters() if p.requires_grad)
@@ -111,14 +114,18 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     skipped = count_lines(folder.bad_rows)
     if skipped:
         say(f"rows skipped: {skipped}, listed in {folder.bad_rows}")
-    history = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     minutes = (time.monotonic() - started) / 60
     say(f"{trainer.state.global_step} steps in {duration(minutes * 60)}; the model is in {folder.path}")
+    return found_by(trainer.state.log_history, trainer.state.global_step, folder, minutes)
+
+
+def found_by(log: list[dict[str, Any]], steps: int, folder: RunFolder, minutes: float) -> dict[str, Any]:
+    losses = [one["loss"] for one in log if "loss" in one]
     return {
         "output": str(folder.path),
-        "steps": trainer.state.global_step,
-        "loss": history[-1] if history else None,
-        "skipped": skipped,
+        "steps": steps,
+        "loss": losses[-1] if losses else None,
+        "skipped": count_lines(folder.bad_rows),
         "minutes": round(minutes, 2),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -72,6 +73,14 @@ class RunFolder:
         """The newest checkpoint that was written to its end; a killed run may leave a half one."""
         found = sorted(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
         return next((folder for folder in found if _is_whole(folder, processes)), None)
+
+    def done(self, processes: int = 1) -> dict[str, Any] | None:
+        """The Trainer's state of a run that is over: its last step is a checkpoint, and its model lies here."""
+        checkpoint = self.last_checkpoint(processes)
+        if checkpoint is None or not any(self.path.glob("*.safetensors")):
+            return None
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        return state if state["global_step"] >= state["max_steps"] else None
 
 
 def _step(folder: Path) -> int:

@@ -49,16 +49,18 @@ app.command()(publish)
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__bases__[0]  # click's, or typer's own copy of click
 
-Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Folder or hub id.", show_default="the embedded unirs-tiny")
+]
 Bands = Annotated[
     str | None,
-    typer.Option(help="Bands of rasters as red, green, blue, by number or name: 4,3,2. [default: usual ones]"),
+    typer.Option(help="Bands of rasters as red, green, blue, by number or name: 4,3,2.", show_default="usual ones"),
 ]
 WithClue = Annotated[
     bool, typer.Option("--clue/--no-clue", help="Let the base model look first; its words enter the prompt.")
 ]
 Base = Annotated[
-    str | None, typer.Option(help="Folder or hub id of the base model. [default: --model, its adapter left out]")
+    str | None, typer.Option(help="Folder or hub id of the base model.", show_default="--model, its adapter left out")
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, max=32, help="Beams of the search; 1 is greedy.")]
@@ -251,6 +253,7 @@ def video(
     find_model(model)
     check_clue(clue, base)
     from unirs.processing import load_video
+    from unirs.processing.video_loading_unirs import sample_date_indices
 
     from .picture_files import details_of_bands, read_dates
 
@@ -262,6 +265,14 @@ def video(
     pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames
     frames = read(load_video, source, taken)
+    dates = [place + 1 for place in sample_date_indices(len(clip), taken)] if len(clip) > 1 else []
+    if len(dates) < len(clip) and dates:
+        told = ", ".join(map(str, dates))
+        typer.echo(
+            f"Of {len(clip)} pictures the model looks at {len(dates)}: {told}. Dates in its answer count these; "
+            f"--num-frames {len(clip)} shows all.",
+            err=True,
+        )
     found = run(pipe, frames, instruction, num_frames=taken, max_new_tokens=max_new_tokens, num_beams=num_beams)
     say(
         "video",
@@ -271,6 +282,7 @@ def video(
         as_json,
         instruction=instruction,
         frames=len(frames),
+        **({"dates": dates} if dates else {}),
         **details_of_bands(compositions),
     )
 

@@ -20,12 +20,14 @@ SECONDS_TO_END = 3  # for visitors whose answers are under way when the page is 
 
 def app(
     model: Annotated[
-        str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")
+        str | None, typer.Option("--model", help="Folder or hub id.", show_default="the embedded unirs-tiny")
     ] = None,
     clue: Annotated[bool, typer.Option("--clue/--no-clue", help="Tick the box for clues at first.")] = False,
     base: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of the base model for clues. [default: --model, its adapter left out]"),
+        typer.Option(
+            help="Folder or hub id of the base model for clues.", show_default="--model, its adapter left out"
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,

@@ -30,7 +30,9 @@ def clues(
         str, typer.Option(help="Your own rows, or a data set of a recipe: OUTPUT is then a table of id and clue.")
     ] = "own",
     split: Annotated[str | None, typer.Option(help="Of a data set that has several.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that paths are relative to. [default: PATH's]")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that paths are relative to.", show_default="PATH's")
+    ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(metavar="KIND=WORDS", help="What is asked of a single, a pair or a video.")
     ] = None,

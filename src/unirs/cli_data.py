@@ -32,7 +32,7 @@ def check(
     images: Annotated[bool, typer.Option(help="Open pictures and clips, or only look whether they are there.")] = True,
     output: Annotated[Path | None, typer.Option(help="Write every problem to this JSONL file.")] = None,
     max_length: Annotated[int, typer.Option(min=1, help="Longest row in tokens.")] = 4096,
-    processes: Annotated[int | None, typer.Option(min=1, help="[default: one a core]")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, show_default="one a core")] = None,
     as_json: Json = False,
 ) -> None:
     """Read every row: form, pictures, lengths, duplicates, and pictures shared with the test data."""

@@ -24,17 +24,19 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id: UniRS, or any image-text-to-text model. [default: the embedded unirs-tiny]"
+            help="Folder or hub id: UniRS, or any image-text-to-text model.", show_default="the embedded unirs-tiny"
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="[default: the one that is reported]")] = None,
+    split: Annotated[str | None, typer.Option(show_default="the one that is reported")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many samples only, evenly spread.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of own rows: vqa, captions or classes.")] = None,
     all_types: Annotated[bool, typer.Option(help="RSVQA's questions for numbers and areas too.")] = False,
     clue: Annotated[
         bool, typer.Option("--clue/--no-clue", help="Use rows' clues; the base model makes those that lack.")
     ] = False,
-    base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model.", show_default="--model, its adapter left out")
+    ] = None,
     blind: Annotated[
         bool, typer.Option(help="Ask once more with blank pictures, and show what words alone give.")
     ] = False,

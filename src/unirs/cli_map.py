@@ -63,12 +63,14 @@ def map_scene(
     ] = False,
     shift: Annotated[bool, typer.Option("--shift", help="Estimate how far each date lies beside BEFORE.")] = False,
     dates: Annotated[
-        str | None, typer.Option(help="Names of the dates, with commas. [default: from the files]")
+        str | None, typer.Option(help="Names of the dates, with commas.", show_default="from the files")
     ] = None,
     instruction: Annotated[str | None, typer.Option(help="What to say about a changed tile.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out tiles that cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    model: Annotated[str | None, typer.Option(help="Folder or hub id. [default: the embedded unirs-tiny]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id.", show_default="the embedded unirs-tiny")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Tiles looked at together.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest caption, in tokens.")] = 64,
     as_json: Json = False,

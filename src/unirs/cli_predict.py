@@ -31,29 +31,34 @@ def predict(
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="For rows without a question of their own.")
     ] = None,
-    images: Annotated[str | None, typer.Option(help="Folder that paths are relative to. [default: TABLE's]")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder that paths are relative to.", show_default="TABLE's")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id: UniRS, or any image-text-to-text model. [default: the embedded unirs-tiny]"
+            help="Folder or hub id: UniRS, or any image-text-to-text model.", show_default="the embedded unirs-tiny"
         ),
     ] = None,
     clue: Annotated[
         bool, typer.Option("--clue/--no-clue", help="Let the base model look first; its words enter the prompt.")
     ] = False,
-    base: Annotated[str | None, typer.Option(help="The base model. [default: --model, its adapter left out]")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model.", show_default="--model, its adapter left out")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Rows asked at a time.")] = 8,
     dtype: DType = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 64,
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
     bands: Annotated[
-        str | None, typer.Option(help="Of local rasters as red, green, blue: 4,3,2, or names. [default: usual ones]")
+        str | None,
+        typer.Option(help="Of local rasters as red, green, blue: 4,3,2, or names.", show_default="usual ones"),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="This process, or workers on one machine or many, through Ray.")
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Of --engine ray. [default: one for each accelerator]")
+        int | None, typer.Option(min=1, help="Of --engine ray.", show_default="one for each accelerator")
     ] = None,
     as_json: Json = False,
 ) -> None:

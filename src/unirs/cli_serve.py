@@ -15,9 +15,11 @@ from .terminal import InputError, quieten
 
 def serve(
     model: Annotated[
-        str | None, typer.Option("--model", help="Folder or hub id. [default: the embedded unirs-tiny]")
+        str | None, typer.Option("--model", help="Folder or hub id.", show_default="the embedded unirs-tiny")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name for clients. [default: its folder or id]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name for clients.", show_default="its folder or id")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[

@@ -85,7 +85,7 @@ def publish(
     ] = None,
     push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder there.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch to push to. [default: main]")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to push to.", show_default="main")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what --push would upload.")] = False,
     check: Annotated[bool, typer.Option(help="Load the result without this package and compare its logits.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="Put a LoRA adapter into the weights.")] = False,

@@ -22,12 +22,16 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=256)
+        listening = socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
         other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise InputError(
             f"cannot listen on {host}:{port} ({error.strerror or error}); give another {other}"
         ) from error
+    # Every connection inherits it. asyncio would set it on its own sockets alone; without it the second answer of a
+    # connection that is kept waits 40 ms for the client to acknowledge the first part of it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def own_names(host: str) -> set[str] | None:

@@ -22,7 +22,8 @@ DType = Annotated[
     Literal["float32", "bfloat16"] | None,
     typer.Option(
         help="Of the weights. In bfloat16 they take half of float32's memory, but on the CPU an answer may then "
-        "depend on what else is in its batch. [default: float32 on the CPU, else their own]"
+        "depend on what else is in its batch.",
+        show_default="float32 on the CPU, else their own",
     ),
 ]
 

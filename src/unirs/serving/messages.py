@@ -62,7 +62,8 @@ class Opener:
         items = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(items, list) or not items:
             raise RequestError(400, f"{where} must have content: words, or a list of items")
-        opened = [self._item(item, where) for item in items]
+        visuals = [item for item in items if isinstance(item, dict) and item.get("type") in VISUAL_ITEMS]
+        opened = [self._item(item, _placed(item, visuals, where)) for item in items]
         if role != "user" and any(item["type"] != "text" for item in opened):
             raise RequestError(400, f"{where} shows a picture; only the user can")
         return {"role": "system" if role == "developer" else role, "content": opened}
@@ -126,3 +127,9 @@ class Opener:
             raise RequestError(400, f"{where}: {sentence}") from error
         self.pixels -= sum(frame.width * frame.height for frame in frames)
         return {"type": "video", "video": frames}
+
+
+def _placed(item: Any, visuals: list[Any], where: str) -> str:
+    """Which of several pictures it is."""
+    number = next((number for number, one in enumerate(visuals, 1) if one is item), 0)
+    return f"{where}, picture {number}" if number and len(visuals) > 1 else where
