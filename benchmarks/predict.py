@@ -34,7 +34,7 @@ OF_EACH = 20  # questions of a picture, in the last table
 
 def answered(engine: str, table: Table, journal: Path) -> dict[str, Any]:
     began = time.perf_counter()
-    asking, settings = start(engine, partial(load, None, False, None, None), 8, 16, 1)
+    asking, settings = start(engine, partial(load, None, False, None, None), 8, 16, 1, None)
     ready = time.perf_counter()
     with closing(asking), closing(Ledger(journal, settings, len(table))) as ledger:
         answer_table(table, asking, ledger, "Is it a rural or an urban area?")

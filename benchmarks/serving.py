@@ -75,19 +75,21 @@ def _request(pictures: Sequence[Image.Image], question: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], "max_tokens": 32}
 
 
-def ask(port: int, body: Any) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+def connect(port: int) -> http.client.HTTPConnection:
+    """Kept from request to request, as OpenAI's client has it; opened anew where the server closes it."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+
+def ask(connection: http.client.HTTPConnection, body: Any) -> tuple[int, str]:
+    content = body if isinstance(body, str) else json.dumps({"model": "unirs-tiny", **body})
     try:
-        content = body if isinstance(body, str) else json.dumps({"model": "unirs-tiny", **body})
-        try:
-            connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
-        except (BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
-            return 413, ""
-        answer = connection.getresponse()
-        told = json.loads(answer.read())
-        return answer.status, told["choices"][0]["message"]["content"] if answer.status == 200 else ""
-    finally:
+        connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+    except (BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
         connection.close()
+        return 413, ""
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    return answer.status, told["choices"][0]["message"]["content"] if answer.status == 200 else ""
 
 
 def clients(
@@ -99,15 +101,16 @@ def clients(
     counts = {"good": 0, "hostile": 0, "lost": 0, "mixed_up": 0, "hostile_not_refused": 0}
 
     def work(number: int) -> None:
-        drawn = np.random.default_rng(number)
+        drawn, connection = np.random.default_rng(number), connect(port)
         while time.monotonic() < until:
             with lock:
                 place = next(places)
             is_hostile = drawn.random() < hostile_share
             body = HOSTILE[int(drawn.integers(len(HOSTILE)))] if is_hostile else asked[place]
             try:
-                status, text = ask(port, body)
+                status, text = ask(connection, body)
             except (OSError, ValueError, http.client.HTTPException):
+                connection.close()
                 status, text = 0, ""
             with lock:
                 counts["hostile" if is_hostile else "good"] += 1
@@ -145,9 +148,9 @@ def measured(given: argparse.Namespace, memory_mb_of_pictures: int, soak: float)
     try:
         port = int(server.stderr.readline().split("/v1")[0].rsplit(":", 1)[1])
         found: dict[str, Any] = {"load_average": os.getloadavg()[0], "cpus": os.cpu_count()}
-        kinds = questions()
+        kinds, connection = questions(), connect(port)
         for kind, asked in kinds.items():
-            alone = [ask(port, body)[1] for body in asked]
+            alone = [ask(connection, body)[1] for body in asked]
             one, sixteen = (clients(port, count, given.seconds, asked, alone) for count in (1, 16))
             ratio = round(sixteen["requests_a_second"] / one["requests_a_second"], 2)
             words = round(sum(len(answer.split()) for answer in alone) / len(alone), 1)
