@@ -32,7 +32,7 @@ from .prompts_unirs import (
     MAX_FRAMES,
     VIDEO_MARKER,
 )
-from .video_loading_unirs import load_video  # noqa: F401 - transformers 4 copies only what is named in this file
+from .video_loading_unirs import DatedSequence, load_video  # noqa: F401 - transformers 4 copies only what is named in this file
 from .video_processing_unirs import UniRSVideoProcessor, UniRSVideosKwargs
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
@@ -334,7 +334,7 @@ class UniRSProcessor(ProcessorMixin):
                     continue
                 turn = [_value(item, "image", "url", "path", "base64") for item in content if item["type"] == "image"]
                 if len(turn) > 2:
-                    videos.append(turn)
+                    videos.append(DatedSequence(turn))
                 else:
                     images.extend(turn)
                 videos.extend(_value(item, "video", "url", "path") for item in content if item["type"] == "video")
@@ -465,7 +465,7 @@ def _take(index: int, names: list[str], images: list, videos: list, singles: lis
         after = sum(IMAGES_TAKEN.get(name, 0) for name in names[names.index(VIDEO_MARKER) + 1 :])
         sequence = images[before : len(images) - after]
         if sequence:
-            videos, images = [sequence], images[:before] + images[len(images) - after :]
+            videos, images = [DatedSequence(sequence)], images[:before] + images[len(images) - after :]
     wanted = sum(IMAGES_TAKEN.get(name, 0) for name in names)
     if wanted != len(images):
         hint = " (<Change Feature> takes two, before and after)" if CHANGE_MARKER in names else ""

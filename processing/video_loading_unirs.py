@@ -85,6 +85,10 @@ def sample_frame_indices(frame_count: int, num_frames: int) -> list[int]:
     return np.linspace(0, frame_count - 2, num_frames).astype(int).tolist()
 
 
+class DatedSequence(list):
+    """Pictures of several dates, which `load_video` chooses from by `sample_date_indices`, not as frames of a clip."""
+
+
 def sample_date_indices(date_count: int, num_frames: int) -> list[int]:
     """Choose pictures of a dated sequence evenly, the first and the last always among them.
 
@@ -103,7 +107,7 @@ def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None
 
     Args:
         source: Path (`str`, `os.PathLike`, "file://..."), "data:video/...;base64,..." text, `bytes`, a list
-            of pictures that `load_image` takes (a dated sequence, see `sample_date_indices`), or array / tensor
+            of pictures that `load_image` takes (frames of a clip, or a `DatedSequence`), or array / tensor
             (T, H, W, 3) or (T, 3, H, W). Files: MP4/MOV, Matroska/WebM, AVI, MPEG-TS/PS, FLV, ASF, Ogg and
             animated GIF, WebP, PNG.
         num_frames: Frames wanted, 1 to `MAX_FRAMES`; fewer come back where the clip has fewer.
@@ -123,7 +127,8 @@ def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None
 
     if isinstance(source, (list, tuple)):
         name = f"<list of {len(source)} pictures>"
-        frames = _frames_of_list(source, lambda count: sample_date_indices(count, num_frames))
+        rule = sample_date_indices if isinstance(source, DatedSequence) else sample_frame_indices
+        frames = _frames_of_list(source, lambda count: rule(count, num_frames))
     elif isinstance(source, (np.ndarray, torch.Tensor)):
         name, frames = "<array>", _frames_of_array(source, choose)
     else:

@@ -375,3 +375,15 @@ def test_clip_without_text_is_one_clip(processor):
 def test_unknown_option_of_the_video_processor_is_refused(processor):
     with pytest.raises(TypeError, match="no option frame_count"):
         processor.video_processor([[picture(1)]], frame_count=3)
+
+
+@pytest.mark.parametrize("as_markers", [False, True])
+def test_of_many_dates_in_a_turn_the_last_is_seen(processor, as_markers):
+    """Three and more images are a dated sequence; of a clip's frames the released rule leaves the last out."""
+    shown = [picture(seed) for seed in range(9)]
+    expected = processor.image_processor([shown[place] for place in (0, 3, 5, 8)], return_tensors="pt")["pixel_values"]
+    if as_markers:
+        found = processor(text="<video> What?", images=shown, num_frames=4, return_tensors="pt")
+    else:
+        found = processor.encode_chats([user(*shown, "What?")], {}, num_frames=4)
+    assert torch.equal(found["pixel_values_videos"], expected)

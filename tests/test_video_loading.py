@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from unirs.processing import video_loading_unirs as door
 from unirs.processing.image_loading_unirs import VisualInputError
-from unirs.processing.video_loading_unirs import load_video, sample_date_indices, sample_frame_indices
+from unirs.processing.video_loading_unirs import DatedSequence, load_video, sample_date_indices, sample_frame_indices
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} (real clips) is absent")
@@ -323,4 +323,5 @@ def test_of_a_dated_sequence_the_first_and_the_last_are_seen(dates, wanted, chos
     """The released rule for clips never takes the last frame: the newest date, where the change may be."""
     pictures = [Image.new("L", (4, 4), 2 * number) for number in range(dates)]
     assert sample_date_indices(dates, wanted) == chosen
-    assert [frame.getpixel((0, 0))[0] // 2 for frame in load_video(pictures, wanted)] == chosen
+    seen = load_video(DatedSequence(pictures), wanted)
+    assert [frame.getpixel((0, 0))[0] // 2 for frame in seen] == chosen

@@ -253,7 +253,7 @@ def video(
     find_model(model)
     check_clue(clue, base)
     from unirs.processing import load_video
-    from unirs.processing.video_loading_unirs import sample_date_indices
+    from unirs.processing.video_loading_unirs import DatedSequence, sample_date_indices
 
     from .picture_files import details_of_bands, read_dates
 
@@ -264,7 +264,7 @@ def video(
     tell_bands(clip, compositions, as_json)
     pipe = load_pipeline("video-scene-classification", model, clue, base)
     taken = num_frames or pipe.processor.num_frames
-    frames = read(load_video, source, taken)
+    frames = read(load_video, DatedSequence(source) if len(clip) > 1 else source, taken)
     dates = [place + 1 for place in sample_date_indices(len(clip), taken)] if len(clip) > 1 else []
     if len(dates) < len(clip) and dates:
         told = ", ".join(map(str, dates))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unirs.given import ending
 from unirs.picture_files import RASTERS, load_dates
 from unirs.processing.image_loading_unirs import open_header
-from unirs.processing.video_loading_unirs import load_video
+from unirs.processing.video_loading_unirs import DatedSequence, load_video
 from unirs.terminal import InputError
 
 from .limits import Limits
@@ -121,7 +121,7 @@ class Uploads:
         try:
             if len(paths) > 1:
                 self._check_pixels(paths)
-                return load_video(load_dates([str(path) for path in paths]), num_frames)
+                return load_video(DatedSequence(load_dates([str(path) for path in paths])), num_frames)
             # For each frame, since a clip's frames may change their size.
             return load_video(paths[0], num_frames, self.limits.pixels // num_frames)
         except ValueError as error:
