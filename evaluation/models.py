@@ -17,10 +17,9 @@ from ..processing.video_loading_unirs import sample_date_indices
 from ..trainers.data_sets import DataError
 from .answer_score import ChosenProbabilities
 from .model_hash import model_hash
-from .seen_pictures import Digests, SeenPictures, digests
+from .seen_pictures import SEEN_BYTES, Digests, SeenPictures, digests
 from .visuals import Messages, open_visuals
 
-SEEN_BYTES = 256 * 2**20  # of features, kept of the last pictures
 READERS = min(8, os.cpu_count() or 1)  # threads that decode pictures
 NUM_FRAMES = 8  # of a clip, for models that do not say how many they take (the paper's number)
 # What would draw lots or search; taken out, so that generation is greedy whatever the checkpoint's own settings.

@@ -35,8 +35,10 @@ PICTURES = {"single": 1, "pair": 2, "video": FRAMES}
 # Bytes that a picture takes: its pixels and, for each patch, 192 features and the shares of 12 land classes, in half
 # precision. Words and answers are a twentieth more.
 PICTURE_BYTES = round(1.05 * (SIZE**2 * 3 + GRID**2 * (192 + 12) * 2))
-OPTIONS = {"single": "--scenes", "pair": "--scenes", "video": "--scenes", "test": "--test"}
-OPTIONS |= {"epochs": "--epochs", "seeds": "--seeds", "clues": "--clues"}
+OPTIONS = {
+    "single": "--scenes", "pair": "--scenes", "video": "--scenes", "test": "--test", "epochs": "--epochs",
+    "seeds": "--seeds", "clues": "--clues",
+}  # fmt: skip
 SECONDS_BETWEEN_LINES = 60  # of a training's progress
 
 

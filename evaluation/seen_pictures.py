@@ -14,6 +14,7 @@ FEATURES = {  # of pixels by name
     "pixel_values_pairs": "change_features",
     "pixel_values_videos": "video_features",
 }
+SEEN_BYTES = 256 * 2**20  # of features, kept of the last pictures
 Digests = dict[str, list[bytes]]
 Units = Mapping[str, Sequence[torch.Tensor] | torch.Tensor]  # pictures, pairs and frames by the name of their pixels
 

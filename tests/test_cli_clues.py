@@ -15,7 +15,8 @@ from datasets import Dataset, Image, List, disable_progress_bars, load_from_disk
 from unirs.trainers.data_sets import OwnData
 from unirs.trainers.rows import items_of
 
-from tests.test_clues import folder, rows  # noqa: F401 - fixtures
+from tests.test_cli import pictures  # noqa: F401 - fixtures
+from tests.test_clues import folder, rows  # noqa: F401
 from tests.tiny import other_words, picture, tiny_model, with_lora
 
 
@@ -180,14 +181,6 @@ def test_wrong_words_are_told_before_anything_is_asked(unirs, rows, folder, word
 
 
 # -- one picture, pair or clip ---------------------------------------------------------------------------------------
-@pytest.fixture
-def pictures(tmp_path):
-    paths = [tmp_path / f"picture-{seed}.png" for seed in range(4)]
-    for seed, path in enumerate(paths):
-        picture(seed, 50, 40).save(path)
-    return paths
-
-
 def test_commands_show_the_clue_of_a_base_model(unirs, processor, folder, pictures, tmp_path):
     other_words(tiny_model(processor)).save_pretrained(tmp_path / "base")
     processor.save_pretrained(tmp_path / "base")

@@ -132,8 +132,10 @@ def test_a_run_of_before_there_was_a_choice_of_clues_goes_on(copied):
     plan = json.loads((copied / "plan.json").read_text())
     del plan["clues"]
     (copied / "plan.json").write_text(json.dumps(plan))
+    from unirs.evaluation.reproduce import PlanError
+
     run(copied)
-    with pytest.raises(Exception, match="begun with --clues, not --no-clues"):
+    with pytest.raises(PlanError, match="begun with --clues, not --no-clues"):
         run(copied, clues=False)
 
 

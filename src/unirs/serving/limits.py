@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unirs.evaluation.seen_pictures import SEEN_BYTES
+
 
 class RequestError(ValueError):
     """A request that is not answered: `status` of HTTP, and a sentence for who sent it."""
@@ -37,4 +39,4 @@ class Limits:
     waiting: int = 128
     waiting_bytes: int = 512 * 2**20
     batch: int = 16
-    seen_bytes: int = 256 * 2**20
+    seen_bytes: int = SEEN_BYTES
