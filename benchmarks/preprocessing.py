@@ -18,7 +18,7 @@ from full_size import machine, median
 from PIL import Image
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from unirs.processing import UniRSImageProcessor, UniRSVideoProcessor
-from unirs.processing.video_loading_unirs import sample_frame_indices
+from unirs.processing.frame_sampling_unirs import sample_frame_indices
 
 SIZE = {"height": 384, "width": 384}
 MEAN = STD = [0.5, 0.5, 0.5]

@@ -13,7 +13,7 @@ import torch
 
 from ..hub.loading import LoadingError, load_network
 from ..modeling_unirs import PromptAugmenter
-from ..processing.video_loading_unirs import sample_date_indices
+from ..processing.frame_sampling_unirs import sample_date_indices
 from ..trainers.data_sets import DataError
 from .answer_score import ChosenProbabilities
 from .model_hash import model_hash

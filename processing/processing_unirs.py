@@ -1,8 +1,5 @@
 """The processor: pictures, pairs, clips and words become one batch of tensors."""
 
-import os
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +16,12 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 from transformers.tokenization_utils_base import BatchEncoding, TextInput
 from transformers.video_utils import VideoInput
 
+# Named here though not all are used here: transformers 4 copies only what is named in this file.
 from .clue_text_unirs import clean_clue
-from .image_loading_unirs import load_image
+from .frame_sampling_unirs import DatedSequence
+from .image_loading_unirs import load_image  # noqa: F401
 from .image_processing_unirs import UniRSImagesKwargs
+from .markers_unirs import MARKER, images_by_text, list_of_clips, offsets_in_given_text, take, videos_by_text
 from .prompts_unirs import (
     CHANGE_MARKER,
     CHAT_TEMPLATE,
@@ -32,11 +32,9 @@ from .prompts_unirs import (
     MAX_FRAMES,
     VIDEO_MARKER,
 )
-from .video_loading_unirs import DatedSequence, load_video  # noqa: F401 - transformers 4 copies only what is named in this file
+from .video_loading_unirs import load_video  # noqa: F401
 from .video_processing_unirs import UniRSVideoProcessor, UniRSVideosKwargs
 
-MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
-IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
 LEFT_PADDED: dict[str, Any] = {"padding": True, "padding_side": "left"}  # answers of a batch begin at one place
 
 
@@ -196,7 +194,7 @@ class UniRSProcessor(ProcessorMixin):
         if "offset_mapping" in encoded:
             # Positions in the text as it was given, so that nobody (transformers up to 5.19 cannot) has to shift them.
             encoded["offset_mapping"] = [
-                _offsets_in_given_text(tokens, replaced, len(self._after_marker))
+                offsets_in_given_text(tokens, replaced, len(self._after_marker))
                 for tokens, replaced in zip(encoded["offset_mapping"], offsets, strict=True)
             ]
         elif return_text_replacement_offsets:
@@ -239,13 +237,13 @@ class UniRSProcessor(ProcessorMixin):
         """Pixels of all pictures by the model's names for them, and the frames of each clip."""
         # 1. Which pictures belong to which marker
         markers = [MARKER.findall(one) for one in texts]
-        images_of = _images_by_text(images, markers)
-        videos_of = _videos_by_text(videos, markers)
+        images_of = images_by_text(images, markers)
+        videos_of = videos_by_text(videos, markers)
         singles: list = []
         pairs: list = []
         clips: list = []
         for index, names in enumerate(markers):
-            _take(index, names, images_of[index], videos_of[index], singles, pairs, clips)
+            take(index, names, images_of[index], videos_of[index], singles, pairs, clips)
 
         # 2. Each kind by itself
         data: dict[str, Any] = {}
@@ -270,7 +268,7 @@ class UniRSProcessor(ProcessorMixin):
         if images is not None:
             data.update(self.image_processor(images, **{**merged["images_kwargs"], "return_tensors": "pt"}))
         if videos is not None:
-            clips = _clips(videos)
+            clips = list_of_clips(videos)
             data["pixel_values_videos"] = self.video_processor(clips, **merged["videos_kwargs"])["pixel_values_videos"]
         return BatchFeature(data)
 
@@ -367,35 +365,6 @@ def _check_tokenizer(tokenizer) -> None:
             )
 
 
-def _offsets_in_given_text(tokens, replaced: list[dict], space: int) -> list[tuple[int, int]]:
-    """Moves the character spans of tokens back from the text with placeholders to the text with markers.
-
-    A placeholder gets its marker's span. The `space` characters that end a replacement belong to the next token.
-    Padding (no width) stays in order: at the start on the left, at the end on the right.
-    """
-    starts = [one["new_span"][0] for one in replaced]
-
-    def position(char: int, of_end: bool) -> int:
-        index = bisect_left(starts, char) if of_end else bisect_right(starts, char)
-        if index == 0:
-            return char
-        one = replaced[index - 1]
-        behind = char - one["new_span"][1]
-        if behind >= 0:
-            return one["span"][1] + behind
-        return one["span"][1] if of_end or behind >= -space else one["span"][0]
-
-    moved: list[tuple[int, int]] = []
-    last = 0
-    for start, end in tokens:
-        if end > start:
-            moved.append((position(int(start), False), position(int(end), True)))
-            last = moved[-1][1]
-        else:
-            moved.append((last, last))
-    return moved
-
-
 def _value(item: dict, *names: str):
     """The first of the named fields that is set (Arrow tables fill missing ones with None)."""
     for name in names:
@@ -404,84 +373,6 @@ def _value(item: dict, *names: str):
             bare = name == "base64" and not str(item[name]).startswith("data:")
             return f"data:image/unknown;base64,{item[name]}" if bare else item[name]
     raise ValueError(f"a message item of type {item['type']!r} needs one of the fields {', '.join(names)}")
-
-
-def _images_by_text(images, markers: list[list[str]]) -> list[list]:
-    """One list of images for each text, from nested or flat images."""
-    if images is None:
-        return [[] for _ in markers]
-    if not isinstance(images, (list, tuple)):
-        images = [images]
-    nested = [one for one in images if isinstance(one, (list, tuple))]
-    if nested and len(nested) == len(images) == len(markers):
-        return [list(one) for one in images]
-    if nested:
-        raise ValueError(f"images are {len(images)} lists for {len(markers)} texts; give one list for each text")
-    if len(markers) == 1:
-        return [list(images)]
-    wanted = [sum(IMAGES_TAKEN.get(name, 0) for name in names) for names in markers]
-    if sum(wanted) != len(images):
-        raise ValueError(f"the texts have markers for {sum(wanted)} images, but {len(images)} images were given")
-    rest = iter(images)
-    return [[next(rest) for _ in range(count)] for count in wanted]
-
-
-def _videos_by_text(videos, markers: list[list[str]]) -> list[list]:
-    """One list of clips for each text. A list of pictures is one clip; lists of clips nest one level more."""
-    counts = [names.count(VIDEO_MARKER) for names in markers]
-    if videos is None:
-        return [[] for _ in markers]
-    videos = _clips(videos)
-    if len(videos) == len(markers) and all(
-        isinstance(one, (list, tuple)) and len(one) == count and not any(map(_is_picture, one))
-        for one, count in zip(videos, counts, strict=True)
-    ):
-        return [list(one) for one in videos]
-    if sum(counts) != len(videos):
-        raise ValueError(f"the texts have {sum(counts)} <video> markers, but {len(videos)} videos were given")
-    rest = iter(videos)
-    return [[next(rest) for _ in range(count)] for count in counts]
-
-
-def _clips(videos) -> list:
-    """A list of clips, from such a list or from one clip: a file, an array, or a list of decoded pictures."""
-    if not isinstance(videos, (list, tuple)) or (videos and all(_is_picture(one) for one in videos)):
-        return [videos]
-    return list(videos)
-
-
-def _is_picture(value) -> bool:
-    """A decoded picture; a path may be either and counts as a clip."""
-    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, list, tuple)):
-        return False
-    return getattr(value, "ndim", 3) <= 3
-
-
-def _take(index: int, names: list[str], images: list, videos: list, singles: list, pairs: list, clips: list) -> None:
-    """Hands the images and videos of one text to its markers, in order; all must be used up."""
-    if VIDEO_MARKER in names and not videos and names.count(VIDEO_MARKER) == 1:
-        # A dated sequence that came as images: what the other markers leave is the sequence.
-        before = sum(IMAGES_TAKEN.get(name, 0) for name in names[: names.index(VIDEO_MARKER)])
-        after = sum(IMAGES_TAKEN.get(name, 0) for name in names[names.index(VIDEO_MARKER) + 1 :])
-        sequence = images[before : len(images) - after]
-        if sequence:
-            videos, images = [DatedSequence(sequence)], images[:before] + images[len(images) - after :]
-    wanted = sum(IMAGES_TAKEN.get(name, 0) for name in names)
-    if wanted != len(images):
-        hint = " (<Change Feature> takes two, before and after)" if CHANGE_MARKER in names else ""
-        raise ValueError(f"text {index} has markers for {wanted} images{hint}, but {len(images)} images were given")
-    if names.count(VIDEO_MARKER) != len(videos):
-        raise ValueError(
-            f"text {index} has {names.count(VIDEO_MARKER)} <video> markers, but {len(videos)} videos were given"
-        )
-    image, video = iter(images), iter(videos)
-    for name in names:
-        if name == IMAGE_MARKER:
-            singles.append(load_image(next(image)))
-        elif name == CHANGE_MARKER:
-            pairs += [load_image(next(image)), load_image(next(image))]
-        else:
-            clips.append(next(video))
 
 
 __all__ = ["UniRSProcessor"]

@@ -1,6 +1,6 @@
 """Clips of any origin become a few upright RGB frames, or one `VisualInputError` that says what to do.
 
-The released reader's choice of frames is kept where it works. The container is recognised by its first bytes
+The container is recognised by its first bytes
 and its demuxer is named to FFmpeg, so playlists, concatenation scripts and file-name patterns, through which
 a hostile "clip" could reach the network or other files, are never interpreted.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .frame_sampling_unirs import DatedSequence, sample_date_indices, sample_frame_indices
 from .image_loading_unirs import (
     VisualInputError,
     channels_last,
@@ -31,10 +32,10 @@ from .image_loading_unirs import (
     to_numpy,
     to_uint8,
 )
+from .prompts_unirs import MAX_FRAMES
 
 logger = logging.getLogger(__name__)
 
-MAX_FRAMES = 64
 MAX_FRAME_PIXELS = 2**26  # 8,192 x 8,192: twice an 8K frame
 _SEEKABLE = ("mov", "matroska", "avi")  # their index finds a frame by its time; others are read through
 _ATTACHED_PICTURE = 0x400  # FFmpeg's AV_DISPOSITION_ATTACHED_PIC
@@ -57,49 +58,6 @@ class _Clip:
     name: str
     container: str  # FFmpeg's name of the demuxer, or "pillow"
     max_pixels: int = MAX_FRAME_PIXELS  # of a frame
-
-
-def sample_frame_indices(frame_count: int, num_frames: int) -> list[int]:
-    """Choose frames evenly, as the released reader does where its rule works.
-
-    That rule is `int(linspace(0, frame_count - 2, num_frames))`: it never takes the last frame. Where it
-    breaks (no more frames than wanted: it repeats frames, raises, or pads with black) every frame is taken
-    once, so a short clip gives fewer frames and the prompt gets as many frame markers.
-
-    Args:
-        frame_count: Frames in the clip.
-        num_frames: Frames wanted.
-
-    Returns:
-        Ascending indices, `min(frame_count, num_frames)` of them.
-
-    Raises:
-        VisualInputError: The clip has no frames, or none are wanted.
-    """
-    if frame_count < 1:
-        raise VisualInputError("the clip has no frames; check the file")
-    if num_frames < 1:
-        raise VisualInputError(f"num_frames is {num_frames}; ask for 1 to {MAX_FRAMES} frames")
-    if frame_count <= num_frames:
-        return list(range(frame_count))
-    return np.linspace(0, frame_count - 2, num_frames).astype(int).tolist()
-
-
-class DatedSequence(list):
-    """Pictures of several dates, which `load_video` chooses from by `sample_date_indices`, not as frames of a clip."""
-
-
-def sample_date_indices(date_count: int, num_frames: int) -> list[int]:
-    """Choose pictures of a dated sequence evenly, the first and the last always among them.
-
-    The released rule for clips leaves the last frame out; of a sequence that is the newest date.
-
-    Returns:
-        Ascending indices, `min(date_count, num_frames)` of them.
-    """
-    if date_count <= num_frames or num_frames < 2:
-        return sample_frame_indices(date_count, num_frames)
-    return np.linspace(0, date_count - 1, num_frames).round().astype(int).tolist()
 
 
 def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None) -> list[Image.Image]:

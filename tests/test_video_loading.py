@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from unirs.processing import video_loading_unirs as door
+from unirs.processing.frame_sampling_unirs import DatedSequence, sample_date_indices, sample_frame_indices
 from unirs.processing.image_loading_unirs import VisualInputError
-from unirs.processing.video_loading_unirs import DatedSequence, load_video, sample_date_indices, sample_frame_indices
+from unirs.processing.video_loading_unirs import load_video
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} (real clips) is absent")

@@ -253,7 +253,7 @@ def video(
     find_model(model)
     check_clue(clue, base)
     from unirs.processing import load_video
-    from unirs.processing.video_loading_unirs import DatedSequence, sample_date_indices
+    from unirs.processing.frame_sampling_unirs import DatedSequence, sample_date_indices
 
     from .picture_files import details_of_bands, read_dates
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from unirs.given import ending
 from unirs.picture_files import RASTERS, load_dates
+from unirs.processing.frame_sampling_unirs import DatedSequence
 from unirs.processing.image_loading_unirs import open_header
-from unirs.processing.video_loading_unirs import DatedSequence, load_video
+from unirs.processing.video_loading_unirs import load_video
 from unirs.terminal import InputError
 
 from .limits import Limits

@@ -1,0 +1,119 @@
+"""What the markers in a text take: which pictures and clips are whose, and where tokens lie in the text as given."""
+
+import os
+import re
+from bisect import bisect_left, bisect_right
+
+from .frame_sampling_unirs import DatedSequence
+from .image_loading_unirs import load_image
+from .prompts_unirs import CHANGE_MARKER, IMAGE_MARKER, VIDEO_MARKER
+
+MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
+IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
+
+
+def images_by_text(images, markers: list[list[str]]) -> list[list]:
+    """One list of images for each text, from nested or flat images."""
+    if images is None:
+        return [[] for _ in markers]
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    nested = [one for one in images if isinstance(one, (list, tuple))]
+    if nested and len(nested) == len(images) == len(markers):
+        return [list(one) for one in images]
+    if nested:
+        raise ValueError(f"images are {len(images)} lists for {len(markers)} texts; give one list for each text")
+    if len(markers) == 1:
+        return [list(images)]
+    wanted = [sum(IMAGES_TAKEN.get(name, 0) for name in names) for names in markers]
+    if sum(wanted) != len(images):
+        raise ValueError(f"the texts have markers for {sum(wanted)} images, but {len(images)} images were given")
+    rest = iter(images)
+    return [[next(rest) for _ in range(count)] for count in wanted]
+
+
+def videos_by_text(videos, markers: list[list[str]]) -> list[list]:
+    """One list of clips for each text. A list of pictures is one clip; lists of clips nest one level more."""
+    counts = [names.count(VIDEO_MARKER) for names in markers]
+    if videos is None:
+        return [[] for _ in markers]
+    videos = list_of_clips(videos)
+    if len(videos) == len(markers) and all(
+        isinstance(one, (list, tuple)) and len(one) == count and not any(map(_is_picture, one))
+        for one, count in zip(videos, counts, strict=True)
+    ):
+        return [list(one) for one in videos]
+    if sum(counts) != len(videos):
+        raise ValueError(f"the texts have {sum(counts)} <video> markers, but {len(videos)} videos were given")
+    rest = iter(videos)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def list_of_clips(videos) -> list:
+    """A list of clips, from such a list or from one clip: a file, an array, or a list of decoded pictures."""
+    if not isinstance(videos, (list, tuple)) or (videos and all(_is_picture(one) for one in videos)):
+        return [videos]
+    return list(videos)
+
+
+def _is_picture(value) -> bool:
+    """A decoded picture; a path may be either and counts as a clip."""
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, list, tuple)):
+        return False
+    return getattr(value, "ndim", 3) <= 3
+
+
+def take(index: int, names: list[str], images: list, videos: list, singles: list, pairs: list, clips: list) -> None:
+    """Hands the images and videos of one text to its markers, in order; all must be used up."""
+    if VIDEO_MARKER in names and not videos and names.count(VIDEO_MARKER) == 1:
+        # A dated sequence that came as images: what the other markers leave is the sequence.
+        before = sum(IMAGES_TAKEN.get(name, 0) for name in names[: names.index(VIDEO_MARKER)])
+        after = sum(IMAGES_TAKEN.get(name, 0) for name in names[names.index(VIDEO_MARKER) + 1 :])
+        sequence = images[before : len(images) - after]
+        if sequence:
+            videos, images = [DatedSequence(sequence)], images[:before] + images[len(images) - after :]
+    wanted = sum(IMAGES_TAKEN.get(name, 0) for name in names)
+    if wanted != len(images):
+        hint = " (<Change Feature> takes two, before and after)" if CHANGE_MARKER in names else ""
+        raise ValueError(f"text {index} has markers for {wanted} images{hint}, but {len(images)} images were given")
+    if names.count(VIDEO_MARKER) != len(videos):
+        raise ValueError(
+            f"text {index} has {names.count(VIDEO_MARKER)} <video> markers, but {len(videos)} videos were given"
+        )
+    image, video = iter(images), iter(videos)
+    for name in names:
+        if name == IMAGE_MARKER:
+            singles.append(load_image(next(image)))
+        elif name == CHANGE_MARKER:
+            pairs += [load_image(next(image)), load_image(next(image))]
+        else:
+            clips.append(next(video))
+
+
+def offsets_in_given_text(tokens, replaced: list[dict], space: int) -> list[tuple[int, int]]:
+    """Moves the character spans of tokens back from the text with placeholders to the text with markers.
+
+    A placeholder gets its marker's span. The `space` characters that end a replacement belong to the next token.
+    Padding (no width) stays in order: at the start on the left, at the end on the right.
+    """
+    starts = [one["new_span"][0] for one in replaced]
+
+    def position(char: int, of_end: bool) -> int:
+        index = bisect_left(starts, char) if of_end else bisect_right(starts, char)
+        if index == 0:
+            return char
+        one = replaced[index - 1]
+        behind = char - one["new_span"][1]
+        if behind >= 0:
+            return one["span"][1] + behind
+        return one["span"][1] if of_end or behind >= -space else one["span"][0]
+
+    moved: list[tuple[int, int]] = []
+    last = 0
+    for start, end in tokens:
+        if end > start:
+            moved.append((position(int(start), False), position(int(end), True)))
+            last = moved[-1][1]
+        else:
+            moved.append((last, last))
+    return moved
