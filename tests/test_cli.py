@@ -17,6 +17,7 @@ from tests.conftest import DATA
 from tests.tiny import picture, tiny_model
 from unirs.model_source import find_model
 from unirs.report import colour, overlay, spread
+from unirs.terminal import InputError
 
 
 @pytest.fixture(scope="module")
@@ -355,3 +356,15 @@ def test_a_name_that_is_no_folder_is_told_before_the_hub_is_asked(capsys, tmp_pa
     for _ in range(2):
         assert find_model("runs/not-yet") == "runs/not-yet"
     assert capsys.readouterr().err == "runs/not-yet: no such folder here; asking the Hugging Face hub for it\n"
+
+
+def test_folder_that_is_mistyped_is_told_without_asking_the_hub(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "unirs-own").mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r"^--base runs/unirs-onw: runs/ has no such folder; did you mean runs/unirs-own\?$"
+    ):
+        find_model("runs/unirs-onw", "--base")
+    with pytest.raises(InputError, match=r"^--model runs/another: runs/ has no such folder$"):
+        find_model("runs/another")
+    assert capsys.readouterr().err == ""

@@ -36,6 +36,7 @@ def serve(
     picture_memory_mb: Annotated[
         int, typer.Option(min=0, help="Kept of what was seen in pictures, for who asks about one again.")
     ] = 256,
+    log: Annotated[bool, typer.Option(help="A line on stderr for each request; of its content nothing.")] = True,
     dtype: DType = None,
 ) -> None:
     """Answer OpenAI's chat completions about pictures, pairs and clips."""
@@ -50,6 +51,7 @@ def serve(
 
         from unirs.serving.application import application
         from unirs.serving.limits import Limits
+        from unirs.serving.request_log import RequestLog, log_requests
     except ImportError as error:
         raise InputError(f"serving needs more packages ({error.name}): {install_command('serve')}") from error
 
@@ -69,5 +71,9 @@ def serve(
         typer.echo(f"Anyone who reaches {host} may ask; set UNIRS_API_KEY to change that.", err=True)
     place = address(host, listening.getsockname()[1])
     typer.echo(f"{served} answers at {place}/v1 (Ctrl-C ends it)", err=True)
-    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=15, server_header=False)
+    if log:
+        log_requests()
+    config = uvicorn.Config(
+        RequestLog(app) if log else app, log_level="warning", timeout_keep_alive=15, server_header=False
+    )
     uvicorn.Server(config).run(sockets=[listening])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,8 +48,19 @@ def find_model(model: str | None, option: str = "--model") -> str:
     elif not HUB_ID.fullmatch(name):
         raise InputError(f"{option} {model}: no such folder, and a hub id is written OWNER/NAME")
     else:
+        _check_not_mistyped(name, option)
         _tell_of_the_hub(name)
     return name
+
+
+def _check_not_mistyped(name: str, option: str) -> None:
+    """Beside folders that are here, OWNER/NAME is one of them: the hub would be asked for it in vain, for a minute."""
+    parent = Path(name).parent
+    if parent.is_dir():
+        here = sorted(one.name for one in parent.iterdir() if one.is_dir())
+        close = get_close_matches(Path(name).name, here)
+        meant = f"; did you mean {parent / close[0]}?" if close else ""
+        raise InputError(f"{option} {name}: {parent}/ has no such folder{meant}")
 
 
 @lru_cache  # once, though several look for it
