@@ -31,6 +31,7 @@ class SceneClass:
         cover: Its main land cover, None where it may be any.
         urban: None where it may be either.
         shown, hidden: What such a scene surely shows, and surely does not.
+        buildings: What a piece of it adds to another scene, a name of `BUILT`; None where it is mainly something else.
     """
 
     folder: str
@@ -40,6 +41,7 @@ class SceneClass:
     urban: bool | None
     shown: tuple[str, ...]
     hidden: tuple[str, ...]
+    buildings: str | None = None
 
 
 SCENE_CLASSES = (
@@ -61,6 +63,7 @@ SCENE_CLASSES = (
         True,
         ("a building",),
         ("a crop field", "a boat"),
+        "large buildings",
     ),
     SceneClass(
         "river-lake", "river or lake", "water", "water", None, ("a water area",), ("a parking lot", "a sports field")
@@ -82,6 +85,7 @@ SCENE_CLASSES = (
         True,
         ("a building", "a road"),
         ("a crop field", "a boat", "a storage tank"),
+        "houses",
     ),
     SceneClass(
         "parking",
@@ -94,6 +98,7 @@ SCENE_CLASSES = (
     ),
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
+WITH_BUILDINGS = np.array([one.buildings is not None for one in SCENE_CLASSES])
 SCENE_SHARE, HOUSE_SHARE = (
     0.35,
     0.35,
@@ -193,16 +198,23 @@ def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0
 
 
 def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
-    """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things."""
+    """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things.
+
+    A piece of a built-up scene is named by its class or by its buildings, and by these alone where the scene is of the
+    same class: no land turns into itself.
+    """
     number = int(rng.integers(len(pictures)))
     before = after = view(rng, pictures[number], size)
     mask, old, new = np.zeros((size, size), bool), "", ""
     kind = rng.random() if changed else 1.0
     if kind < SCENE_SHARE:
-        others = np.flatnonzero(labels != labels[number])
+        others = np.flatnonzero((labels != labels[number]) | WITH_BUILDINGS[labels])
         other = int(others[rng.integers(len(others))])
         after, mask = paste(rng, before, view(rng, pictures[other], size))
-        old, new = SCENE_CLASSES[labels[number]].noun, SCENE_CLASSES[labels[other]].noun
+        scene, piece = SCENE_CLASSES[labels[number]], SCENE_CLASSES[labels[other]]
+        old, new = scene.noun, piece.noun
+        if piece.buildings and (piece is scene or rng.random() < 0.5):
+            new = piece.buildings
     elif changed:
         after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, before)
         old = SCENE_CLASSES[labels[number]].noun

@@ -228,7 +228,7 @@ def change(
         except OSError as error:  # after the answer, which is not lost
             raise InputError(f"--heatmap {heatmap}: cannot be written ({error.strerror or error})") from error
     if heatmap and not as_json:
-        typer.echo(f"Heat map: {heatmap}", err=True)
+        typer.echo(f"Heat map: {heatmap} (clear: same; from dark red to pale yellow: more and more change)", err=True)
 
 
 @app.command()
