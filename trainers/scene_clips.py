@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .scene_builder import DoesNotFitError, LayoutBuilder
+from .scene_drawing import draw_boat, draw_vehicle
 from .scene_shapes import Array, Mover, along_line, blob, cornered_line, crossing_line, meander, rectangle
-from .scenes import Look, draw_boat, draw_vehicle, expose, random_look, render, texture_under
+from .scenes import Look, expose, random_look, render, texture_under
 
 CLIP_CLASSES: tuple[str, ...] = (
     "boating", "car racing", "constructing", "fire", "flood", "harvesting", "ploughing", "soccer",
