@@ -154,7 +154,10 @@ WORDINGS = (
     Wordings(
         re.escape(FLAG_QUESTION),
         ("Did anything change?", "Has anything changed?", "Is there any change?", "Is there a difference?",
-         "Are there any changes between the two images?", "Has the area changed?", "Do you see a change?"),
+         "Are there any changes between the two images?", "Has the area changed?", "Do you see a change?",
+         "Is anything different?", "Do the two pictures differ?", "Do you notice any change here?",
+         "Has something changed here?", "Can you see a difference between the two dates?",
+         "Is the area different now?"),
         ("Can you see any change between these pictures?", "Did the scene change?",
          "Is there any change between these images?"),
     ),
