@@ -147,6 +147,7 @@ def measured(given: argparse.Namespace, memory_mb_of_pictures: int, soak: float)
     assert server.stderr is not None
     try:
         port = int(server.stderr.readline().split("/v1")[0].rsplit(":", 1)[1])
+        threading.Thread(target=server.stderr.read, daemon=True).start()  # its log, or a full pipe would hold it up
         found: dict[str, Any] = {"load_average": os.getloadavg()[0], "cpus": os.cpu_count()}
         kinds, connection = questions(), connect(port)
         for kind, asked in kinds.items():

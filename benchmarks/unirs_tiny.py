@@ -90,7 +90,12 @@ NAMES = {
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
     "real_change_map": "change map against the masks of 14 real pairs",
     "real_closer_map": "closer change map against the masks of 14 real pairs",
+    "levir_cd_change_map": "change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
+    "levir_cd_closer_map": "closer change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
+    "dsifn_change_map": "change map against the masks of 7 DSIFN pairs",
+    "dsifn_closer_map": "closer change map against the masks of 7 DSIFN pairs",
 }
+LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
 
@@ -141,12 +146,11 @@ def in_other_words(cases: list[Case]):
             yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))
 
 
-def labelled_pairs(data: Path):
-    """Both dates and the mask of the real pairs that have one."""
-    for name in ("levir_cd", "dsifn"):
-        for label in sorted((data / name / "label").iterdir()):
-            dates = [next((data / name / date).glob(f"{label.stem}.*")) for date in "AB"]
-            yield [Image.open(path).convert("RGB") for path in dates], np.asarray(Image.open(label).convert("L")) > 0
+def labelled_pairs(data: Path, folder: str):
+    """Both dates and the mask of the real pairs of a folder that have one."""
+    for label in sorted((data / folder / "label").iterdir()):
+        dates = [next((data / folder / date).glob(f"{label.stem}.*")) for date in "AB"]
+        yield [Image.open(path).convert("RGB") for path in dates], np.asarray(Image.open(label).convert("L")) > 0
 
 
 def real(data: Path):
@@ -155,7 +159,7 @@ def real(data: Path):
         for path in sorted((data / "rsscn7" / "test" / one.folder).glob("*.jpg")):
             yield Case("real_scene", [Image.open(path).convert("RGB")], REAL_QUESTION, (one.name,), next(number))
     rng = np.random.default_rng(0)
-    for dates, mask in labelled_pairs(data):
+    for dates, mask in itertools.chain(*(labelled_pairs(data, folder) for folder in LABELLED)):
         yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",), next(number))
         for date in dates:
             again = misregister(rng, relight(rng, date))
@@ -180,9 +184,9 @@ def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[
 
 
 @torch.no_grad()
-def map_scores(model, processor, pairs: Iterable[tuple[list[Image.Image], np.ndarray]], prefix: str = "") -> dict:
+def map_aucs(model, processor, pairs: Iterable[tuple[list[Image.Image], np.ndarray]]) -> dict[str, list[float]]:
     """AUC of both change maps, spread over the picture, against each mask that holds both kinds of pixel."""
-    found: dict[str, list[float]] = {prefix + "change_map": [], prefix + "closer_map": []}
+    found: dict[str, list[float]] = {"change_map": [], "closer_map": []}
     for dates, mask in pairs:
         if not mask.any() or mask.all():
             continue
@@ -191,10 +195,17 @@ def map_scores(model, processor, pairs: Iterable[tuple[list[Image.Image], np.nda
         for values, aucs in zip(maps, found.values(), strict=True):
             spread = np.asarray(Image.fromarray(values).resize(mask.shape[::-1], Image.Resampling.BILINEAR))
             aucs.append(auc(spread.ravel(), mask.ravel()))
-    scores = {kind: {"name": NAMES[kind], "count": len(aucs), **_mean("auc", aucs)} for kind, aucs in found.items()}
-    one, closer = found.values()
-    scores[prefix + "closer_map"]["gain"] = _mean("auc", np.subtract(closer, one))
-    return {kind: {**row, "blind": 0.5} for kind, row in scores.items()}
+    return found
+
+
+def map_scores(found: dict[str, list[float]], prefix: str = "") -> dict[str, dict]:
+    """Means of what `map_aucs` found, and of the gain of the closer map, pair by pair."""
+    scores = {
+        prefix + kind: {"name": NAMES[prefix + kind], "count": len(aucs), **_mean("auc", aucs), "blind": 0.5}
+        for kind, aucs in found.items()
+    }
+    gain = np.subtract(found["closer_map"], found["change_map"])
+    return scores | {f"{prefix}closer_map": {**scores[f"{prefix}closer_map"], "gain": _mean("auc", list(gain))}}
 
 
 def _mean(metric: str, values: Sequence[float]) -> dict:
@@ -297,9 +308,12 @@ def main() -> None:
     scores = accuracies(everything, said[False], said[True])
     scores["change_only_cider_d"], beside = captions(everything, said[False])
     world = ((list(one.images), one.change_mask) for one in map(pair_sample, range(TEST_SEED, TEST_SEED + args.count)))
-    scores |= map_scores(model, processor, world)
+    scores |= map_scores(map_aucs(model, processor, world))
     if args.data:
-        scores |= map_scores(model, processor, labelled_pairs(args.data), "real_")
+        sets = {name: map_aucs(model, processor, labelled_pairs(args.data, name)) for name in LABELLED}
+        both = {kind: [one for found in sets.values() for one in found[kind]] for kind in sets[LABELLED[0]]}
+        for name, found in {"real": both, **sets}.items():
+            scores |= map_scores(found, f"{name}_")
     result = {
         "model": Path(args.model).name,
         "dataset": "RS-World",

@@ -63,7 +63,9 @@ def _is_picture(value) -> bool:
     return getattr(value, "ndim", 3) <= 3
 
 
-def take(index: int, names: list[str], images: list, videos: list, singles: list, pairs: list, clips: list) -> None:
+def deal_out(
+    index: int, names: list[str], images: list, videos: list, singles: list, pairs: list, clips: list
+) -> None:
     """Hands the images and videos of one text to its markers, in order; all must be used up."""
     if VIDEO_MARKER in names and not videos and names.count(VIDEO_MARKER) == 1:
         # A dated sequence that came as images: what the other markers leave is the sequence.

@@ -16,12 +16,13 @@ from transformers.processing_utils import MultiModalData, ProcessingKwargs, Proc
 from transformers.tokenization_utils_base import BatchEncoding, TextInput
 from transformers.video_utils import VideoInput
 
-# Named here though not all are used here: transformers 4 copies only what is named in this file.
+# Some are named for transformers 4 alone, which copies only what is named in this file: its users are to read the
+# refusal above, not of a missing file.
 from .clue_text_unirs import clean_clue
 from .frame_sampling_unirs import DatedSequence
 from .image_loading_unirs import load_image  # noqa: F401
 from .image_processing_unirs import UniRSImagesKwargs
-from .markers_unirs import MARKER, images_by_text, list_of_clips, offsets_in_given_text, take, videos_by_text
+from .markers_unirs import MARKER, deal_out, images_by_text, list_of_clips, offsets_in_given_text, videos_by_text
 from .prompts_unirs import (
     CHANGE_MARKER,
     CHAT_TEMPLATE,
@@ -243,7 +244,7 @@ class UniRSProcessor(ProcessorMixin):
         pairs: list = []
         clips: list = []
         for index, names in enumerate(markers):
-            take(index, names, images_of[index], videos_of[index], singles, pairs, clips)
+            deal_out(index, names, images_of[index], videos_of[index], singles, pairs, clips)
 
         # 2. Each kind by itself
         data: dict[str, Any] = {}

@@ -1,8 +1,7 @@
 """Clips of any origin become a few upright RGB frames, or one `VisualInputError` that says what to do.
 
-The container is recognised by its first bytes
-and its demuxer is named to FFmpeg, so playlists, concatenation scripts and file-name patterns, through which
-a hostile "clip" could reach the network or other files, are never interpreted.
+The container is recognised by its first bytes and its demuxer is named to FFmpeg, so playlists, concatenation scripts
+and file-name patterns, through which a hostile "clip" could reach the network or other files, are never interpreted.
 """
 
 import contextlib

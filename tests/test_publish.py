@@ -272,6 +272,16 @@ def test_transformers_4_is_told_what_to_do(name, monkeypatch):
         runpy.run_path(str(next(ROOT.glob(f"*/{name}"))))
 
 
+@pytest.mark.parametrize("name", ["configuration_unirs.py", "processing_unirs.py"])
+def test_files_that_transformers_4_opens_first_name_all_that_they_need(name):
+    """It copies only what a file names itself; a missing file would hide the refusal."""
+    from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+
+    file = next(ROOT.glob(f"*/{name}"))
+    needed = {Path(one).stem for one in get_relative_import_files(file)}
+    assert needed == set(get_relative_imports(file))
+
+
 def test_the_embedded_name_yields_to_a_folder_of_that_name(tmp_path, monkeypatch, source):
     from unirs.model_source import find_model
 

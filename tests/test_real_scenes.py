@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from unirs.trainers import real_scenes
 from unirs.trainers.real_changes import BARE, BUILT, clear_and_build
 from unirs.trainers.real_scenes import (
+    BUILT_UP,
     CLASSES,
     SCENE_CLASSES,
     captions,
@@ -75,17 +77,25 @@ def test_change_lies_in_the_mask(scenes):
     assert np.mean(np.array(ratios) > 1) > 0.8
 
 
-def test_changes_are_pieces_of_other_scenes_houses_or_large_and_plain(scenes):
+def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, monkeypatch):
+    kinds = []
+    for name in ("paste", "build_houses", "clear_and_build"):
+        make = getattr(real_scenes, name)
+        monkeypatch.setattr(real_scenes, name, lambda *given, name=name, make=make: kinds.append(name) or make(*given))
     pairs = made(scenes, True, 400)
-    names = {one.noun for one in SCENE_CLASSES} | set(BUILT) | {BARE}
-    for pair in pairs:
+    for name, share in (("paste", 0.35), ("build_houses", 0.35), ("clear_and_build", 0.3)):
+        assert abs(kinds.count(name) / 400 - share) < 3 * 0.5 / 20
+    lands, large = {one.noun for one in SCENE_CLASSES}, {"a large building", "large buildings", BARE}
+    named = {name: [] for name in kinds}
+    for kind, pair in zip(kinds, pairs, strict=True):
         assert pair.old != pair.new
-        assert {pair.old, pair.new} <= names
-    found = {pair.new for pair in pairs}
-    assert found >= {one.noun for one in SCENE_CLASSES} | {"a large building", "large buildings", "houses", BARE}
-    # pieces of two of the seven classes go by their buildings, half of the time
-    painted = [pair for pair in pairs if {pair.old, pair.new} & {*BUILT, BARE}]
-    assert abs(len(painted) / 400 - (0.65 + 0.35 / 7)) < 4 * 0.5 / 20
+        named[kind].append({pair.old, pair.new} - {pair.land})
+    pieces = lands | {"houses", "large buildings"}
+    for kind, names in (("paste", pieces), ("build_houses", set(BUILT) - large), ("clear_and_build", large)):
+        assert set.union(*named[kind]) == names
+    # of pieces of built-up scenes on other land half are named by their buildings
+    towns = [one for one in named["paste"] if one & {"houses", "large buildings", *BUILT_UP}]
+    assert 0.4 < np.mean([bool(one & set(BUILT)) for one in towns]) < 0.8
 
 
 @pytest.mark.parametrize("name", ["residential area", "industry"])
@@ -96,6 +106,8 @@ def test_no_built_up_land_turns_into_itself(name):
     for seed in range(200):
         pair = real_pair(np.random.default_rng(seed), pictures, np.full(4, number), 24, True)
         assert [one for one in (pair.old, pair.new) if one not in {*BUILT, BARE}] == [SCENE_CLASSES[number].noun]
+        if pair.old in BUILT:
+            assert not [one for one in captions(pair) if SCENE_CLASSES[number].noun in one]
 
 
 def test_what_is_large_and_plain_has_less_texture_than_what_it_covers():
@@ -125,7 +137,7 @@ def test_captions_agree_with_what_was_built():
         for one in said:
             assert one == one.lower().strip().rstrip(".")
             assert (old if removed else new) in one
-            goes = re.search("removed|disappear|demolished|gone|replaced by", one) is not None
+            goes = re.search("removed|disappear|demolished|gone|cleared|replaced by", one) is not None
             assert goes or not removed
             if pair.new in BUILT:
                 assert not goes

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from unirs.trainers.scene_builder import DoesNotFitError
 from unirs.trainers.scene_layout import build_layout
+from unirs.trainers.scene_look import random_look
 from unirs.trainers.scene_shapes import TEST_LAYOUTS, TRAINING_LAYOUTS, Plan
 from unirs.trainers.scene_tasks import (
     HELD_OUT_SEED,
@@ -17,7 +18,7 @@ from unirs.trainers.scene_tasks import (
     single_questions,
     single_sample,
 )
-from unirs.trainers.scenes import random_look, render
+from unirs.trainers.scenes import render
 
 from tests.scene_samples import SIZE, Found, unpainted
 

@@ -1,11 +1,14 @@
 """The server's log: a line for each request, whatever became of it, and nothing of its content."""
 
+import http.client
 import json
 import logging
 import re
+import socket
 import subprocess
 import sys
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from unirs.evaluation.models import load_model
@@ -20,22 +23,23 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'un
 from unirs.serving.application import application
 from unirs.serving.request_log import RequestLog
 
-LINE = re.compile(r"127\.0\.0\.1 (\S+) (\S+) (\d+) (\d+\.\d{3}) s")
+LINE = re.compile(r"(\S+) (\S+) (\S+) (\d+) \d+\.\d{3} s")
 
 
 @pytest.fixture
-def server(folder):  # noqa: F811
+def loaded(folder):  # noqa: F811
     return load_model(str(folder))
 
 
-def lines(caplog):
+def told(caplog):
+    """Client, method, path and status of each line."""
     found = [LINE.fullmatch(one.getMessage()) for one in caplog.records if one.name == "unirs.serving.request_log"]
-    return [(one[1], one[2], int(one[3])) for one in found]
+    return [(*one.groups()[:3], int(one[4])) for one in found]
 
 
-def test_each_request_is_told_and_nothing_of_what_it_says(server, caplog):
+def test_each_request_is_told_and_nothing_of_what_it_says(loaded, caplog):
     caplog.set_level(logging.INFO)
-    with running(RequestLog(application("tiny", server.network, server.processor, LIMITS, api_key="secret"))) as url:
+    with running(RequestLog(application("tiny", loaded.network, loaded.processor, LIMITS, api_key="secret"))) as url:
         key = {"Authorization": "Bearer secret"}
         body = {"model": "tiny", "messages": [turn("a private question", picture(1))], "max_tokens": 2}
         assert post(url, body, **key)[0] == 200
@@ -44,37 +48,69 @@ def test_each_request_is_told_and_nothing_of_what_it_says(server, caplog):
         assert post(url, b"", "/v1/models?key=private", "GET", **key)[0] == 200
         assert post(url, b"", "/x%0a127.0.0.1%1b[2J" + "y" * 200, "GET", **key)[0] == 404
         assert post(url, b"", "/health", "GET")[0] == 200
-        wait(lambda: len(lines(caplog)) == 5)
-    chat = "/v1/chat/completions"
-    assert (
-        sorted(lines(caplog))
-        == [  # a client may have its answer, and ask again, before the line is written
-            ("GET", "/v1/models", 200),
-            ("GET", ("/x%0A127.0.0.1%1B%5B2J" + "y" * 200)[:100], 404),
-            ("POST", chat, 200),
-            ("POST", chat, 400),
-            ("POST", chat, 401),
-        ]
-    )
+        forged = {"X-Forwarded-For": "\x1b[2J 1.2.3.4 GET /x 200" + "z" * 100}
+        assert post(url, b"", "/v1/models", "GET", **key, **forged)[0] == 200
+        wait(lambda: len(told(caplog)) == 6)
+    chat, forger = "/v1/chat/completions", "%1B%5B2J%201.2.3.4%20GET%20/x%20200"
+    # a client may have its answer, and ask again, before the line is written
+    assert sorted(told(caplog)) == [
+        (f"{forger}{'z' * 100}"[:45], "GET", "/v1/models", 200),
+        ("127.0.0.1", "GET", "/v1/models", 200),
+        ("127.0.0.1", "GET", ("/x%0A127.0.0.1%1B%5B2J" + "y" * 200)[:100], 404),
+        ("127.0.0.1", "POST", chat, 200),
+        ("127.0.0.1", "POST", chat, 400),
+        ("127.0.0.1", "POST", chat, 401),
+    ]
     assert not re.search("private|secret", caplog.text)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_client_that_left_is_told_as_such(server, caplog, stream):
+def test_client_that_left_is_told_as_such(loaded, caplog, stream):
     caplog.set_level(logging.INFO)
     begun = []
-    generate = server.network.generate
+    generate = loaded.network.generate
 
     def slow(**inputs):
         begun.append(1)
         time.sleep(0.5)
         return generate(**inputs)
 
-    server.network.generate = slow
-    with running(RequestLog(application("tiny", server.network, server.processor, LIMITS))) as url:
+    loaded.network.generate = slow
+    with running(RequestLog(application("tiny", loaded.network, loaded.processor, LIMITS))) as url:
         leave_after(url, {"model": "tiny", "messages": [turn("?", picture(1))], "stream": stream}, lambda: begun)
-        wait(lambda: lines(caplog))
-    assert lines(caplog) == [("POST", "/v1/chat/completions", 499)]
+        wait(lambda: told(caplog))
+    assert told(caplog) == [("127.0.0.1", "POST", "/v1/chat/completions", 499)]
+
+
+def test_client_that_leaves_while_it_sends_is_told_as_such(loaded, caplog):
+    caplog.set_level(logging.INFO)
+    with running(RequestLog(application("tiny", loaded.network, loaded.processor, LIMITS))) as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port)) as connection:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n{{"
+            connection.sendall(head.encode())
+            time.sleep(0.3)
+        wait(lambda: told(caplog))
+    assert told(caplog) == [("127.0.0.1", "POST", "/v1/chat/completions", 499)]
+
+
+def test_stream_that_fails_half_way_is_told_as_it_began(loaded, caplog):
+    """Its status had been sent; what failed stands in the stream."""
+    caplog.set_level(logging.INFO)
+
+    def broken(**inputs):
+        raise RuntimeError("broken")
+
+    loaded.network.generate = broken
+    with running(RequestLog(application("tiny", loaded.network, loaded.processor, LIMITS))) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        asked = {"model": "tiny", "messages": [turn("?", picture(1))], "stream": True}
+        head = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(asked), head)
+        assert b"the model failed" in connection.getresponse().read()
+        assert post(url, {**asked, "stream": False})[0] == 500
+        wait(lambda: len(told(caplog)) == 2)
+    assert [status for *_, status in told(caplog)] == [200, 500]
 
 
 def test_failure_of_what_is_behind_is_a_500(caplog):
@@ -85,7 +121,7 @@ def test_failure_of_what_is_behind_is_a_500(caplog):
 
     with running(RequestLog(broken)) as url, pytest.raises(json.JSONDecodeError):  # uvicorn's own answer is no JSON
         post(url, {})
-    assert lines(caplog) == [("POST", "/v1/chat/completions", 500)]
+    assert told(caplog) == [("127.0.0.1", "POST", "/v1/chat/completions", 500)]
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -98,7 +134,7 @@ def test_command_writes_the_log_on_stderr_unless_told_not_to(tmp_path, log):
     finally:
         process.terminate()
         rest = process.communicate(timeout=20)[1]
-    told = re.findall(
-        r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 127\.0\.0\.1 GET /v1/models 200 0\.\d{3} s$", rest, re.M
+    lines = re.findall(
+        r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 127\.0\.0\.1 GET /v1/models 200 \d+\.\d{3} s$", rest, re.M
     )
-    assert len(told) == log
+    assert len(lines) == log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .scene_shapes import Array, blob, crossing_line, rectangle, ribbon
+from .scene_shapes import Array, blob, crossing_line, points, rectangle, ribbon
 
 CHANGED_SHARE = (0.03, 0.55)  # of the picture
 # What is built, and whether one thing is said to be.
@@ -40,7 +40,7 @@ def _region(rng: np.random.Generator, size: int) -> Image.Image:
                 outline = rectangle(x, y, length, width, rng.uniform(0, np.pi))
             else:
                 outline = ribbon(crossing_line(rng, 0.25), rng.uniform(0.06, 0.16))
-            draw.polygon([(a, b) for a, b in (outline * size).tolist()], fill=255)
+            draw.polygon(points(outline, size), fill=255)
         if CHANGED_SHARE[0] <= np.asarray(region).mean() / 255 <= CHANGED_SHARE[1]:
             return region
 
@@ -77,15 +77,12 @@ def build_houses(rng: np.random.Generator, before: Image.Image) -> tuple[Image.I
     land, shadow, roofs = Image.new("L", canvas.size), Image.new("L", canvas.size), Image.new("RGBA", canvas.size)
     draw, shade, paint = ImageDraw.Draw(land), ImageDraw.Draw(shadow), ImageDraw.Draw(roofs)
 
-    def points(outline: Array) -> list[tuple[float, float]]:
-        return [(a, b) for a, b in (outline * scale).tolist()]
-
     line, road = crossing_line(rng, 0.15), bool(rng.random() < 0.45)
     if road:
         outline = ribbon(line, rng.uniform(0.03, 0.08))
         grey = int(rng.integers(95, 190))
-        draw.polygon(points(outline), fill=255)
-        ImageDraw.Draw(canvas).polygon(points(outline), fill=(grey, grey, grey - 4))
+        draw.polygon(points(outline, scale), fill=255)
+        ImageDraw.Draw(canvas).polygon(points(outline, scale), fill=(grey, grey, grey - 4))
     long, wide = rng.uniform(0.05, 0.16), rng.uniform(0.04, 0.1)
     if rng.random() < 0.2:
         long, wide = long * 2, wide * 1.8  # halls
@@ -104,16 +101,16 @@ def build_houses(rng: np.random.Generator, before: Image.Image) -> tuple[Image.I
         length, width = long * rng.uniform(0.85, 1.1), wide * rng.uniform(0.85, 1.1)
         house = rectangle(centre[0], centre[1], length, width, angle)
         ridge = np.stack([(house[0] + house[3]) / 2, (house[1] + house[2]) / 2])
-        draw.polygon(points(house), fill=255)
+        draw.polygon(points(house, scale), fill=255)
         for corner in range(4):
             side = np.stack([house[corner], house[(corner + 1) % 4]])
-            shade.polygon(points(np.concatenate([side, side[::-1] + cast])), fill=150)
-        shade.polygon(points(house + cast), fill=150)
+            shade.polygon(points(np.concatenate([side, side[::-1] + cast]), scale), fill=150)
+        shade.polygon(points(house + cast, scale), fill=150)
         tone = base * rng.uniform(0.9, 1.1)
         for edge, light in ((house[:2], 1.12), (house[3:1:-1], 0.84)):
             half = np.concatenate([edge, ridge[::-1]])
             red, green, blue = (int(v) for v in np.clip(tone * light, 0, 255))
-            paint.polygon(points(half), fill=(red, green, blue, 255))
+            paint.polygon(points(half, scale), fill=(red, green, blue, 255))
     shadow = shadow.filter(ImageFilter.GaussianBlur(1.2))
     canvas.paste((14, 18, 28), mask=shadow)
     canvas.paste(roofs.convert("RGB"), mask=roofs.getchannel("A"))
@@ -143,9 +140,6 @@ def _clear_and_build(rng: np.random.Generator, before: Image.Image) -> tuple[Ima
     canvas = before.resize((scale, scale), Image.Resampling.BICUBIC)
     land, shadow = Image.new("L", canvas.size), Image.new("L", canvas.size)
 
-    def points(outline: Array) -> list[tuple[float, float]]:
-        return [(a, b) for a, b in (outline * scale).tolist()]
-
     halls = int(rng.choice((0, 1, 1, 2, 3)))
     if not halls or rng.random() < 0.5:
         region = _region(rng, size).resize(canvas.size, Image.Resampling.NEAREST)
@@ -165,10 +159,10 @@ def _clear_and_build(rng: np.random.Generator, before: Image.Image) -> tuple[Ima
         centre = origin + across * (number - (halls - 1) / 2) * wide * rng.uniform(1.1, 1.4)
         length, width = long * rng.uniform(0.8, 1.1), wide * rng.uniform(0.8, 1.1)
         hall = rectangle(centre[0], centre[1], length, width, angle)
-        draw.polygon(points(hall), fill=255)
+        draw.polygon(points(hall, scale), fill=255)
         for corner in range(4):
             side = np.stack([hall[corner], hall[(corner + 1) % 4]])
-            shade.polygon(points(np.concatenate([side, side[::-1] + cast])), fill=150)
+            shade.polygon(points(np.concatenate([side, side[::-1] + cast]), scale), fill=150)
         seams = int(rng.integers(1, 14))  # plain, or of as many sheets
         tone, contrast = base * rng.uniform(0.93, 1.07), rng.uniform(0, 0.05)
         for seam in range(seams):
@@ -176,7 +170,9 @@ def _clear_and_build(rng: np.random.Generator, before: Image.Image) -> tuple[Ima
             far = hall[3] - hall[0]
             light = 1 + contrast * (-1) ** seam
             red, green, blue = (int(value) for value in np.clip(tone * light, 0, 255))
-            paint.polygon(points(np.stack([first, last, last + far, first + far])), fill=(red, green, blue, 255))
+            paint.polygon(
+                points(np.stack([first, last, last + far, first + far]), scale), fill=(red, green, blue, 255)
+            )
     shadow = shadow.filter(ImageFilter.GaussianBlur(1.2))
     canvas.paste((14, 18, 28), mask=shadow)
     canvas.paste(roofs.convert("RGB"), mask=roofs.getchannel("A"))

@@ -1,8 +1,8 @@
 """Real pictures for the embedded checkpoint: RSSCN7's training scenes, and pairs of dates made from one of them.
 
 One date is enough to make two (the single-temporal trick of Changen and of STAR): another light, season, haze, sensor
-and a small shift give a pair in which nothing changed; a piece of a scene of another class, or painted houses and
-roads, give a change whose mask is known.
+and a small shift give a pair in which nothing changed; a piece of another scene, or painted houses and roads, give a
+change whose mask is known.
 """
 
 from __future__ import annotations
@@ -99,10 +99,9 @@ SCENE_CLASSES = (
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
 WITH_BUILDINGS = np.array([one.buildings is not None for one in SCENE_CLASSES])
-SCENE_SHARE, HOUSE_SHARE = (
-    0.35,
-    0.35,
-)  # shares of the changes: pieces of other scenes, houses; the others are large and plain
+BUILT_UP = {one.noun for one in SCENE_CLASSES if one.buildings}
+# Shares of the changes: pieces of other scenes, and houses. The others are large and plain.
+SCENE_SHARE, HOUSE_SHARE = 0.35, 0.35
 
 
 @dataclass(frozen=True)
@@ -241,11 +240,13 @@ def captions(pair: RealPair) -> tuple[str, ...]:
         )
     if pair.old in BUILT:
         be, s = ("is", "s") if BUILT[pair.old] else ("are", "")
+        # the land around may be built up itself: houses are not replaced by a residential area
+        replaced = "cleared" if pair.new in BUILT_UP else f"replaced by {pair.new}"
         return (
             f"{pair.old} {be} removed",
             f"{pair.old} disappear{s}",
             f"{pair.old} {be} demolished",
-            f"{pair.old} {be} replaced by {pair.new}",
+            f"{pair.old} {be} {replaced}",
             f"{pair.old} {be} gone",
         )
     return (

@@ -14,8 +14,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .scene_builder import DoesNotFitError, LayoutBuilder
 from .scene_drawing import draw_boat, draw_vehicle
+from .scene_look import Look, random_look
 from .scene_shapes import Array, Mover, along_line, blob, cornered_line, crossing_line, meander, rectangle
-from .scenes import Look, expose, random_look, render, texture_under
+from .scenes import expose, render, texture_under
 
 CLIP_CLASSES: tuple[str, ...] = (
     "boating", "car racing", "constructing", "fire", "flood", "harvesting", "ploughing", "soccer",

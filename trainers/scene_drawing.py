@@ -1,13 +1,13 @@
-"""Draws the things of the SYNTHETIC aerial world: paving, vehicles, boats, shadows, roofs, tanks, crowns."""
+"""Draws the things of the SYNTHETIC aerial world: paving, movers, panels, pitches, roofs, crowns, shadows."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .scene_look import Look
 from .scene_shapes import (
     BOAT_LENGTH,
     BOAT_WIDTH,
@@ -16,11 +16,9 @@ from .scene_shapes import (
     Array,
     Layout,
     Mover,
+    points,
     rectangle,
 )
-
-if TYPE_CHECKING:
-    from .scenes import Look
 
 SHADOW_ALPHA = 0.55
 
@@ -34,17 +32,13 @@ PAINTS: tuple[Colour, ...] = (
 )  # fmt: skip
 
 
-def mix(a: Colour | Array, b: Colour | Array, share: float) -> Array:
+def mix_colours(a: Colour | Array, b: Colour | Array, share: float) -> Array:
     return np.asarray(a, np.float32) * (1 - share) + np.asarray(b, np.float32) * share
 
 
-def ints(colour: Array) -> Colour:
+def as_colour(colour: Array) -> Colour:
     red, green, blue = (min(max(int(c), 0), 255) for c in colour.tolist())
     return red, green, blue
-
-
-def points(outline: Array, scale: float) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in (outline * scale).tolist()]
 
 
 def draw_paved(draw: ImageDraw.ImageDraw, layout: Layout, scale: float) -> None:
@@ -65,18 +59,13 @@ def draw_paved(draw: ImageDraw.ImageDraw, layout: Layout, scale: float) -> None:
             for a, b in ((0, 1), (3, 2)):
                 draw.line(points(place[[a, b]], scale), fill=(214, 214, 210), width=max(1, round(scale * 0.0045)))
 
-    for outline in layout.panels:
-        _draw_panels(draw, outline, scale)
-    for outline in layout.pitches:
-        _draw_pitch(draw, outline, scale)
-
 
 def _between(outline: Array, u: float, v: float) -> Array:
     """Point of a rectangle at the shares `u` of its edge 0-1 and `v` of its edge 0-3."""
     return outline[0] + (outline[1] - outline[0]) * u + (outline[3] - outline[0]) * v
 
 
-def _draw_panels(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
+def draw_panels(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
     """Rows of dark blue panels on pale ground."""
     draw.polygon(points(outline, scale), fill=(150, 146, 122))
     rows = max(4, round(float(np.linalg.norm(outline[3] - outline[0])) / 0.036))
@@ -88,7 +77,7 @@ def _draw_panels(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> Non
         draw.line(points(middle, scale), fill=(84, 100, 140), width=max(1, round(scale * 0.003)))
 
 
-def _draw_pitch(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
+def draw_pitch(draw: ImageDraw.ImageDraw, outline: Array, scale: float) -> None:
     """Mown stripes, and the white lines of a soccer field."""
     for k in range(8):
         stripe = [_between(outline, u, v) for u, v in ((k / 8, 0), ((k + 1) / 8, 0), ((k + 1) / 8, 1), (k / 8, 1))]
@@ -165,19 +154,19 @@ def draw_roofs(draw: ImageDraw.ImageDraw, layout: Layout, look: Look, scale: flo
         base = np.array(ROOFS[building.roof], np.float32)
         for part in building.parts:
             if building.flat:
-                draw.polygon(points(part, scale), fill=ints(base * 1.08), outline=ints(base * 0.7))
+                draw.polygon(points(part, scale), fill=as_colour(base * 1.08), outline=as_colour(base * 0.7))
                 centre = part.mean(axis=0)
                 for share in (-0.55, 0.1, 0.5):  # plant on the roof
                     x, y = centre + (part[1] - centre) * share * 0.8 + (part[2] - centre) * 0.12
-                    draw.polygon(points(rectangle(x, y, 0.02, 0.014, 0.0), scale), fill=ints(base * 0.78))
+                    draw.polygon(points(rectangle(x, y, 0.02, 0.014, 0.0), scale), fill=as_colour(base * 0.78))
                 continue
             ridge = np.stack([(part[0] + part[3]) / 2, (part[1] + part[2]) / 2])
             normal = part[0] - part[3]
             lit = float(normal @ to_sun / np.linalg.norm(normal))
             for edge, sign in ((part[[0, 1]], 1), (part[[3, 2]], -1)):
                 half = np.stack([edge[0], edge[1], ridge[1], ridge[0]])
-                draw.polygon(points(half, scale), fill=ints(base * (1.0 + 0.24 * sign * lit)))
-            draw.line(points(ridge, scale), fill=ints(base * 1.12), width=max(1, round(scale * 0.003)))
+                draw.polygon(points(half, scale), fill=as_colour(base * (1.0 + 0.24 * sign * lit)))
+            draw.line(points(ridge, scale), fill=as_colour(base * 1.12), width=max(1, round(scale * 0.003)))
 
 
 def draw_tanks(draw: ImageDraw.ImageDraw, layout: Layout, look: Look, scale: float) -> None:
@@ -189,7 +178,7 @@ def draw_tanks(draw: ImageDraw.ImageDraw, layout: Layout, look: Look, scale: flo
         for shift, share, light in ((0.0, 1.0, 0.72), (0.0, 0.93, 0.95), (0.16, 0.7, 1.06), (-0.3, 0.12, 0.6)):
             cx, cy = (centre + to_sun * shift * radius) * scale
             r = radius * share * scale
-            draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=ints(roof * light))
+            draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=as_colour(roof * light))
 
 
 @lru_cache(maxsize=256)
@@ -213,8 +202,8 @@ def paste_crowns(canvas: Image.Image, layout: Layout, look: Look, scale: float) 
     for k, (x, y, radius, tint) in enumerate(layout.trees):
         pixels = max(2, round(radius * scale))
         whole, lit = _crown(pixels, k % 6)
-        leaf = mix(lush, dry, look.season * (0.25 + 0.6 * tint)) * (0.78 + 0.45 * tint)
+        leaf = mix_colours(lush, dry, look.season * (0.25 + 0.6 * tint)) * (0.78 + 0.45 * tint)
         left, top = round(x * scale) - pixels, round(y * scale) - pixels
-        canvas.paste(ints(leaf * 0.5), (left, top), whole)
+        canvas.paste(as_colour(leaf * 0.5), (left, top), whole)
         shift = to_sun * pixels * 0.2
-        canvas.paste(ints(leaf * 1.35), (left + round(shift[0]), top + round(shift[1])), lit)
+        canvas.paste(as_colour(leaf * 1.35), (left + round(shift[0]), top + round(shift[1])), lit)

@@ -112,6 +112,11 @@ class Plan:
         return self.cover == "built-up area"
 
 
+def points(outline: Array, scale: float) -> list[tuple[float, float]]:
+    """An outline on the unit square, `(corners, 2)`, as Pillow takes it for a picture of `scale` pixels a side."""
+    return [(x, y) for x, y in (outline * scale).tolist()]
+
+
 def rectangle(x: float, y: float, length: float, width: float, angle: float) -> Array:
     """Corners (4, 2) of a rectangle whose edge 0-1 has the given length and direction."""
     along = np.array([np.cos(angle), np.sin(angle)]) * length / 2

@@ -18,6 +18,7 @@ from .scene_builder import DoesNotFitError
 from .scene_changes import Change, draw_change, with_traffic
 from .scene_clips import CLIP_CLASSES, film
 from .scene_layout import build_layout
+from .scene_look import random_look
 from .scene_questions import (
     QuestionAnswer,
     areas_of,
@@ -30,7 +31,7 @@ from .scene_questions import (
     turned,
 )
 from .scene_shapes import Array, Layout, Plan
-from .scenes import land_map, random_look, render
+from .scenes import land_map, render
 
 WORLD_VERSION = 3  # another number when any picture or word of a seed changes
 HELD_OUT_SEED = 1_000_000  # validation

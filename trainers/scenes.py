@@ -6,7 +6,6 @@ between two dates of the same place without the land changing: sun, season, haze
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,18 +13,20 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .scene_drawing import (
     Colour,
+    as_colour,
     cast_shadows,
     draw_boat,
+    draw_panels,
     draw_paved,
+    draw_pitch,
     draw_roofs,
     draw_tanks,
     draw_vehicle,
-    ints,
-    mix,
+    mix_colours,
     paste_crowns,
-    points,
 )
-from .scene_shapes import LAND_CLASSES, Array, Layout, ribbon
+from .scene_look import Look
+from .scene_shapes import LAND_CLASSES, Array, Layout, points, ribbon
 
 OVERSAMPLE = 2  # objects are drawn twice as large, then reduced: soft edges
 TILE = 1024  # pixels per side of the stored noise
@@ -34,41 +35,6 @@ CROPS: tuple[tuple[Colour, Colour], ...] = (  # lush, dry
     ((98, 114, 70), (150, 132, 94)), ((126, 138, 76), (172, 150, 98)), ((172, 156, 96), (184, 164, 120)),
     ((116, 96, 78), (124, 102, 86)), ((146, 120, 98), (152, 126, 104)), ((80, 102, 66), (118, 112, 78)),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one date looks. Nothing here is a change of the land."""
-
-    sun: float  # direction towards which shadows fall, radians
-    shadow: float  # shadow length over object height
-    season: float  # 0 lush, 1 dry
-    gain: float
-    contrast: float
-    cast: tuple[float, float, float]  # factor for red, green, blue
-    colour: float  # saturation: 0 grey .. 1 as painted
-    haze: float  # 0 clear .. 0.3 milky
-    noise: float  # standard deviation, grey levels of 255
-    blur: float  # of the optics, standard deviation in pixels
-    water: float  # 0 blue-black .. 1 green-brown
-    seed: int  # of the sensor noise
-
-
-def random_look(rng: np.random.Generator) -> Look:
-    return Look(
-        sun=float(rng.uniform(0, 2 * np.pi)),
-        shadow=float(rng.uniform(0.7, 1.6)),
-        season=float(rng.beta(0.9, 1.1)),
-        gain=float(rng.uniform(0.82, 1.12)),
-        contrast=float(rng.uniform(0.9, 1.12)),
-        cast=(float(rng.normal(1.0, 0.025)), 1.0, float(rng.normal(1.0, 0.035))),
-        haze=float(max(0.0, rng.uniform(-0.12, 0.2))),
-        noise=float(rng.uniform(1.5, 5.0)),
-        blur=float(rng.uniform(0.25, 0.75)),
-        water=float(rng.random()),
-        seed=int(rng.integers(2**31)),
-        colour=float(rng.uniform(0.35, 0.85)),
-    )
 
 
 # -- stored noise ----------------------------------------------------------------------------------------------------
@@ -100,8 +66,12 @@ def render(layout: Layout, look: Look, size: int) -> Image.Image:
     scale = float(size * OVERSAMPLE)
     draw = ImageDraw.Draw(canvas)
     draw_paved(draw, layout, scale)
+    for outline in layout.panels:
+        draw_panels(draw, outline, scale)
+    for outline in layout.pitches:
+        draw_pitch(draw, outline, scale)
     for outline in layout.flood:
-        draw.polygon(points(outline, scale), fill=ints(mix((112, 94, 70), (96, 90, 72), look.water)))
+        draw.polygon(points(outline, scale), fill=as_colour(mix_colours((112, 94, 70), (96, 90, 72), look.water)))
     for boat in layout.boats:
         draw_boat(draw, boat, scale)
     for vehicle in layout.vehicles:
@@ -139,17 +109,17 @@ def _ground(layout: Layout, look: Look, grain: Array, size: int) -> Image.Image:
     for field in layout.fields:
         draw.polygon(points(field.outline, size), fill=len(colours))
         lush, dry = CROPS[field.crop]
-        colours.append(mix(lush, dry, look.season))
+        colours.append(mix_colours(lush, dry, look.season))
         pitch = 2 * np.pi / (size * (0.019 + 0.003 * field.crop))
         rows.append((-np.sin(field.angle) * pitch, np.cos(field.angle) * pitch, 0.06 + 0.018 * field.crop))
     for outline in layout.bare:
         draw.polygon(points(outline, size), fill=len(colours))
-    colours.append(mix((158, 136, 108), (168, 146, 118), look.season))
+    colours.append(mix_colours((158, 136, 108), (168, 146, 118), look.season))
     rows.append((0, 0, 0))
     bare = len(colours) - 1
     for outline in layout.water:  # the shore first, so that lakes and rivers join without a seam
         draw.line(points(np.concatenate([outline, outline[:1]]), size), fill=bare, width=max(2, round(size * 0.016)))
-    colours.append(mix((38, 58, 70), (64, 78, 66), look.water))
+    colours.append(mix_colours((38, 58, 70), (64, 78, 66), look.water))
     rows.append((0, 0, 0))
     for outline in layout.water:
         draw.polygon(points(outline, size), fill=len(colours) - 1)
@@ -174,8 +144,11 @@ def _soften(picture: Image.Image, deviation: float) -> Image.Image:
 
 def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
     """Grass with dry patches, or soil with tufts of grass: (size, size, 3)."""
-    grass, dry = mix((84, 100, 64), (142, 130, 98), look.season), mix((118, 114, 80), (162, 144, 110), look.season)
-    soil = mix((164, 140, 110), (178, 154, 122), look.season)
+    grass, dry = (
+        mix_colours((84, 100, 64), (142, 130, 98), look.season),
+        mix_colours((118, 114, 80), (162, 144, 110), look.season),
+    )
+    soil = mix_colours((164, 140, 110), (178, 154, 122), look.season)
     first, second, level = (grass, dry, 0.7) if layout.ground == "grass" else (soil, grass, 1.5)
     share = np.clip((grain[0] + 0.5 * grain[1] - level) * 0.9 + 0.3, 0, 0.85)[..., None]
     shade = 1 + 0.06 * grain[1] + 0.03 * grain[0]

@@ -51,7 +51,7 @@ def serve(
 
         from unirs.serving.application import application
         from unirs.serving.limits import Limits
-        from unirs.serving.request_log import RequestLog, log_requests
+        from unirs.serving.request_log import RequestLog, log_to_stderr
     except ImportError as error:
         raise InputError(f"serving needs more packages ({error.name}): {install_command('serve')}") from error
 
@@ -72,7 +72,7 @@ def serve(
     place = address(host, listening.getsockname()[1])
     typer.echo(f"{served} answers at {place}/v1 (Ctrl-C ends it)", err=True)
     if log:
-        log_requests()
+        log_to_stderr()
     config = uvicorn.Config(
         RequestLog(app) if log else app, log_level="warning", timeout_keep_alive=15, server_header=False
     )

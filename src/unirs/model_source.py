@@ -54,13 +54,16 @@ def find_model(model: str | None, option: str = "--model") -> str:
 
 
 def _check_not_mistyped(name: str, option: str) -> None:
-    """Beside folders that are here, OWNER/NAME is one of them: the hub would be asked for it in vain, for a minute."""
+    """Almost the name of a folder that is here: the hub would be asked for it in vain, for a minute."""
     parent = Path(name).parent
-    if parent.is_dir():
-        here = sorted(one.name for one in parent.iterdir() if one.is_dir())
-        close = get_close_matches(Path(name).name, here)
-        meant = f"; did you mean {parent / close[0]}?" if close else ""
-        raise InputError(f"{option} {name}: {parent}/ has no such folder{meant}")
+    try:
+        close = get_close_matches(Path(name).name, sorted(one.name for one in parent.iterdir() if one.is_dir()))
+    except OSError:  # there is no such parent, or it may not be read
+        return
+    if close:
+        raise InputError(
+            f"{option} {name}: no such folder; did you mean {parent / close[0]}? For the hub's {name} start elsewhere"
+        )
 
 
 @lru_cache  # once, though several look for it

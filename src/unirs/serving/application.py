@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,8 +15,6 @@ from .chat import Chat
 from .engine import Batches, OneModel
 from .guard import MODEL, ROUTES, Guard, refusal
 from .limits import Limits, RequestError
-
-logger = logging.getLogger(__name__)
 
 
 def application(
@@ -78,5 +75,4 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed", exc_info=error)
         return refusal(RequestError(500, "the server failed on this request"))
