@@ -102,6 +102,7 @@ WITH_BUILDINGS = np.array([one.buildings is not None for one in SCENE_CLASSES])
 BUILT_UP = {one.noun for one in SCENE_CLASSES if one.buildings}
 # Shares of the changes: pieces of other scenes, and houses. The others are large and plain.
 SCENE_SHARE, HOUSE_SHARE = 0.35, 0.35
+WHOLE_SHARE = 0.35  # and of the pieces of scenes of another class, such as cover all of the picture
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,8 @@ def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0
 def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
     """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things.
 
-    A piece of a built-up scene is named by its class or by its buildings, and by these alone where the scene is of the
-    same class: no land turns into itself.
+    A piece may cover all of it, as where a wood becomes an estate. A smaller one of a built-up scene is named by its
+    class or by its buildings, and by these alone where the scene is of the same class: no land turns into itself.
     """
     number = int(rng.integers(len(pictures)))
     before = after = view(rng, pictures[number], size)
@@ -209,11 +210,14 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     if kind < SCENE_SHARE:
         others = np.flatnonzero((labels != labels[number]) | WITH_BUILDINGS[labels])
         other = int(others[rng.integers(len(others))])
-        after, mask = paste(rng, before, view(rng, pictures[other], size))
         scene, piece = SCENE_CLASSES[labels[number]], SCENE_CLASSES[labels[other]]
         old, new = scene.noun, piece.noun
-        if piece.buildings and (piece is scene or rng.random() < 0.5):
-            new = piece.buildings
+        if piece is not scene and rng.random() < WHOLE_SHARE:
+            after, mask = view(rng, pictures[other], size), np.ones((size, size), bool)
+        else:
+            after, mask = paste(rng, before, view(rng, pictures[other], size))
+            if piece.buildings and (piece is scene or rng.random() < 0.5):
+                new = piece.buildings
     elif changed:
         after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, before)
         old = SCENE_CLASSES[labels[number]].noun
@@ -248,6 +252,14 @@ def captions(pair: RealPair) -> tuple[str, ...]:
             f"{pair.old} {be} demolished",
             f"{pair.old} {be} {replaced}",
             f"{pair.old} {be} gone",
+        )
+    if pair.mask.all():
+        return (
+            f"the {bare[pair.old]} is replaced by {pair.new}",
+            f"the {bare[pair.old]} has been turned into {pair.new}",
+            f"the {bare[pair.old]} becomes {pair.new}",
+            f"{pair.new} replaces the {bare[pair.old]}",
+            f"there is {pair.new} in place of the {bare[pair.old]}",
         )
     return (
         f"the {bare[pair.old]} is replaced by {pair.new}",
