@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -361,9 +362,11 @@ def test_a_name_that_is_no_folder_is_told_before_the_hub_is_asked(capsys, tmp_pa
 def test_folder_that_is_mistyped_is_told_without_asking_the_hub(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "unirs-own").mkdir(parents=True)
-    with pytest.raises(
-        InputError, match=r"^--base runs/unirs-onw: no such folder; did you mean runs/unirs-own\? For the hub's"
-    ):
-        find_model("runs/unirs-onw", "--base")
+    for name in ("runs/unirs-onw", f"{tmp_path}/runs/unirs-onw", "./runs/unirs-onw"):
+        meant = re.escape(str(Path(name).parent / "unirs-own"))
+        with pytest.raises(InputError, match=rf"^--base {re.escape(name)}: no such folder; did you mean {meant}\?"):
+            find_model(name, "--base")
+    with pytest.raises(InputError, match=r"^--model runz: no such folder; did you mean runs\?$"):
+        find_model("runz")
     assert capsys.readouterr().err == ""
     assert find_model("runs/quite-another") == "runs/quite-another"  # may be the hub's, whatever is here

@@ -46,6 +46,12 @@ def test_models_are_listed(client):
         client.models.retrieve("other/one")
 
 
+def test_answer_bears_the_name_that_was_asked_for(client):
+    asked = {"model": "tiny", "messages": [turn("What?", picture(1))], "max_tokens": 1}
+    assert client.chat.completions.create(**asked).model == "tiny"
+    assert {one.model for one in client.chat.completions.create(**asked, stream=True)} == {"tiny"}
+
+
 def test_picture_pair_sequence_and_clip_are_answered_as_in_process(client, model, clip):
     one, two, three = picture(1), picture(2), picture(3)
     assert said(client, turn("What?", one)) == expected(model, ("What?", one))

@@ -46,24 +46,26 @@ def find_model(model: str | None, option: str = "--model") -> str:
     elif os.path.exists(name):
         raise InputError(f"{option} {model}: is a file; give the folder that holds config.json")
     elif not HUB_ID.fullmatch(name):
-        raise InputError(f"{option} {model}: no such folder, and a hub id is written OWNER/NAME")
+        meant = _folder_of_that_name(name)
+        hint = f"; did you mean {meant}?" if meant else ", and a hub id is written OWNER/NAME"
+        raise InputError(f"{option} {model}: no such folder{hint}")
+    elif meant := _folder_of_that_name(name):  # the hub would be asked for it in vain, for a minute
+        raise InputError(
+            f"{option} {model}: no such folder; did you mean {meant}? (To ask the hub for {name}, run this elsewhere.)"
+        )
     else:
-        _check_not_mistyped(name, option)
         _tell_of_the_hub(name)
     return name
 
 
-def _check_not_mistyped(name: str, option: str) -> None:
-    """Almost the name of a folder that is here: the hub would be asked for it in vain, for a minute."""
+def _folder_of_that_name(name: str) -> Path | None:
+    """A folder that is there and has almost this name."""
     parent = Path(name).parent
     try:
         close = get_close_matches(Path(name).name, sorted(one.name for one in parent.iterdir() if one.is_dir()))
     except OSError:  # there is no such parent, or it may not be read
-        return
-    if close:
-        raise InputError(
-            f"{option} {name}: no such folder; did you mean {parent / close[0]}? For the hub's {name} start elsewhere"
-        )
+        return None
+    return parent / close[0] if close else None
 
 
 @lru_cache  # once, though several look for it

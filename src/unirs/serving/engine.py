@@ -29,6 +29,11 @@ class OneModel(ModelManager):
         return self.model, self.processor
 
     @staticmethod
+    def process_model_name(model_id: str) -> str:
+        """As clients know it; transformers would answer in the name of a revision."""
+        return model_id
+
+    @staticmethod
     def get_model_modality(model: Any, processor: Any = None) -> Modality:
         return Modality.VLM
 
