@@ -204,8 +204,8 @@ def map_scores(found: dict[str, list[float]], prefix: str = "") -> dict[str, dic
         prefix + kind: {"name": NAMES[prefix + kind], "count": len(aucs), **_mean("auc", aucs), "blind": 0.5}
         for kind, aucs in found.items()
     }
-    gain = np.subtract(found["closer_map"], found["change_map"])
-    return scores | {f"{prefix}closer_map": {**scores[f"{prefix}closer_map"], "gain": _mean("auc", list(gain))}}
+    scores[prefix + "closer_map"]["gain"] = _mean("auc", np.subtract(found["closer_map"], found["change_map"]))
+    return scores
 
 
 def _mean(metric: str, values: Sequence[float]) -> dict:
@@ -325,7 +325,7 @@ def main() -> None:
         "clues": args.clue,
         **beside,
         "minutes": round((time.time() - started) / 60, 1),
-        "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/unirs_tiny.py", *sys.argv[1:]]).replace(str(args.data), "DATA"),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "scores": {kind: scores[kind] for kind in NAMES if kind in scores},

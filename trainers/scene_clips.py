@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .scene_builder import DoesNotFitError, LayoutBuilder
-from .scene_drawing import draw_boat, draw_vehicle
+from .scene_drawing import draw_boat, draw_disc, draw_marked_pitch, draw_track, draw_vehicle
 from .scene_look import Look, random_look
 from .scene_shapes import Array, Mover, along_line, blob, cornered_line, crossing_line, meander, rectangle
 from .scenes import expose, render, texture_under
@@ -180,11 +180,11 @@ def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool, unsee
         grown = 0.35 + 0.65 * time
         burning = image.copy()
         draw = ImageDraw.Draw(burning)
-        _disc(draw, x, y, 0.07 * grown, pixels, (34, 28, 24))
+        draw_disc(draw, x, y, 0.07 * grown, pixels, (34, 28, 24))
         for k, (dx, dy, radius) in enumerate(flames):
             flicker = 0.5 + 0.5 * np.sin(9 * time * 2.3 + 2.1 * k)
             colour = ((226, 88, 24), (250, 150, 40), (255, 214, 96))[k % 3]
-            _disc(
+            draw_disc(
                 draw,
                 x + dx * grown * 1.6,
                 y + dy * grown * 1.6,
@@ -206,16 +206,11 @@ def _fire(rng: np.random.Generator, look: Look, pixels: int, active: bool, unsee
             far = ((at + 0.5 * time) % 1) * 0.5 * grown
             px = x + np.cos(wind) * far - np.sin(wind) * side * far * 0.8
             py = y + np.sin(wind) * far + np.cos(wind) * side * far * 0.8
-            _disc(cloud, px, py, 0.025 + 0.16 * far, pixels, int(255 * dense * (1 - 1.1 * far)))
+            draw_disc(cloud, px, py, 0.025 + 0.16 * far, pixels, int(255 * dense * (1 - 1.1 * far)))
         smoke = smoke.filter(ImageFilter.GaussianBlur(pixels * 0.012))
         image.paste((int(dark), int(dark), int(dark + 4)), mask=smoke)
 
     return Scene(land, paint, "An aerial view of trees" + (" with smoke rising." if active else "."))
-
-
-def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, scale: float, colour: object) -> None:
-    x, y, radius = x * scale, y * scale, radius * scale
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)  # type: ignore[arg-type]
 
 
 def _flood(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
@@ -345,8 +340,8 @@ def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, uns
     land = render(builder.layout, replace(look, season=min(look.season, 0.5)), pixels)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     if unseen:
-        _draw_track(land, turn)
-    _draw_pitch(land, turn)
+        draw_track(land, turn)
+    draw_marked_pitch(land, turn)
     start = rng.uniform([-0.27, -0.17], [0.27, 0.17], (22, 2))
     speed, phase = rng.uniform(0.05, 0.14, (22, 2)), rng.uniform(0, 6.28, (22, 2))
     shirts = [((210, 36, 36), (40, 60, 190)), ((245, 245, 245), (30, 30, 30)), ((240, 210, 50), (220, 60, 60))][
@@ -360,46 +355,13 @@ def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, uns
         ball = np.array([0.2 * np.sin(2.5 * time + phase[0, 0]), 0.12 * np.cos(3 * time + phase[0, 1])])
         spots = start + speed * np.sin(3 * time + phase) * 0.6 + (ball - start) * 0.25
         for k, (px, py) in enumerate(spots @ turn + 0.5):
-            _disc(draw, px + 0.004, py + 0.005, 0.0095, pixels, (36, 48, 30))
-            _disc(draw, px, py, 0.0095, pixels, shirts[k % 2])
+            draw_disc(draw, px + 0.004, py + 0.005, 0.0095, pixels, (36, 48, 30))
+            draw_disc(draw, px, py, 0.0095, pixels, shirts[k % 2])
         ball_x, ball_y = ball @ turn + 0.5
-        _disc(draw, ball_x, ball_y, 0.006, pixels, (255, 255, 255))
+        draw_disc(draw, ball_x, ball_y, 0.006, pixels, (255, 255, 255))
 
     people = " with players of two teams" if active else ""
     return Scene(land, paint, f"An aerial view of a soccer field{people}.")
-
-
-def _draw_track(land: Image.Image, turn: Array) -> None:
-    """A running track round the pitch: two straights and two half circles."""
-    bend = np.linspace(-np.pi / 2, np.pi / 2, 24)
-    right = np.stack([0.2 + 0.25 * np.cos(bend), 0.25 * np.sin(bend)], axis=1)
-    outline = np.concatenate([right, -right, right[:2]]) @ turn + 0.5
-    line = [tuple(point) for point in outline * land.width]
-    ImageDraw.Draw(land).line(line, fill=(158, 92, 72), width=round(0.05 * land.width), joint="curve")
-
-
-def _draw_pitch(land: Image.Image, turn: Array) -> None:
-    """Mown stripes and white lines, turned with the pitch."""
-    pixels = land.width
-    overlay = land.copy()
-    draw = ImageDraw.Draw(overlay)
-    angle = float(np.arctan2(turn[0, 1], turn[0, 0]))
-    for k in range(10):
-        cx, cy = np.array([-0.279 + 0.062 * k, 0.0]) @ turn + 0.5
-        stripe = rectangle(cx, cy, 0.063, 0.42, angle) * pixels
-        draw.polygon([tuple(p) for p in stripe], fill=(66, 118, 58) if k % 2 else (80, 134, 66))
-    land.paste(Image.blend(land, overlay, 0.8))
-    draw = ImageDraw.Draw(land)
-    for dx, length, width in ((0.0, 0.58, 0.38), (-0.25, 0.08, 0.2), (0.25, 0.08, 0.2), (0.0, 0.0, 0.38)):
-        cx, cy = np.array([dx, 0.0]) @ turn + 0.5
-        box = [tuple(p) for p in rectangle(cx, cy, length, width, angle) * pixels]
-        draw.line([*box, box[0]], fill=(232, 236, 228), width=max(1, pixels // 120))
-    r = 0.06 * pixels
-    draw.ellipse(
-        (pixels / 2 - r, pixels / 2 - r, pixels / 2 + r, pixels / 2 + r),
-        outline=(232, 236, 228),
-        width=max(1, pixels // 120),
-    )
 
 
 STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool, bool], Scene]] = {

@@ -207,3 +207,41 @@ def paste_crowns(canvas: Image.Image, layout: Layout, look: Look, scale: float) 
         canvas.paste(as_colour(leaf * 0.5), (left, top), whole)
         shift = to_sun * pixels * 0.2
         canvas.paste(as_colour(leaf * 1.35), (left + round(shift[0]), top + round(shift[1])), lit)
+
+
+def draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, scale: float, colour: object) -> None:
+    x, y, radius = x * scale, y * scale, radius * scale
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)  # type: ignore[arg-type]
+
+
+def draw_track(land: Image.Image, turn: Array) -> None:
+    """A running track round the pitch: two straights and two half circles."""
+    bend = np.linspace(-np.pi / 2, np.pi / 2, 24)
+    right = np.stack([0.2 + 0.25 * np.cos(bend), 0.25 * np.sin(bend)], axis=1)
+    outline = np.concatenate([right, -right, right[:2]]) @ turn + 0.5
+    line = [tuple(point) for point in outline * land.width]
+    ImageDraw.Draw(land).line(line, fill=(158, 92, 72), width=round(0.05 * land.width), joint="curve")
+
+
+def draw_marked_pitch(land: Image.Image, turn: Array) -> None:
+    """Mown stripes and white lines, turned with the pitch."""
+    pixels = land.width
+    overlay = land.copy()
+    draw = ImageDraw.Draw(overlay)
+    angle = float(np.arctan2(turn[0, 1], turn[0, 0]))
+    for k in range(10):
+        cx, cy = np.array([-0.279 + 0.062 * k, 0.0]) @ turn + 0.5
+        stripe = rectangle(cx, cy, 0.063, 0.42, angle) * pixels
+        draw.polygon([tuple(p) for p in stripe], fill=(66, 118, 58) if k % 2 else (80, 134, 66))
+    land.paste(Image.blend(land, overlay, 0.8))
+    draw = ImageDraw.Draw(land)
+    for dx, length, width in ((0.0, 0.58, 0.38), (-0.25, 0.08, 0.2), (0.25, 0.08, 0.2), (0.0, 0.0, 0.38)):
+        cx, cy = np.array([dx, 0.0]) @ turn + 0.5
+        box = [tuple(p) for p in rectangle(cx, cy, length, width, angle) * pixels]
+        draw.line([*box, box[0]], fill=(232, 236, 228), width=max(1, pixels // 120))
+    r = 0.06 * pixels
+    draw.ellipse(
+        (pixels / 2 - r, pixels / 2 - r, pixels / 2 + r, pixels / 2 + r),
+        outline=(232, 236, 228),
+        width=max(1, pixels // 120),
+    )
