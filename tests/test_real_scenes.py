@@ -51,7 +51,13 @@ def structure(picture):
     return np.concatenate([np.diff(grey, axis=axis).ravel() for axis in (0, 1)])
 
 
-def test_no_change_keeps_the_structure_and_has_an_empty_mask(scenes):
+@pytest.fixture
+def nothing_regrown(monkeypatch):
+    """Grass, crops and trees stay those of the first date."""
+    monkeypatch.setattr(real_scenes, "REGROWN_SHARE", 0.0)
+
+
+def test_no_change_keeps_the_structure_and_has_an_empty_mask(scenes, nothing_regrown):
     """Another light, but the same land: steps of brightness agree. Two scenes chosen at random do not."""
     pairs = made(scenes, False, 40)
     assert not any(pair.mask.any() for pair in pairs)
@@ -65,11 +71,41 @@ def test_no_change_keeps_the_structure_and_has_an_empty_mask(scenes):
     assert np.median(light) > 10  # of 255: so it is no copy
 
 
-def test_change_lies_in_the_mask(scenes):
+def test_only_grass_crops_and_trees_are_regrown_by_others_of_their_kind(monkeypatch):
+    """Of flat pictures, each of a grey of its own, both dates tell what they are made of."""
+    for name in ("relight", "misregister"):
+        monkeypatch.setattr(real_scenes, name, lambda rng, image: image)
+    # of no two of a class is the mean a third
+    labels, greys = np.repeat(np.arange(7), 4), (32 * np.arange(7)[:, None] + (2, 4, 10, 22)).ravel()
+    pictures = np.broadcast_to(greys[:, None, None, None], (28, 24, 24, 3)).astype(np.uint8)
+    # a piece is laid in the light of what it lies in, which would make all greys one
+    monkeypatch.setattr(real_scenes, "paste", lambda rng, before, other: (Image.blend(before, other, 0.5), None))
+    parts = {"same": 0, "blended": 0, "all": 0}
+    for seed in range(600):
+        pair = real_pair(np.random.default_rng(seed), pictures, labels, 24, False)
+        assert not pair.mask.any()
+        assert pair.land == SCENE_CLASSES[labels[greys == pair.pictures[0, 0, 0, 0]][0]].noun
+        before, after = (int(date[0, 0, 0]) for date in pair.pictures)
+        kind = labels[greys == before][0]
+        own = set(greys[labels == kind])
+        if CLASSES[kind] not in {"grass", "field", "forest"}:
+            assert before == after
+            continue
+        halves = {(before + other) // 2 for other in own} | {(before + other + 1) // 2 for other in own}
+        assert after in own | halves
+        parts["same" if after == before else "all" if after in own else "blended"] += 1
+    total = sum(parts.values())
+    assert abs(total / 600 - (0.4 + 0.6 * 3 / 7)) < 0.07
+    # three of four are another picture than the first date's own
+    assert abs(parts["blended"] / total - 0.6 * 0.6 * 0.75) < 0.1
+    assert abs(parts["all"] / total - 0.6 * 0.4 * 0.75) < 0.1
+
+
+def test_change_lies_in_the_mask(scenes, nothing_regrown):
     ratios = []
     pairs = made(scenes, True, 80)
     whole = [pair for pair in pairs if pair.mask.all()]
-    assert abs(len(whole) / 80 - 0.35 * 0.35 * 0.85) < 0.1  # of pieces of scenes, about six of seven of other classes
+    assert abs(len(whole) / 80 - 0.35 * 0.35 * 0.95) < 0.1  # of pieces of scenes, nearly all of other classes
     for pair in pairs:
         if pair.mask.all():
             continue
@@ -82,7 +118,7 @@ def test_change_lies_in_the_mask(scenes):
     assert np.mean(np.array(ratios) > 1) > 0.8
 
 
-def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, monkeypatch):
+def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, nothing_regrown, monkeypatch):
     calls, kinds, pairs = [], [], []
     for name in ("paste", "build_houses", "clear_and_build"):
         make = getattr(real_scenes, name)
@@ -91,7 +127,8 @@ def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, monkeypa
         calls.clear()
         pairs.append(real_pair(np.random.default_rng((True, seed)), *scenes, 72, True))
         kinds += calls or ["whole"]
-    whole = 0.35 * 0.35 * (5 / 7 + 2 / 7 * 12 / 14)  # pieces of another class: of built-up scenes 12 of 14 are
+    towns = 0.6 * 2 / 7  # four of ten pairs begin on grass, crops or trees whatever there is
+    whole = 0.35 * 0.35 * (1 - towns + towns * 12 / 14)  # pieces of another class: of built-up scenes 12 of 14 are
     for name, share in (("paste", 0.35 - whole), ("whole", whole), ("build_houses", 0.35), ("clear_and_build", 0.3)):
         assert abs(kinds.count(name) / 400 - share) < 3 * 0.5 / 20
     lands, large = {one.noun for one in SCENE_CLASSES}, {"a large building", "large buildings", BARE}

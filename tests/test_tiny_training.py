@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
-from unirs.trainers import tiny_mixture
+from unirs.trainers import tiny_changes, tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.tiny import build
+from unirs.trainers.tiny_changes import pretrain_changes
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres, turned
 from unirs.trainers.tiny_mixture import Mixture, WhereFirst
-from unirs.trainers.tiny_patches import PAIRS, REAL_PAIRS, SINGLES, PatchSteps, place_patches, pretrain_patches
+from unirs.trainers.tiny_patches import SAMPLES, PatchSteps, Samples, place_patches, pretrain_patches
 from unirs.trainers.tiny_places import PLACES, turned_place, where_turns
 from unirs.trainers.tiny_real import RealBatches, pixels
 from unirs.trainers.tiny_tuning import (
@@ -67,9 +68,9 @@ def test_a_step_of_stage_1_is_the_same_whichever_process_draws_it(scenes, real_b
         assert mine.keys() == other.keys()
         assert all(torch.equal(mine[name], other[name]) for name in mine)
     assert not any(torch.equal(here[0][name], here[1][name]) for name in ("real", "real_pairs", "scene"))
-    assert len(here[0]["singles"]) == 2 * SINGLES
-    assert here[0]["real_pairs"].shape == (2 * REAL_PAIRS, 2, 3, 144, 144)
-    assert len(here[0]["land"]) == 2 * (SINGLES + 2 * PAIRS)
+    assert len(here[0]["singles"]) == 2 * SAMPLES.singles
+    assert here[0]["real_pairs"].shape == (2 * SAMPLES.real_pairs, 2, 3, 144, 144)
+    assert len(here[0]["land"]) == 2 * (SAMPLES.singles + 2 * SAMPLES.pairs)
 
 
 def test_what_is_true_of_a_step_turns_with_its_pictures(scenes, monkeypatch):
@@ -97,6 +98,25 @@ def test_stage_1_lowers_every_loss_of_its_own_pictures(scenes, built, real_batch
     assert float(told[1]["objects"]) < float(told[0]["objects"])
     assert set(told[0]) == {"land", "objects", "change", "map", "row", "column", "clip", "scene", "real change",
                             "real map"}  # fmt: skip
+
+
+def test_changes_are_learned_and_all_else_is_seen_as_before(scenes, built, real_batches, monkeypatch, capsys):
+    """Asked to, the features stay; a tower that may move freely moves much further for the same changes."""
+    monkeypatch.setattr(tiny_changes, "SAMPLES", Samples(singles=4, pairs=2, clips=1, real=2, real_pairs=4))
+    picture = pixels(np.random.default_rng(1).integers(0, 255, (1, 144, 144, 3)).astype(np.uint8))
+    moved, said = {}, {}
+    for weight in (0.0, 2.0):
+        monkeypatch.setattr(tiny_changes, "KEPT_WEIGHT", weight)
+        model = copy.deepcopy(built[0])
+        before = model.model.encode_pixels(picture).detach()
+        pretrain_changes(model, scenes, real_batches, steps=40, seed=0)
+        after = model.eval().model.encode_pixels(picture).detach()
+        moved[weight] = float(((after - before) ** 2).mean() / before.var())
+        told = [dict(re.findall(r"'([a-z ]+)': ([\d.]+)", line)) for line in capsys.readouterr().out.splitlines()]
+        assert [set(one) for one in told] == [{"kept", "change", "map", "real change", "real map"}] * 2
+        said[weight] = [float(one["change"]) + float(one["real change"]) for one in told]
+    assert 0 < moved[2.0] < moved[0.0] / 2
+    assert said[2.0][1] < said[2.0][0]
 
 
 def test_worker_processes_do_not_draw_alike(mixture, built):

@@ -1,8 +1,8 @@
 """Real pictures for the embedded checkpoint: RSSCN7's training scenes, and pairs of dates made from one of them.
 
 One date is enough to make two (the single-temporal trick of Changen and of STAR): another light, season, haze, sensor
-and a small shift give a pair in which nothing changed; a piece of another scene, or painted houses and roads, give a
-change whose mask is known.
+and a small shift give a pair in which nothing changed, and so does another picture of the same kind of grass, crops or
+trees; a piece of another scene, or painted houses and roads, give a change whose mask is known.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class SceneClass:
         urban: None where it may be either.
         shown, hidden: What such a scene surely shows, and surely does not.
         buildings: What a piece of it adds to another scene, a name of `BUILT`; None where it is mainly something else.
+        grows: Whether it is grass, crops or trees, which look otherwise in another year and are the same land.
     """
 
     folder: str
@@ -42,10 +43,20 @@ class SceneClass:
     shown: tuple[str, ...]
     hidden: tuple[str, ...]
     buildings: str | None = None
+    grows: bool = False
 
 
 SCENE_CLASSES = (
-    SceneClass("grass", "grass", "grassland", "grassland", False, (), ("a parking lot", "a boat", "a storage tank")),
+    SceneClass(
+        "grass",
+        "grass",
+        "grassland",
+        "grassland",
+        False,
+        (),
+        ("a parking lot", "a boat", "a storage tank"),
+        grows=True,
+    ),
     SceneClass(
         "field",
         "field",
@@ -54,6 +65,7 @@ SCENE_CLASSES = (
         False,
         ("a crop field",),
         ("a parking lot", "a boat", "a sports field"),
+        grows=True,
     ),
     SceneClass(
         "industry",
@@ -76,6 +88,7 @@ SCENE_CLASSES = (
         False,
         ("a forest",),
         ("a parking lot", "a storage tank", "a sports field"),
+        grows=True,
     ),
     SceneClass(
         "residential",
@@ -99,10 +112,16 @@ SCENE_CLASSES = (
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
 WITH_BUILDINGS = np.array([one.buildings is not None for one in SCENE_CLASSES])
+GROWS = np.array([one.grows for one in SCENE_CLASSES])
 BUILT_UP = {one.noun for one in SCENE_CLASSES if one.buildings}
 # Shares of the changes: pieces of other scenes, and houses. The others are large and plain.
 SCENE_SHARE, HOUSE_SHARE = 0.35, 0.35
 WHOLE_SHARE = 0.35  # and of the pieces of scenes of another class, such as cover all of the picture
+# Of all pairs: such as are made of grass, crops or trees whatever their share of the pictures, for towns mostly stay.
+GROWING_SHARE = 0.4
+# Of pairs of grass, crops or trees, changed or not: such as show others of their kind at the second date, and of these
+# such as show nothing else.
+REGROWN_SHARE, WHOLLY_REGROWN_SHARE = 0.6, 0.4
 
 
 @dataclass(frozen=True)
@@ -197,14 +216,33 @@ def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0
     return moved.crop((8, 8, size + 8, size + 8))
 
 
+def regrow(rng: np.random.Generator, image: Image.Image, pictures: Array) -> Image.Image:
+    """The same land in another year: other grass, crops or trees of its kind, on all of `image` or on a part of it.
+
+    Masks of real changes do not mark it, and no light or haze makes the one of the other.
+
+    Args:
+        pictures: `(n, side, side, 3)`, of the same class.
+    """
+    other = view(rng, pictures[rng.integers(len(pictures))], image.size[0])
+    return other if rng.random() < WHOLLY_REGROWN_SHARE else paste(rng, image, other)[0]
+
+
 def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
     """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things.
 
     A piece may cover all of it, as where a wood becomes an estate. A smaller one of a built-up scene is named by its
     class or by its buildings, and by these alone where the scene is of the same class: no land turns into itself.
+    Around it grass, crops and trees may be others of their kind.
     """
-    number = int(rng.integers(len(pictures)))
+    growing = np.flatnonzero(GROWS[labels])
+    if len(growing) and rng.random() < GROWING_SHARE:
+        number = int(rng.choice(growing))
+    else:
+        number = int(rng.integers(len(pictures)))
     before = after = view(rng, pictures[number], size)
+    if GROWS[labels[number]] and rng.random() < REGROWN_SHARE:
+        after = regrow(rng, before, pictures[labels == labels[number]])
     mask, old, new = np.zeros((size, size), bool), "", ""
     kind = rng.random() if changed else 1.0
     if kind < SCENE_SHARE:
@@ -215,11 +253,11 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
         if piece is not scene and rng.random() < WHOLE_SHARE:
             after, mask = view(rng, pictures[other], size), np.ones((size, size), bool)
         else:
-            after, mask = paste(rng, before, view(rng, pictures[other], size))
+            after, mask = paste(rng, after, view(rng, pictures[other], size))
             if piece.buildings and (piece is scene or rng.random() < 0.5):
                 new = piece.buildings
     elif changed:
-        after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, before)
+        after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, after)
         old = SCENE_CLASSES[labels[number]].noun
     if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old

@@ -4,8 +4,8 @@
 
 The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
 so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
-Change Extraction to mark the patches that changed (heads thrown away). In stage 2 TRL's `SFTTrainer` tunes projector
-and language model on all input types, with clues.
+Change Extraction to mark the patches that changed (heads thrown away); last of all what is no change. In stage 2 TRL's
+`SFTTrainer` tunes projector and language model on all input types, with clues.
 
 The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
 `training.json` beside them tells of each.
@@ -27,6 +27,7 @@ from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
+from .tiny_changes import pretrain_changes
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
 from .tiny_mixture import PLACE_ROWS, Mixture, WhereFirst
 from .tiny_patches import PatchSteps, place_patches, pretrain_patches
@@ -145,6 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
+    parser.add_argument("--steps-changes", type=int, default=400, help="of stage 1 on changes alone, features kept")
     parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
     parser.add_argument("--steps-where", type=int, default=450, help="before stage 2: mostly where things lie")
     parser.add_argument("--place-rows", type=float, default=PLACE_ROWS, help="share of conversations about places")
@@ -186,6 +188,8 @@ def main() -> None:
     if args.steps_stage_1:
         shown = PatchSteps(args.scenes, batches, args.steps_stage_1, args.seed, args.scale)
         pretrain_patches(model, shown, args.learning_rate_stage_1, args.workers)
+    if batches and args.steps_changes:
+        pretrain_changes(model, args.scenes, batches, args.steps_changes, args.seed, args.workers)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:

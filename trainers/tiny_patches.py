@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +24,21 @@ if TYPE_CHECKING:
 
     from ..modeling_unirs import UniRSForConditionalGeneration
 
-# Of each step: generated pictures, pairs and clips, real pictures and pairs. What limits counts, comparisons and the
-# presence of small things is how well objects are seen, and only the generated pictures tell of them.
-SINGLES, PAIRS, CLIPS, REAL, REAL_PAIRS = 44, 6, 2, 12, 10
+
+@dataclass(frozen=True)
+class Samples:
+    """How many generated pictures, pairs and clips, and real pictures and made pairs, a step shows."""
+
+    singles: int
+    pairs: int
+    clips: int
+    real: int
+    real_pairs: int
+
+
+# What limits counts, comparisons and the presence of small things is how well objects are seen, and only the generated
+# pictures tell of them.
+SAMPLES = Samples(singles=44, pairs=6, clips=2, real=12, real_pairs=10)
 OBJECTS_WEIGHT = 2.0
 
 
@@ -51,11 +64,19 @@ class PatchSteps(Dataset):
     A step is drawn from its number and the seed alone, so it is the same whichever process draws it.
 
     Args:
-        scale: Samples of a step, in multiples of `SINGLES`, `PAIRS`, `CLIPS`, `REAL` and `REAL_PAIRS`.
+        scale: Samples of a step, in multiples of `samples`.
     """
 
-    def __init__(self, scenes: Path, real: RealBatches | None, steps: int, seed: int, scale: int = 1):
-        self.real, self.steps, self.seed, self.scale = real, steps, seed, scale
+    def __init__(
+        self,
+        scenes: Path,
+        real: RealBatches | None,
+        steps: int,
+        seed: int,
+        scale: int = 1,
+        samples: Samples = SAMPLES,
+    ):
+        self.real, self.steps, self.seed, self.scale, self.samples = real, steps, seed, scale, samples
         self.singles, self.pairs = (load_scenes(scenes, task)[0] for task in ("single", "pair"))
         self.clips, words = load_scenes(scenes, "video")
         self.clip_truth = np.array([CLIP_CLASSES.index(word["label"]) for word in words])
@@ -64,10 +85,10 @@ class PatchSteps(Dataset):
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        rng, scale = np.random.default_rng((self.seed, step)), self.scale
-        one = rng.integers(len(self.singles["pictures"]), size=SINGLES * scale)
-        two = rng.integers(len(self.pairs["pictures"]), size=PAIRS * scale)
-        clip = rng.integers(len(self.clips["pictures"]), size=CLIPS * scale)
+        rng, scale, samples = np.random.default_rng((self.seed, step)), self.scale, self.samples
+        one = rng.integers(len(self.singles["pictures"]), size=samples.singles * scale)
+        two = rng.integers(len(self.pairs["pictures"]), size=samples.pairs * scale)
+        clip = rng.integers(len(self.clips["pictures"]), size=samples.clips * scale)
         turn = int(rng.integers(4)), bool(rng.integers(2))
         land, centres = (
             turned(self.singles[name][one].reshape(len(one), -1, GRID, GRID), *turn) for name in ("land", "centres")
@@ -89,8 +110,8 @@ class PatchSteps(Dataset):
         }
         shown = {name: torch.from_numpy(value) for name, value in drawn.items()}
         if self.real:
-            shown["real"], shown["scene"] = self.real.singles(rng, REAL * scale)
-            shown["real_pairs"], shown["real_change"] = self.real.pairs(rng, REAL_PAIRS * scale)
+            shown["real"], shown["scene"] = self.real.singles(rng, samples.real * scale)
+            shown["real_pairs"], shown["real_change"] = self.real.pairs(rng, samples.real_pairs * scale)
         return shown
 
 
