@@ -94,6 +94,8 @@ NAMES = {
     "levir_cd_closer_map": "closer change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
     "dsifn_change_map": "change map against the masks of 7 DSIFN pairs",
     "dsifn_closer_map": "closer change map against the masks of 7 DSIFN pairs",
+    "crops_change_map": "change map against the masks of 4 crops of figures of LEVIR-CC (weights were chosen by it)",
+    "crops_closer_map": "closer change map against the masks of 4 crops of figures of LEVIR-CC",
 }
 LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
 FAMILIAR, REWORDED = "familiar_", "reworded_"
@@ -151,6 +153,17 @@ def labelled_pairs(data: Path, folder: str):
     for label in sorted((data / folder / "label").iterdir()):
         dates = [next((data / folder / date).glob(f"{label.stem}.*")) for date in "AB"]
         yield [Image.open(path).convert("RGB") for path in dates], np.asarray(Image.open(label).convert("L")) > 0
+
+
+def figure_crops(data: Path):
+    """As `labelled_pairs`, of figures of LEVIR-CC, but for its test split: buildings and roads are marked."""
+    folder = data / "levir_cc" / "figure_crops"
+    for label in sorted((folder / "mask").iterdir()):
+        if not label.stem.startswith("test_"):
+            dates = [next((folder / date).glob(f"{label.stem}.*")) for date in "AB"]
+            # colours on black, with the blur of a figure
+            mask = np.asarray(Image.open(label).convert("RGB")).max(-1) > 60
+            yield [Image.open(path).convert("RGB") for path in dates], mask
 
 
 def real(data: Path):
@@ -312,7 +325,8 @@ def main() -> None:
     if args.data:
         sets = {name: map_aucs(model, processor, labelled_pairs(args.data, name)) for name in LABELLED}
         both = {kind: [one for found in sets.values() for one in found[kind]] for kind in sets[LABELLED[0]]}
-        for name, found in {"real": both, **sets}.items():
+        crops = map_aucs(model, processor, figure_crops(args.data))
+        for name, found in {"real": both, **sets, "crops": crops}.items():
             scores |= map_scores(found, f"{name}_")
     result = {
         "model": Path(args.model).name,

@@ -116,7 +116,7 @@ GROWS = np.array([one.grows for one in SCENE_CLASSES])
 BUILT_UP = {one.noun for one in SCENE_CLASSES if one.buildings}
 # Shares of the changes: pieces of other scenes, and houses. The others are large and plain.
 SCENE_SHARE, HOUSE_SHARE = 0.35, 0.35
-WHOLE_SHARE = 0.35  # and of the pieces of scenes of another class, such as cover all of the picture
+WHOLE_SHARE = 0.15  # and of the pieces of scenes of another class, such as cover all of the picture
 # Of all pairs: such as are made of grass, crops or trees whatever their share of the pictures, for towns mostly stay.
 GROWING_SHARE = 0.4
 # Of pairs of grass, crops or trees, changed or not: such as show others of their kind at the second date, and of these
