@@ -94,10 +94,11 @@ NAMES = {
     "levir_cd_closer_map": "closer change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
     "dsifn_change_map": "change map against the masks of 7 DSIFN pairs",
     "dsifn_closer_map": "closer change map against the masks of 7 DSIFN pairs",
-    "crops_change_map": "change map against the masks of 4 crops of figures of LEVIR-CC (weights were chosen by it)",
+    "crops_change_map": "change map against the masks of 4 crops of figures of LEVIR-CC",
     "crops_closer_map": "closer change map against the masks of 4 crops of figures of LEVIR-CC",
 }
 LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
+MARKED = 60  # of 255: masks of figures are colours on black, with a figure's blur
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
 
@@ -156,13 +157,15 @@ def labelled_pairs(data: Path, folder: str):
 
 
 def figure_crops(data: Path):
-    """As `labelled_pairs`, of figures of LEVIR-CC, but for its test split: buildings and roads are marked."""
+    """As `labelled_pairs`, of figures of LEVIR-CC, but for those of its test split: buildings and roads are marked.
+
+    Of half of them no split is known. Masks are a few pixels larger than the dates, as the figures show them.
+    """
     folder = data / "levir_cc" / "figure_crops"
     for label in sorted((folder / "mask").iterdir()):
         if not label.stem.startswith("test_"):
             dates = [next((folder / date).glob(f"{label.stem}.*")) for date in "AB"]
-            # colours on black, with the blur of a figure
-            mask = np.asarray(Image.open(label).convert("RGB")).max(-1) > 60
+            mask = np.asarray(Image.open(label).convert("RGB")).max(-1) > MARKED
             yield [Image.open(path).convert("RGB") for path in dates], mask
 
 
@@ -300,7 +303,9 @@ def main() -> None:
     parser.add_argument("--model", default=unirs.default_checkpoint())
     parser.add_argument("--count", type=int, default=400, help="generated scenes of each task and split")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--data", type=Path, help="folder with rsscn7, levir_cd, dsifn; without it no real pictures")
+    parser.add_argument(
+        "--data", type=Path, help="folder with rsscn7, levir_cd, dsifn, levir_cc; without it no real pictures"
+    )
     parser.add_argument("--clue", action="store_true", help="ask with prompt augmentation, the model its own base")
     parser.add_argument("--output", type=Path, help="[default: evaluation.json in the model]")
     args = parser.parse_args()
@@ -312,6 +317,8 @@ def main() -> None:
     everything = list(generated(TEST_SEED, args.count))
     everything += [*generated(HELD_OUT_SEED, args.count, FAMILIAR), *in_other_words(everything)]
     everything += real(args.data) if args.data else []
+    # read before anything is asked: a folder that is missing is told in time
+    crops_of_figures = list(figure_crops(args.data)) if args.data else []
     started = time.time()
     said: dict[bool, list[str]] = {}
     for blind in (False, True):
@@ -325,7 +332,7 @@ def main() -> None:
     if args.data:
         sets = {name: map_aucs(model, processor, labelled_pairs(args.data, name)) for name in LABELLED}
         both = {kind: [one for found in sets.values() for one in found[kind]] for kind in sets[LABELLED[0]]}
-        crops = map_aucs(model, processor, figure_crops(args.data))
+        crops = map_aucs(model, processor, crops_of_figures)
         for name, found in {"real": both, **sets, "crops": crops}.items():
             scores |= map_scores(found, f"{name}_")
     result = {

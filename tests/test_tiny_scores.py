@@ -6,7 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import numpy as np
 import unirs_tiny as scores
+from PIL import Image
 from unirs.trainers.wordings import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
 
 
@@ -65,3 +67,23 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
             assert (one.question in UNKNOWN_HELD_OUT, one.references) == (True, (UNKNOWN_ANSWER,))
         if one.kind == "yes_or_no":
             assert one.references in (("yes",), ("no",))
+
+
+def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path):
+    folder = tmp_path / "levir_cc" / "figure_crops"
+    for name, grey in (("A", 40), ("B", 200)):
+        (folder / name).mkdir(parents=True)
+        for stem in ("train_2", "test_1", "figure_3"):
+            Image.new("RGB", (6, 6), (grey,) * 3).save(folder / name / f"{stem}.png")
+    (folder / "mask").mkdir()
+    colours = np.zeros((8, 8, 3), np.uint8)
+    colours[:2] = (0, 200, 0)  # a house
+    colours[2] = (50, 50, 50)  # a figure's blur
+    colours[6:] = (0, 0, 255)  # a road
+    for stem in ("train_2", "test_1", "figure_3"):
+        Image.fromarray(colours).save(folder / "mask" / f"{stem}.png")
+    found = list(scores.figure_crops(tmp_path))
+    assert len(found) == 2
+    for dates, mask in found:
+        assert [date.getpixel((0, 0)) for date in dates] == [(40,) * 3, (200,) * 3]
+        assert mask.any(1).tolist() == mask.all(1).tolist() == [True, True, False, False, False, False, True, True]

@@ -102,7 +102,7 @@ def test_stage_1_lowers_every_loss_of_its_own_pictures(scenes, built, real_batch
 
 def test_changes_are_learned_and_all_else_is_seen_as_before(scenes, built, real_batches, monkeypatch, capsys):
     """Asked to, the features stay; a tower that may move freely moves much further for the same changes."""
-    monkeypatch.setattr(tiny_changes, "SAMPLES", Samples(singles=4, pairs=2, clips=1, real=2, real_pairs=4))
+    few = Samples(singles=4, pairs=2, clips=1, real=2, real_pairs=4)
     picture = pixels(np.random.default_rng(1).integers(0, 255, (1, 144, 144, 3)).astype(np.uint8))
     steps = PatchSteps(scenes, real_batches, steps=1, seed=9)
     pairs, changed = pixels(steps.pairs["pictures"]), torch.from_numpy(steps.pairs["change"]).float()
@@ -120,7 +120,7 @@ def test_changes_are_learned_and_all_else_is_seen_as_before(scenes, built, real_
         monkeypatch.setattr(tiny_changes, "KEPT_WEIGHT", weight)
         model = copy.deepcopy(built[0])
         before = model.model.encode_pixels(picture).detach()
-        pretrain_changes(model, scenes, real_batches, steps=40, seed=0)
+        pretrain_changes(model, PatchSteps(scenes, real_batches, 40, 0, samples=few))
         after = model.eval().model.encode_pixels(picture).detach()
         moved[weight] = float(((after - before) ** 2).mean() / before.var())
         told = [re.findall(r"'([a-z ]+)': [\d.]+", line) for line in capsys.readouterr().out.splitlines()]

@@ -216,15 +216,16 @@ def misregister(rng: np.random.Generator, image: Image.Image, shift: float = 2.0
     return moved.crop((8, 8, size + 8, size + 8))
 
 
-def regrow(rng: np.random.Generator, image: Image.Image, pictures: Array) -> Image.Image:
+def regrow(rng: np.random.Generator, image: Image.Image, picture: Array) -> Image.Image:
     """The same land in another year: other grass, crops or trees of its kind, on all of `image` or on a part of it.
 
-    Masks of real changes do not mark it, and no light or haze makes the one of the other.
+    That nobody would mark it as a change is an assumption: another field may have a path or a shed that the first has
+    not. No light or haze makes the one of the other.
 
     Args:
-        pictures: `(n, side, side, 3)`, of the same class.
+        picture: `(side, side, 3)`, of the same class.
     """
-    other = view(rng, pictures[rng.integers(len(pictures))], image.size[0])
+    other = view(rng, picture, image.size[0])
     return other if rng.random() < WHOLLY_REGROWN_SHARE else paste(rng, image, other)[0]
 
 
@@ -242,7 +243,7 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
         number = int(rng.integers(len(pictures)))
     before = after = view(rng, pictures[number], size)
     if GROWS[labels[number]] and rng.random() < REGROWN_SHARE:
-        after = regrow(rng, before, pictures[labels == labels[number]])
+        after = regrow(rng, before, pictures[rng.choice(np.flatnonzero(labels == labels[number]))])
     mask, old, new = np.zeros((size, size), bool), "", ""
     kind = rng.random() if changed else 1.0
     if kind < SCENE_SHARE:

@@ -27,7 +27,7 @@ from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
-from .tiny_changes import pretrain_changes
+from .tiny_changes import CHANGE_SAMPLES, pretrain_changes
 from .tiny_data import FRAMES, GRID, SIZE, make_scenes
 from .tiny_mixture import PLACE_ROWS, Mixture, WhereFirst
 from .tiny_patches import PatchSteps, place_patches, pretrain_patches
@@ -121,7 +121,7 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     """What the model card says of the weights, for `pictures` real ones."""
     real = (
         f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, and pairs of dates made "
-        "from single pictures. "
+        "of them. "
         if pictures
         else "alone. "
     )
@@ -131,8 +131,8 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     )
     return {
         "note": f"Trained by `trainers/tiny.py` on RS-World's generated scenes (version {WORLD_VERSION}, training "
-        f"seeds) {real}Not used: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture of LEVIR-CC; of its captions "
-        "only the five sentences that say that nothing changed."
+        f"seeds) {real}Not trained on: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture of LEVIR-CC; of its "
+        "captions only the five sentences that say that nothing changed."
         + (f" It went on from the checkpoint {args.start}, of the same provenance." if args.start else ""),
         "license": "apache-2.0",
         "license_note": "The weights are Apache-2.0. " + (terms if pictures else "They derive from generated scenes."),
@@ -146,7 +146,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
-    parser.add_argument("--steps-changes", type=int, default=400, help="of stage 1 on changes alone, features kept")
+    parser.add_argument("--steps-changes", type=int, default=300, help="of stage 1 on changes alone, features kept")
     parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
     parser.add_argument("--steps-where", type=int, default=450, help="before stage 2: mostly where things lie")
     parser.add_argument("--place-rows", type=float, default=PLACE_ROWS, help="share of conversations about places")
@@ -189,7 +189,8 @@ def main() -> None:
         shown = PatchSteps(args.scenes, batches, args.steps_stage_1, args.seed, args.scale)
         pretrain_patches(model, shown, args.learning_rate_stage_1, args.workers)
     if batches and args.steps_changes:
-        pretrain_changes(model, args.scenes, batches, args.steps_changes, args.seed, args.workers)
+        shown = PatchSteps(args.scenes, batches, args.steps_changes, args.seed, args.scale, CHANGE_SAMPLES)
+        pretrain_changes(model, shown, args.workers)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:
