@@ -84,6 +84,7 @@ NAMES = {
     "reworded_change_flag": "has anything changed, in words not trained on",
     "reworded_clip_class": "clip class, in words not trained on",
     "yes_or_no": "is it one land cover, rural or urban, in words not trained on",
+    "same_or_not": "are both dates the same, or different, in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
@@ -143,7 +144,8 @@ def in_other_words(cases: list[Case]):
             yield replace(case, kind=kind, question=reworded(rng, case.question, held_out=True))
         if turn := asked_by_yes_or_no(coin, case.question, case.references[0], held_out=True):
             question, answer = turn
-            yield replace(case, kind="yes_or_no", question=question, references=(answer,))
+            about = "same_or_not" if case.kind == "change_flag" else "yes_or_no"
+            yield replace(case, kind=about, question=question, references=(answer,))
         if case.kind == "scene":  # one of each picture
             question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
             yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))

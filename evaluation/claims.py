@@ -24,6 +24,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 NORMAL = 1.96
 VERDICTS = ("yes", "no, it hurts", "not decided")
 ONE_SEED = "one seed: no interval"
+NOTHING = "Nothing was learned: by no measure does an arm beat the commonest answer. Train longer."
 NO_CLUES = "Without clues: no arm of this run has any"
 
 Answers = dict[str, list[dict[str, Any]]]  # by task
@@ -238,7 +239,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     if _has_no_clues(rows):
         parts += [f"{NO_CLUES}.", ""]
     if all(map(is_blind, rows)):
-        parts += ["**Nothing was learned: by no measure does an arm beat the commonest answer. Train longer.**", ""]
+        parts += [f"**{NOTHING}**", ""]
     for claim, of_claim in _by_claim(rows):
         parts += [
             f"**{claim.title}** (table {claim.table}; the paper: {claim.paper})",
@@ -288,9 +289,10 @@ def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set_title(f"{claim.title} (table {claim.table})", loc="left", fontsize=10)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    if _has_no_clues(rows):
-        picture.suptitle(NO_CLUES, fontsize=10)
-    panels[-1].set_xlabel(
-        "with minus without, points; diamond: mean, bar: 95 % over seeds and test scenes, dots: seeds", fontsize=8
-    )
+    notes = [NOTHING] * all(map(is_blind, rows)) + [NO_CLUES] * _has_no_clues(rows)
+    if notes:
+        picture.suptitle("\n".join(notes), fontsize=10)
+    several = any(row["interval_95"] for row in rows)
+    bars = "bar: 95 % over seeds and test scenes, dots: seeds" if several else f"no bars: {ONE_SEED}"
+    panels[-1].set_xlabel(f"with minus without, points; diamond: mean, {bars}", fontsize=8)
     picture.savefig(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,12 +115,20 @@ def test_a_mean_gain_within_the_noise_of_seeds_is_not_decided():
     assert {row["verdict"] for row in rows} == {"not decided"}
 
 
-def test_arms_that_say_nothing_are_no_result():
-    """A run that was too short earned 0 everywhere, and its table looked like a finding."""
-    text = table(judge({seed: earned(0, 0) for seed in range(3)}, BASELINE))
+def test_arms_that_say_nothing_are_no_result(tmp_path):
+    """A run that was too short earned 0 everywhere, and its table and its figure looked like a finding."""
+    rows = judge({seed: earned(0, 0) for seed in range(3)}, BASELINE)
+    text = table(rows)
     assert text.startswith("**Nothing was learned")
     assert text.count("| 45.0 | 0.0 |") == text.count("neither beats the commonest answer") == 15
-    assert "neither beats" not in table(judge({seed: earned(50, 0) for seed in range(3)}, BASELINE))
+    learned = judge({seed: earned(50, 0) for seed in range(3)}, BASELINE)
+    assert "neither beats" not in table(learned)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        for name, shown in (("nothing", rows), ("learned", learned), ("one", judge({0: earned(50, 0)}, BASELINE))):
+            figure(tmp_path / f"{name}.svg", shown)
+    drawn = {one.stem: one.read_text() for one in tmp_path.glob("*.svg")}
+    assert [name for name in sorted(drawn) if "Nothing was learned" in drawn[name]] == ["nothing"]
+    assert [name for name in sorted(drawn) if "no bars: one seed" in drawn[name]] == ["one"]
 
 
 def test_one_seed_is_written_as_json_and_told():

@@ -78,6 +78,8 @@ def test_pictures_of_another_shape_are_compared_with_a_word(unirs, checkpoint, p
     for name, told in (("wide.png", True), ("large.png", False)):
         code, _, error = unirs(*command, name)
         assert (code, "BEFORE is 50 x 40 and AFTER 50 x 30 pixels" in error) == (0, told)
+        found = json.loads(unirs(*command, name, "--json")[1])
+        assert (found.get("warning", "") in error, "warning" in found) == (True, told)
 
 
 def test_a_closer_map_is_another_map_with_the_same_words(unirs, checkpoint, pictures):
@@ -204,6 +206,7 @@ def bad_files(tmp_path_factory):
         (("demo", "--output", "ok.png"), "ok.png"),
         (("demo", "--output", "bert", "--model", "cut"), "config.json is damaged"),
         (("change", "ok.png", "ok.png", "--heatmap", "map.jpg"), "ends in .png"),
+        (("change", "ok.png", "ok.png", "--heatmap", "bert"), "bert: is a folder"),
         (("change", "ok.png", "ok.png", "--heatmap", "ok.png"), "one of the two pictures"),
         (("video", "ok.png", "ok.png", "my missing.png"), "my missing.png"),
         (("change", "ok.png", "missing.png"), "missing.png"),

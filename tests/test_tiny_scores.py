@@ -57,7 +57,7 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
     cases = list(scores.generated(3_000_000, 3))
     others = list(scores.in_other_words(cases))
     by_kind = Counter(one.kind for one in others)
-    assert by_kind["not_known"] == 3
+    assert by_kind["not_known"] == by_kind["same_or_not"] == 3
     questions = [one for one in cases if one.kind in scores.QUESTIONS]
     again = [one for one in others if one.kind.removeprefix("reworded_") in scores.QUESTIONS]
     assert [one.references for one in again] == [one.references for one in questions]
@@ -65,8 +65,9 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
     for one in others:
         if one.kind == "not_known":
             assert (one.question in UNKNOWN_HELD_OUT, one.references) == (True, (UNKNOWN_ANSWER,))
-        if one.kind == "yes_or_no":
+        if one.kind in {"yes_or_no", "same_or_not"}:
             assert one.references in (("yes",), ("no",))
+            assert len(one.pictures) == 1 + (one.kind == "same_or_not")
 
 
 def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path):

@@ -31,7 +31,7 @@ OTHERS = (REAL_QUESTION, DEFAULT_INSTRUCTIONS["single"], FLAG_QUESTION, WHEN_QUE
           *PAIR_QUESTIONS, *CLIP_QUESTIONS, "What is at the top left of the image?",
           "Where in the image are the storage tanks?")  # fmt: skip
 
-YES_NO_TURNS = ((URBAN_QUESTION, "rural"), (COVER_QUESTION, "water"), (REAL_QUESTION, "forest"))
+YES_NO_TURNS = ((URBAN_QUESTION, "rural"), (COVER_QUESTION, "water"), (REAL_QUESTION, "forest"), (FLAG_QUESTION, "no"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,9 @@ def test_words_kept_to_be_tried_are_not_trained_on(questions):
 @pytest.mark.parametrize(
     ("question", "answer", "right", "wrong"),
     [
-        (URBAN_QUESTION, "urban", "an urban area|a city|a town", "a rural area|the countryside"),
+        (URBAN_QUESTION, "urban", "an urban area|a city|a town|urban|built up", "a rural area|the countryside|rural"),
+        (FLAG_QUESTION, "yes", "different|not the same", "(?<!not )the same|identical|equal|alike"),
+        (FLAG_QUESTION, "no", "(?<!not )the same|identical|equal|alike", "different|not the same"),
         (COVER_QUESTION, "water", "water", "forest|cropland|grassland|bare land|built-up area"),
         (
             REAL_QUESTION,
@@ -89,7 +91,7 @@ def test_yes_is_said_of_the_right_answer_alone(question, answer, right, wrong):
     asked = [asked_by_yes_or_no(rng, question, answer) for _ in range(400)]
     assert all(re.search(rf"\b({right if said == 'yes' else wrong})\b", words) for words, said in asked)
     assert 150 < sum(said == "yes" for _, said in asked) < 250
-    assert asked_by_yes_or_no(rng, FLAG_QUESTION, "yes") is None
+    assert asked_by_yes_or_no(rng, WHEN_QUESTION, "yes") is None
 
 
 def test_words_of_yes_and_no_that_are_kept_to_be_tried_are_not_trained_on():

@@ -41,8 +41,8 @@ THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field"
           "solar farm", "main land cover", "urban")  # fmt: skip
 LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
-OTHER_WORDS = 0.55  # share of the questions that are asked in other words
-YES_OR_NO = 0.4  # and of these, where it can be, whether one answer is right
+OTHER_WORDS = 0.7  # share of the questions that are asked in other words
+YES_OR_NO = 0.5  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
 NOT_KNOWN = 0.08  # and of all, in which something is asked that no picture tells
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}

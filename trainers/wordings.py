@@ -40,7 +40,7 @@ UNKNOWN = (
     "Who took this picture?", "How old are the buildings?", "What time is it?", "What is the capital of France?",
     "How much does a house cost here?", "Which city is this?", "Who owns this land?", "What is the population?",
     "Tell me a joke.", "What will happen next?", "Why?", "How high is the building?", "What is two plus two?",
-    "Is it going to rain?", "What is the name of this place?", "How far is the next town?", "Good morning.",
+    "Is it going to rain?", "What is the name of this place?", "How far is it to the sea?", "Good morning.",
     "Who are you?", "Can you help me?", "What is the street called?", "Which language do people speak here?",
     "What does it smell like?", "How loud is it?", "Are the people happy?", "Which satellite took this?",
     "What is your favourite colour?", "Thank you.", "Who won the match?", "Is the shop open?", "Is it Monday?",
@@ -220,6 +220,33 @@ class YesNo:
 YES_NO = (
     YesNo(
         re.escape(URBAN_QUESTION),
+        {"urban": ("urban", "built up"), "rural": ("rural",)},
+        (
+            "Is this {it}?",
+            "Is it {it}?",
+            "Is this area {it}?",
+            "Would you call this {it}?",
+            "Is the place {it}?",
+            "Is the land here {it}?",
+        ),
+        ("Is this place {it}?", "Would you say it is {it}?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
+        (
+            "Are the two pictures {it}?",
+            "Are they {it}?",
+            "Are both dates {it}?",
+            "Do the two look {it}?",
+            "Would you say that they are {it}?",
+            "Are these two images {it}?",
+            "Are before and after {it}?",
+        ),
+        ("Are these two {it}?", "Are both pictures {it}?"),
+    ),
+    YesNo(
+        re.escape(URBAN_QUESTION),
         {"urban": ("an urban area", "a city", "a town"), "rural": ("a rural area", "the countryside")},
         (
             "Is this {it}?",
@@ -270,13 +297,14 @@ def asked_by_yes_or_no(
     rng: np.random.Generator, question: str, answer: str, held_out: bool = False
 ) -> tuple[str, str] | None:
     """Whether one answer is the right one, by a fair coin, with "yes" or "no"; none for other kinds than YES_NO's."""
-    for one in YES_NO:
-        if re.fullmatch(one.pattern, question) and answer in one.names:
-            right = bool(rng.random() < 0.5)
-            said = answer if right else _draw(rng, tuple(name for name in one.names if name != answer))
-            words = _draw(rng, one.held_out if held_out else one.trained)
-            return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
-    return None
+    kinds = [one for one in YES_NO if re.fullmatch(one.pattern, question) and answer in one.names]
+    if not kinds:
+        return None
+    one = kinds[int(rng.integers(len(kinds)))]
+    right = bool(rng.random() < 0.5)
+    said = answer if right else _draw(rng, tuple(name for name in one.names if name != answer))
+    words = _draw(rng, one.held_out if held_out else one.trained)
+    return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
 
 
 def reworded(rng: np.random.Generator, question: str, held_out: bool = False) -> str:

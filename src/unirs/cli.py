@@ -123,14 +123,15 @@ def run(pipe: Pipeline, *inputs: Any, **options: Any) -> dict[str, Any]:
             raise InputError(str(error)) from error
 
 
-def tell_shapes(before: tuple[int, int], after: tuple[int, int]) -> None:
-    """Two pictures of other shapes cannot show the same ground."""
+def tell_shapes(before: tuple[int, int], after: tuple[int, int]) -> dict[str, str]:
+    """Two pictures of other shapes cannot show the same ground: said at once, and returned for `--json`."""
     ratio = before[0] * after[1] / (before[1] * after[0])
-    if not 0.98 < ratio < 1.02:
-        first, second = (f"{width} x {height}" for width, height in (before, after))
-        typer.echo(
-            f"BEFORE is {first} and AFTER {second} pixels: where the two lie one over the other is a guess", err=True
-        )
+    if 0.98 < ratio < 1.02:
+        return {}
+    first, second = (f"{width} x {height}" for width, height in (before, after))
+    warning = f"BEFORE is {first} and AFTER {second} pixels: where the two lie one over the other is a guess"
+    typer.echo(warning, err=True)
+    return {"warning": warning}
 
 
 def say(task: str, found: dict[str, Any], model: str | None, inputs: list[str], as_json: bool, **details: Any) -> None:
@@ -198,7 +199,7 @@ def change(
 
     pictures, compositions = read(read_dates, [before, after], bands)
     tell_bands([before, after], compositions, as_json)
-    tell_shapes(*(one.size for one in pictures))
+    warning = tell_shapes(*(one.size for one in pictures))
     pipe = load_pipeline("change-captioning", model, clue, base)
     options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "change_map": not closer}
     found = run(pipe, *pictures, instruction, **options)
@@ -217,6 +218,7 @@ def change(
         "changed_share": round(changed_share(change_map, pictures[1].size, aspect_ratio), 4),
         "change_map": {"mean": round(float(change_map.mean()), 4), "max": round(float(change_map.max()), 4)},
         **details_of_bands(compositions),
+        **warning,
     }
     if heatmap:
         drawn = overlay(pictures[1], change_map, aspect_ratio)

@@ -69,6 +69,8 @@ def check_clip(files: list[str]) -> None:
 
 def check_heatmap(path: Path, inputs: tuple[str, ...]) -> None:
     """A wrong name is told before the model is loaded, and never costs the user a picture."""
+    if path.is_dir():
+        raise InputError(f"--heatmap {path}: is a folder; give the name of a PNG in it")
     if path.suffix.lower() != ".png":
         raise InputError(f"--heatmap {path}: is written as PNG; give a name that ends in .png")
     if path.exists() and any(path.samefile(one) for one in inputs if os.path.exists(one)):
