@@ -161,7 +161,8 @@ def labelled_pairs(data: Path, folder: str):
 def figure_crops(data: Path):
     """As `labelled_pairs`, of figures of LEVIR-CC, but for those of its test split: buildings and roads are marked.
 
-    Of half of them no split is known. Masks are a few pixels larger than the dates, as the figures show them.
+    Of two of the five no split is known; the mask of one is empty. Masks are a few pixels larger than the dates, as
+    the figures show them.
     """
     folder = data / "levir_cc" / "figure_crops"
     for label in sorted((folder / "mask").iterdir()):

@@ -293,6 +293,6 @@ def figure(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     if notes:
         picture.suptitle("\n".join(notes), fontsize=10)
     several = any(row["interval_95"] for row in rows)
-    bars = "bar: 95 % over seeds and test scenes, dots: seeds" if several else f"no bars: {ONE_SEED}"
+    bars = "bar: 95 % over seeds and test scenes, dots: seeds" if several else "one seed, so no bars"
     panels[-1].set_xlabel(f"with minus without, points; diamond: mean, {bars}", fontsize=8)
     picture.savefig(path)

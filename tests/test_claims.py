@@ -128,7 +128,7 @@ def test_arms_that_say_nothing_are_no_result(tmp_path):
             figure(tmp_path / f"{name}.svg", shown)
     drawn = {one.stem: one.read_text() for one in tmp_path.glob("*.svg")}
     assert [name for name in sorted(drawn) if "Nothing was learned" in drawn[name]] == ["nothing"]
-    assert [name for name in sorted(drawn) if "no bars: one seed" in drawn[name]] == ["one"]
+    assert [name for name in sorted(drawn) if "one seed, so no bars" in drawn[name]] == ["one"]
 
 
 def test_one_seed_is_written_as_json_and_told():

@@ -119,7 +119,7 @@ def test_grass_that_is_regrown_beside_a_change_is_not_in_the_mask(monkeypatch):
     monkeypatch.setattr(real_scenes, "paste", laid)
     kind = (np.arange(256) - 20) // 30  # of a grey
     grown = regrown = 0
-    for seed in range(400):
+    for seed in range(1500):
         pair = real_pair(np.random.default_rng(seed), pictures, labels, 48, True)
         before, after = pair.pictures[..., 0].astype(int)
         around = ~pair.mask

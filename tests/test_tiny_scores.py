@@ -58,6 +58,7 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
     others = list(scores.in_other_words(cases))
     by_kind = Counter(one.kind for one in others)
     assert by_kind["not_known"] == by_kind["same_or_not"] == 3
+    assert by_kind["yes_or_no"] >= 3  # of the land cover, and at times of rural or urban
     questions = [one for one in cases if one.kind in scores.QUESTIONS]
     again = [one for one in others if one.kind.removeprefix("reworded_") in scores.QUESTIONS]
     assert [one.references for one in again] == [one.references for one in questions]

@@ -19,6 +19,7 @@ from unirs.trainers.wordings import (
     UNKNOWN_ANSWER,
     UNKNOWN_HELD_OUT,
     WORDINGS,
+    YES_NO,
     asked_by_yes_or_no,
     reworded,
 )
@@ -95,12 +96,20 @@ def test_yes_is_said_of_the_right_answer_alone(question, answer, right, wrong):
 
 
 def test_words_of_yes_and_no_that_are_kept_to_be_tried_are_not_trained_on():
-    rng = np.random.default_rng(0)
     trained, tried = (
-        {asked_by_yes_or_no(rng, *turn, held_out)[0] for turn in YES_NO_TURNS for _ in range(60)}
-        for held_out in (False, True)
+        {
+            words.format(it=name)
+            for one in YES_NO
+            for words in getattr(one, side)
+            for name in chain(*one.names.values())
+        }
+        for side in ("trained", "held_out")
     )
     assert not trained & tried
+    rng = np.random.default_rng(0)
+    for turn in YES_NO_TURNS:
+        assert {asked_by_yes_or_no(rng, *turn)[0] for _ in range(60)} <= trained
+        assert {asked_by_yes_or_no(rng, *turn, True)[0] for _ in range(60)} <= tried
 
 
 def test_what_has_no_other_words_stays(questions):

@@ -157,7 +157,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--place-patches", action="store_true", help="add positions to --start's embedding, as a new model's has them"
     )
-    parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1")
+    parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1's last two parts")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches, for an accelerator")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

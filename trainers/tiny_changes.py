@@ -36,6 +36,7 @@ def pretrain_changes(model: UniRSForConditionalGeneration, shown: PatchSteps, wo
         workers: Processes that draw the steps. An accelerator is faster than one.
     """
     base, device, steps = model.model, model.device, len(shown)
+    # whole, for `encode_pixels`, though but the tower is used
     teacher = copy.deepcopy(base).eval().requires_grad_(False)
     head = nn.Linear(model.config.vision_config.hidden_size, 1).to(device)
     weights = [*base.vision_tower.parameters(), *base.change_extraction.parameters(), *head.parameters()]
