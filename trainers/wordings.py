@@ -217,80 +217,47 @@ class YesNo:
     held_out: tuple[str, ...]
 
 
+# A kind of land has two entries: by adjectives, and by nouns, which want other sentences.
 YES_NO = (
     YesNo(
         re.escape(URBAN_QUESTION),
         {"urban": ("urban", "built up"), "rural": ("rural",)},
-        (
-            "Is this {it}?",
-            "Is it {it}?",
-            "Is this area {it}?",
-            "Would you call this {it}?",
-            "Is the place {it}?",
-            "Is the land here {it}?",
-        ),
+        ("Is this {it}?", "Is it {it}?", "Is this area {it}?", "Would you call this {it}?", "Is the place {it}?",
+         "Is the land here {it}?"),
         ("Is this place {it}?", "Would you say it is {it}?"),
-    ),
-    YesNo(
-        re.escape(FLAG_QUESTION),
-        {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
-        (
-            "Are the two pictures {it}?",
-            "Are they {it}?",
-            "Are both dates {it}?",
-            "Do the two look {it}?",
-            "Would you say that they are {it}?",
-            "Are these two images {it}?",
-            "Are before and after {it}?",
-        ),
-        ("Are these two {it}?", "Are both pictures {it}?"),
     ),
     YesNo(
         re.escape(URBAN_QUESTION),
         {"urban": ("an urban area", "a city", "a town"), "rural": ("a rural area", "the countryside")},
-        (
-            "Is this {it}?",
-            "Is it {it}?",
-            "Does this picture show {it}?",
-            "Is this picture of {it}?",
-            "Would you say this is {it}?",
-            "Are we looking at {it}?",
-            "Could this be {it}?",
-            "Is {it} what we see here?",
-            "Can you see {it}?",
-            "Would you call this {it}?",
-        ),
+        ("Is this {it}?", "Is it {it}?", "Does this picture show {it}?", "Is this picture of {it}?",
+         "Would you say this is {it}?", "Are we looking at {it}?", "Could this be {it}?", "Is {it} what we see here?",
+         "Can you see {it}?", "Would you call this {it}?"),
         ("Does this look like {it}?", "Do you see {it}?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
+        ("Are the two pictures {it}?", "Are they {it}?", "Are both dates {it}?", "Do the two look {it}?",
+         "Would you say that they are {it}?", "Are these two images {it}?", "Are before and after {it}?"),
+        ("Are these two {it}?", "Are both pictures {it}?"),
     ),
     YesNo(
         re.escape(COVER_QUESTION),
         {cover: (cover,) for cover in (*COVERS, "built-up area")},
-        (
-            "Is it mainly {it}?",
-            "Is the main land cover {it}?",
-            "Is {it} the main land cover?",
-            "Does {it} dominate?",
-            "Is most of it {it}?",
-            "Is most of the land {it}?",
-            "Is the land mostly {it}?",
-            "Would you say it is mainly {it}?",
-            "Does {it} cover the most?",
-        ),
+        ("Is it mainly {it}?", "Is the main land cover {it}?", "Is {it} the main land cover?", "Does {it} dominate?",
+         "Is most of it {it}?", "Is most of the land {it}?", "Is the land mostly {it}?",
+         "Would you say it is mainly {it}?", "Does {it} cover the most?"),
         ("Is the land here mainly {it}?", "Is {it} what covers most?"),
     ),
     YesNo(
         r"Which scene is this\? Classes: .+",
         {one.name: (one.noun,) for one in SCENE_CLASSES},
-        (
-            "Is this {it}?",
-            "Is it {it}?",
-            "Would you say this is {it}?",
-            "Are we looking at {it}?",
-            "Could this be {it}?",
-        ),  # what it shows beside its own class is not known
+        # of the whole alone: what it shows beside its own class is not known
+        ("Is this {it}?", "Is it {it}?", "Would you say this is {it}?", "Are we looking at {it}?",
+         "Could this be {it}?"),
         ("Does this look like {it}?",),
     ),
-)
+)  # fmt: skip
 
 
 def asked_by_yes_or_no(
