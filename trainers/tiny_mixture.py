@@ -26,10 +26,14 @@ from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
 from .tiny_data import GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
+from .tiny_presence import even_odds, presence_turns, things_there
 from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
-PICTURES_OF = {"alone": "single", "where": "single"}  # kinds of conversation about the pictures of another kind
+# kinds of conversation about the pictures of another kind
+PICTURES_OF = {"alone": "single", "where": "single", "there": "single"}
+# How often an epoch goes through the pictures of kinds that have fewer.
+TIMES = {"real": 2, "pair": 3, "real_pair": 3, "video": 4, "sequence": 3}
 REAL_PAIRS = 4000
 VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
@@ -90,6 +94,9 @@ class Mixture:
                 self._add_turned()
         self.where = {row: self._where_turns(row) for row in range(len(self.words.get("single", ())))}
         self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
+        if self.where:
+            self.there = things_there(self.land, self.centres, self.words["single"])
+            self.odds = even_odds(self.there)
         if real:
             self._add_real(real)
 
@@ -117,8 +124,13 @@ class Mixture:
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each conversation of an epoch."""
-        rows = [{"kind": kind, "row": row} for kind, words in self.words.items() for row in range(len(words))]
-        return rows + [{"kind": "alone", "row": row} for row in self.alone]
+        rows = [
+            {"kind": kind, "row": row}
+            for kind, words in self.words.items()
+            for row in [*range(len(words))] * TIMES.get(kind, 1)
+        ]
+        rows += [{"kind": "alone", "row": row} for row in self.alone]
+        return rows + [{"kind": "there", "row": row} for row in self.where if self.odds[row].any()]
 
     def reseed(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -138,6 +150,9 @@ class Mixture:
         """The conversation of one row; drawn anew each time it is asked for."""
         if kind == "alone":
             return self.ask_alone(row, self.alone[row])
+        if kind == "there":
+            turns = presence_turns(self.rng, self.there[row], self.odds[row])
+            return Talk(self._asked(image_items(list(self.pictures["single"][row])), turns), "pixel_values")
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(

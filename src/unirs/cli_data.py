@@ -41,12 +41,15 @@ def check(
     if output is not None:
         check_writable(output)
     try:
+        from datasets import disable_progress_bars
+
         from unirs.trainers.check_data import as_json as to_json
         from unirs.trainers.check_data import check as check_rows
         from unirs.trainers.data_sets import DataError
     except ImportError as error:
         raise InputError(f"checking data needs more packages ({error.name}): {install_command('train')}") from error
 
+    disable_progress_bars()  # of casting: rows are counted here
     with counted("Reading rows", unit="rows") as progress:
         try:
             report = check_rows(path, images, against, max_length, processes=processes, progress=progress)
