@@ -138,8 +138,8 @@ def test_a_conversation_of_the_mixture_says_what_the_picture_holds(tmp_path):
     there = things_there(arrays["land"][:, 0], arrays["centres"], words)
     rows = [row["row"] for row in mixture.rows() if row["kind"] == "there"]
     assert len(rows) == 24  # each scene, and each turned
-    checked = 0
-    for row in rows * 10:
+    checked: Counter[str] = Counter()
+    for row in rows * 20:
         talk = mixture.talk("there", row)
         assert (talk.messages[0]["content"][0]["image"] == mixture.pictures["single"][row, 0]).all()
         for user, said in zip(talk.messages[::2], talk.messages[1::2], strict=True):
@@ -149,5 +149,8 @@ def test_a_conversation_of_the_mixture_says_what_the_picture_holds(tmp_path):
             answer = said["content"] if isinstance(said["content"], str) else said["content"][-1]["text"]
             if name:
                 assert answer == ("yes" if there[row % 12, THINGS.index(name)] == YES else "no")
-                checked += 1
-    assert checked > 50
+                checked["thing"] += 1
+            if "urban" in text:  # whether it is so, of the picture's own land
+                assert answer == ("yes" if words[row % 12]["label"] == "built-up area" else "no")
+                checked["land"] += 1
+    assert min(checked["thing"], checked["land"]) > 20

@@ -48,6 +48,7 @@ REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 OTHER_WORDS = 0.7  # share of the questions that are asked in other words
 YES_OR_NO = 0.5  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
+LAND_ASKED = 0.35  # of what is asked by yes or no alone, whether the land is of one kind
 NOT_KNOWN = 0.08  # and of all, in which something is asked that no picture tells
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 
@@ -151,8 +152,7 @@ class Mixture:
         if kind == "alone":
             return self.ask_alone(row, self.alone[row])
         if kind == "there":
-            turns = presence_turns(self.rng, self.there[row], self.odds[row])
-            return Talk(self._asked(image_items(list(self.pictures["single"][row])), turns), "pixel_values")
+            return Talk(self._asked(image_items(list(self.pictures["single"][row])), self._there(row)), "pixel_values")
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -228,6 +228,15 @@ class Mixture:
         """One of the turns about a generated picture."""
         turn = turns[int(self.rng.integers(len(turns)))]
         return Talk(self._asked(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
+
+    def _there(self, row: int) -> list[tuple[str, str]]:
+        """Yes or no: whether things are there, or whether the land is of one kind."""
+        land = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("rural_urban", "scene")]
+        if land and self.rng.random() < LAND_ASKED:
+            one = land[int(self.rng.integers(len(land)))]
+            turn = asked_by_yes_or_no(self.rng, one["question"], one["answer"])
+            return [turn] if turn else [(one["question"], one["answer"])]
+        return presence_turns(self.rng, self.there[row], self.odds[row])
 
     def _alone_turns(self, row: int) -> list[tuple[str, str]]:
         """The questions that need a search of the picture: where each thing is, how many, of which more.

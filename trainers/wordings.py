@@ -102,7 +102,9 @@ WORDINGS = (
         ("How many {some} can you see?", "How many {some} are in the image?", "Count the {some}.", "How many {some}?",
          "What is the number of {some}?", "How many {some} are there in this picture?", "Number of {some}?",
          "How many {some} do you count?", "How many {some} does the picture show?",
-         "Tell me how many {some} there are."),
+         "Tell me how many {some} there are.", "How many {some} do you see?", "How many {some} are visible?",
+         "How many {some} do we find here?", "Please count the {some}.", "What is the count of {some}?",
+         "How many {some} appear in the image?"),
         ("How many {some} do you see in this picture?", "Give the number of {some}."),
     ),
     Wordings(
@@ -131,7 +133,8 @@ WORDINGS = (
         rf"How much of the image is covered by (?P<cover>{_any_of(AREA_KINDS.values())})\?",
         ("How much of the picture is {cover}?", "What share of the image is covered by {cover}?",
          "How much is covered by {cover}?", "How large is the share of {cover}?", "How much of it is {cover}?",
-         "Tell me how much is {cover}.", "What part of the picture is {cover}?", "How much of this image is {cover}?"),
+         "Tell me how much is {cover}.", "What part of the picture is {cover}?", "How much of this image is {cover}?",
+         "How much of the picture would you say is {cover}?", "How much of it do you think is {cover}?"),
         ("Which share of the picture is {cover}?", "How much of this image do you think is {cover}?"),
     ),
     Wordings(
@@ -226,7 +229,8 @@ YES_NO = (
         re.escape(URBAN_QUESTION),
         {"urban": ("urban", "built up"), "rural": ("rural",)},
         ("Is this {it}?", "Is it {it}?", "Is this area {it}?", "Would you call this {it}?", "Is the place {it}?",
-         "Is the land here {it}?"),
+         "Is the land here {it}?", "Would you say this is {it}?", "Would you say that the area is {it}?",
+         "Do you think it is {it}?"),
         ("Is this place {it}?", "Would you say it is {it}?"),
     ),
     YesNo(
