@@ -115,7 +115,6 @@ def test_two_processes_leave_one_report(words, folder, tmp_path):
             launch(
                 [*words, "--output", str(out)],
                 processes=2,
-                port=29577,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )

@@ -262,10 +262,10 @@ def test_a_damaged_line_is_named(tiny, tmp_path):
         ask(tiny, rows, file)
 
 
-def start(rows, folder, file, batch_size, processes=1, port=29561):
+def start(rows, folder, file, batch_size, processes=1):
     command = [sys.executable]
     if processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     command += ["-m", "tests.evaluation"] if processes == 1 else [str(ROOT / "tests" / "evaluation.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     arguments = [str(rows), str(folder), str(file), str(batch_size)]
@@ -315,7 +315,7 @@ def test_two_processes_share_the_rows_and_go_on_after_a_kill(tiny, folder, rows,
     ask(tiny, rows, tmp_path / "one" / "p.jsonl", progress=lambda done, total: told.append(total))
     assert set(told) == {24 - sum(map(len, first))}
     assert sorted(one.name for one in (tmp_path / "one").iterdir()) == ["p.jsonl", "p.settings.json"]
-    finish(start(rows, folder, file, 2, processes=2, port=29562))
+    finish(start(rows, folder, file, 2, processes=2))
     found = [json.loads(line) for line in file.read_text().splitlines()]
     assert [row["id"] for row in found] == [row["id"] for row in whole]
     assert answers_of(found) == answers_of(whole)
@@ -327,7 +327,7 @@ def test_two_processes_share_the_rows_and_go_on_after_a_kill(tiny, folder, rows,
 def test_a_refusal_ends_all_processes(folder, rows, tmp_path):
     file = tmp_path / "p.jsonl"
     file.write_text("")
-    process = start(rows, folder, file, 2, processes=2, port=29563)
+    process = start(rows, folder, file, 2, processes=2)
     out, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert out.count("DataError") >= 2

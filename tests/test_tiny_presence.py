@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
-from unirs.trainers.scene_questions import PRESENCE_OBJECTS, PRESENCE_TEMPLATES
-from unirs.trainers.scene_shapes import LAND_CLASSES
+from unirs.trainers import scene_tasks
+from unirs.trainers.scene_questions import COVER_QUESTION, COVERS, PRESENCE_TEMPLATES, URBAN_QUESTION
+from unirs.trainers.scene_shapes import LAND_CLASSES, Layout, Plan
 from unirs.trainers.scene_tasks import OBJECTS, single_sample
-from unirs.trainers.tiny_data import SIZE, load_scenes, make_scenes, patch_centres, patch_shares
-from unirs.trainers.tiny_mixture import Mixture
-from unirs.trainers.tiny_presence import (
-    ANY_WATER,
-    MOST,
-    NO,
-    THINGS,
-    UNSURE,
-    YES,
-    even_odds,
-    presence_turns,
-    things_there,
-)
-from unirs.trainers.wordings import WORDINGS, reworded
+from unirs.trainers.tiny_data import SIZE, make_scenes, patch_centres, patch_shares
+from unirs.trainers.tiny_mixture import LAND_ASKED, Mixture
+from unirs.trainers.tiny_presence import ANY_WATER, NO, THINGS, UNSURE, YES, even_odds, presence_turn, things_there
+from unirs.trainers.wordings import NAMES, UNKNOWN, WORDINGS, YES_NO, reworded
 
+SCENES = 120
 PATCHES = 144
+
+
+PRESENCE_WORDS = {
+    thing: {template.format(a=thing) for template in PRESENCE_TEMPLATES}
+    | {words.format(a=a, some=some) for words in WORDINGS[0].trained for a, some in NAMES[thing]}
+    for thing in THINGS
+}
+PRESENCE_WORDS["a water area"] |= set(ANY_WATER)
+# Which main land covers each question is rightly answered "yes" of.
+COVER_OF = {"urban": ("built-up area",), "rural": COVERS}
+LAND_WORDS = {
+    words.format(it=it): COVER_OF.get(answer, (answer,))
+    for one in YES_NO
+    if one.pattern in (re.escape(URBAN_QUESTION), re.escape(COVER_QUESTION))
+    for words in one.trained
+    for answer, names in one.names.items()
+    for it in names
+}
 
 
 def there_of(land: dict[str, float] | None = None, middles: tuple[str, ...] = (), clue: str = "") -> dict[str, int]:
@@ -35,7 +46,7 @@ def there_of(land: dict[str, float] | None = None, middles: tuple[str, ...] = ()
         shares[0, LAND_CLASSES.index(name), : round(share * PATCHES)] = 1
     for name in middles:
         centres[0, OBJECTS.index(name), 7] = True
-    return dict(zip(THINGS, things_there(shares, centres, [{"label": "grassland", "clue": clue}])[0], strict=True))
+    return dict(zip(THINGS, things_there(shares, centres, [{"clue": clue}])[0], strict=True))
 
 
 def test_nothing_is_there_in_a_picture_of_nothing():
@@ -61,19 +72,46 @@ def test_which_kind_of_water_it_is_stays_open_where_the_clue_does_not_tell():
     assert (there["a water area"], there["a river"], there["a pond"]) == (YES, UNSURE, UNSURE)
 
 
-def test_the_answers_are_those_that_the_scenes_were_built_for():
-    compared = Counter()
-    for seed in range(60):
-        sample = single_sample(seed, SIZE)
-        land = patch_shares(np.stack([sample.land[0] == k for k in range(len(LAND_CLASSES))]).astype(np.float32))
-        word = {"label": sample.label, "clue": sample.clue}
-        there = things_there(land[None], patch_centres(sample.centres)[None], [word])[0]
-        for one in (one for one in sample.questions if one.kind == "presence"):
-            name = next(name for name in PRESENCE_OBJECTS.values() if re.search(rf"\b{name}\b", one.question))
-            if name in THINGS:
-                assert there[THINGS.index(name)] == (YES if one.answer == "yes" else NO)
-                compared[one.answer] += 1
-    assert min(compared.values()) > 30
+@pytest.fixture(scope="module")
+def built() -> list[tuple[Plan, Layout, dict[str, Any]]]:
+    """Plan and layout from which scenes were painted, and what is said to be there, by numbers as shards hold them."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        plans: list[tuple[Plan, Layout]] = []
+        build = scene_tasks.build_layout
+        patch.setattr(
+            scene_tasks,
+            "build_layout",
+            lambda rng, plan, unseen: plans.append((plan, build(rng, plan, unseen))) or plans[-1][1],
+        )
+        for seed in range(SCENES):
+            sample = single_sample(seed, SIZE)
+            land = patch_shares(np.stack([sample.land[0] == k for k in range(len(LAND_CLASSES))]).astype(np.float16))
+            there = things_there(land[None], patch_centres(sample.centres)[None], [{"clue": sample.clue}])[0]
+            found.append((*plans[-1], dict(zip(THINGS, there, strict=True))))
+    return found
+
+
+def test_what_is_there_is_in_the_plan_or_the_layout_and_what_is_not_is_in_neither(built):
+    compared: Counter[tuple[str, int]] = Counter()
+    for plan, layout, said in built:
+        for name, answer in said.items():
+            if answer != UNSURE:
+                assert (answer == YES) == truth(plan, layout)[name], name
+                compared[name, answer] += 1
+    assert {name for name, answer in compared if answer == YES} == set(THINGS)
+    assert {name for name, answer in compared if answer == NO} == set(THINGS)
+
+
+def truth(plan: Plan, layout: Layout) -> dict[str, bool]:
+    ponds = plan.water > 0 and not plan.river
+    there = (layout.trees, layout.fields, layout.panels, layout.water, layout.roads, layout.lots, layout.buildings,
+             layout.tanks, layout.pitches, layout.vehicles, layout.boats)  # fmt: skip
+    names = ("a tree", "a crop field", "a solar farm", "a water area", "a road", "a parking lot", "a building",
+             "a storage tank", "a sports field", "a vehicle", "a boat")  # fmt: skip
+    return {name: len(things) > 0 for name, things in zip(names, there, strict=True)} | {
+        "a river": plan.river, "a pond": ponds,
+    }  # fmt: skip
 
 
 def test_what_is_rare_and_what_is_common_are_both_there_half_of_the_time():
@@ -97,26 +135,18 @@ def test_what_all_pictures_have_and_what_nobody_knows_is_not_asked_for():
     assert not np.delete(odds, 1, axis=1).any()
 
 
-def test_questions_about_one_picture_are_true_and_about_different_things():
-    rng = np.random.default_rng(0)
-    there = np.array([YES, NO] * 7)[: len(THINGS)]
-    asked, lengths = Counter(), Counter()
-    for _ in range(2000):
-        turns = presence_turns(rng, there, np.full(len(THINGS), 1 / len(THINGS)))
-        names = []
-        for question, answer in turns:
-            if question in ANY_WATER:
-                name = "a water area"
-            else:
-                name = next(n for n in THINGS if question in {t.format(a=n) for t in PRESENCE_TEMPLATES})
-            assert answer == ("yes" if there[THINGS.index(name)] == YES else "no")
-            names.append(name)
-        asked.update(names)
-        lengths[len(turns)] += 1
-        assert len(set(names)) == len(names)
-        assert sum(name in ("a water area", "a river", "a pond", "a boat") for name in names) <= 1
-    assert set(asked) == set(THINGS)
-    assert set(lengths) == set(range(1, MOST + 1))
+def test_each_thing_is_asked_for_where_it_is_as_often_as_where_it_is_not(built):
+    there = np.array([list(said.values()) for *_, said in built])
+    odds, rng = even_odds(there), np.random.default_rng(0)
+    asked: dict[str, Counter[str]] = {name: Counter() for name in THINGS}
+    for row in np.tile(np.flatnonzero(odds.any(1)), 100):
+        question, answer = presence_turn(rng, there[row], odds[row])
+        name = next(n for n in THINGS if question in PRESENCE_WORDS[n])
+        assert answer == ("yes" if there[row, THINGS.index(name)] == YES else "no")
+        asked[name][answer] += 1
+    for name, answers in asked.items():
+        assert answers.total() > 200, name
+        assert answers["yes"] == pytest.approx(answers.total() / 2, rel=0.15), name
 
 
 def test_all_that_is_asked_for_has_other_words():
@@ -127,30 +157,35 @@ def test_all_that_is_asked_for_has_other_words():
 
 
 def test_words_for_water_are_not_those_that_are_kept_to_be_tried():
-    held_out = {words.format(a="water", some="water") for one in WORDINGS for words in one.held_out if "{a}" in words}
+    held_out = {
+        words.format(a="water", some="water")
+        for words in WORDINGS[0].held_out  # of presence
+    }
+    assert "Do you see any water?" in held_out
     assert not set(ANY_WATER) & held_out
 
 
-def test_a_conversation_of_the_mixture_says_what_the_picture_holds(tmp_path):
+def test_a_conversation_asks_one_thing_of_its_picture_and_answers_rightly(tmp_path, built):
     make_scenes(tmp_path, {"single": 12}, 0, processes=1, quiet=True)
     mixture = Mixture(tmp_path, None, 0, tasks=("single",))
-    arrays, words = load_scenes(tmp_path, "single")
-    there = things_there(arrays["land"][:, 0], arrays["centres"], words)
     rows = [row["row"] for row in mixture.rows() if row["kind"] == "there"]
     assert len(rows) == 24  # each scene, and each turned
-    checked: Counter[str] = Counter()
-    for row in rows * 20:
+    asked: Counter[str] = Counter()
+    for row in rows * 25:
         talk = mixture.talk("there", row)
         assert (talk.messages[0]["content"][0]["image"] == mixture.pictures["single"][row, 0]).all()
+        plan, layout, _ = built[row % 12]
         for user, said in zip(talk.messages[::2], talk.messages[1::2], strict=True):
-            text = user["content"] if isinstance(user["content"], str) else user["content"][-1]["text"]
-            names = {"road": "a road", "boat": "a boat", "solar farm": "a solar farm", "parking lot": "a parking lot"}
-            name = next((name for word, name in names.items() if word in text), None)
-            answer = said["content"] if isinstance(said["content"], str) else said["content"][-1]["text"]
-            if name:
-                assert answer == ("yes" if there[row % 12, THINGS.index(name)] == YES else "no")
-                checked["thing"] += 1
-            if "urban" in text:  # whether it is so, of the picture's own land
-                assert answer == ("yes" if words[row % 12]["label"] == "built-up area" else "no")
-                checked["land"] += 1
-    assert min(checked["thing"], checked["land"]) > 20
+            question, answer = text_of(user), text_of(said)
+            if question in UNKNOWN:
+                continue
+            thing = next((name for name in THINGS if question in PRESENCE_WORDS[name]), None)
+            right = truth(plan, layout)[thing] if thing else plan.cover in LAND_WORDS[question]
+            assert answer == ("yes" if right else "no"), question
+            asked["thing" if thing else "land"] += 1
+    assert asked.total() == len(rows) * 25
+    assert asked["land"] == pytest.approx(LAND_ASKED * asked.total(), rel=0.2)
+
+
+def text_of(turn: dict[str, Any]) -> str:
+    return turn["content"] if isinstance(turn["content"], str) else turn["content"][-1]["text"]

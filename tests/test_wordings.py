@@ -8,12 +8,14 @@ from itertools import chain
 import numpy as np
 import pytest
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
-from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_OBJECTS, PRESENCE_TEMPLATES, URBAN_QUESTION
+from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from unirs.trainers.scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION, single_sample
 from unirs.trainers.tiny_data import make_scenes
 from unirs.trainers.tiny_mixture import REAL_QUESTION, Mixture
+from unirs.trainers.tiny_presence import ANY_WATER
 from unirs.trainers.wordings import (
     CLIP_QUESTIONS,
+    NAMES,
     PAIR_QUESTIONS,
     UNKNOWN,
     UNKNOWN_ANSWER,
@@ -27,7 +29,7 @@ from unirs.trainers.wordings import (
 THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": "vehicles?|cars?", "water": "water",
           "road": "roads?", "forest": "forests?", "parking lot": "parking lots?", "crop field": "crop fields?",
           "sports field": "sports fields?", "solar farm": "solar farms?",
-          "storage tank": "storage tanks?"}  # fmt: skip
+          "storage tank": "storage tanks?", "tree": "trees?", "river": "rivers?", "pond": "ponds?"}  # fmt: skip
 OTHERS = (REAL_QUESTION, DEFAULT_INSTRUCTIONS["single"], FLAG_QUESTION, WHEN_QUESTION, SEQUENCE_INSTRUCTION,
           *PAIR_QUESTIONS, *CLIP_QUESTIONS, "What is at the top left of the image?",
           "Where in the image are the storage tanks?")  # fmt: skip
@@ -39,7 +41,7 @@ YES_NO_TURNS = ((URBAN_QUESTION, "rural"), (COVER_QUESTION, "water"), (REAL_QUES
 def questions() -> list[str]:
     samples = [single_sample(seed, 32) for seed in range(30)]
     asked = {one.question for sample in samples for one in (*sample.questions, *sample.more)}
-    asked |= {template.format(a=name) for template in PRESENCE_TEMPLATES for name in PRESENCE_OBJECTS.values()}
+    asked |= {template.format(a=name) for template in PRESENCE_TEMPLATES for name in NAMES}
     return sorted(asked | set(OTHERS))
 
 
@@ -65,6 +67,7 @@ def test_words_kept_to_be_tried_are_not_trained_on(questions):
     """Not in any wording, whatever stands for its things."""
     rng = np.random.default_rng(0)
     trained = {reworded(rng, question) for question in questions for _ in range(200)} | set(questions) | set(UNKNOWN)
+    trained |= set(ANY_WATER)
     tried = {reworded(rng, question, held_out=True) for question in questions for _ in range(60)}
     assert not trained & (tried | set(UNKNOWN_HELD_OUT))
     assert len({*chain(*(one.trained for one in WORDINGS), *(one.held_out for one in WORDINGS))}) == sum(

@@ -23,12 +23,12 @@ def settings(values):
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
 
 
-def launch(arguments, processes=1, script=None, port=29555, **kwargs):
+def launch(arguments, processes=1, script=None, **kwargs):
     """Starts `unirs ARGUMENTS`, by torchrun if there are several processes."""
     target = [str(script)] if script else ["-m", "unirs.cli"]
     start = [sys.executable]
     if processes > 1:
-        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
+        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*start, *target, *arguments], cwd=ROOT, env=environment, text=True, **kwargs)
 

@@ -26,7 +26,7 @@ from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
 from .tiny_data import GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
-from .tiny_presence import even_odds, presence_turns, things_there
+from .tiny_presence import even_odds, presence_turn, things_there
 from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
@@ -152,7 +152,9 @@ class Mixture:
         if kind == "alone":
             return self.ask_alone(row, self.alone[row])
         if kind == "there":
-            return Talk(self._asked(image_items(list(self.pictures["single"][row])), self._there(row)), "pixel_values")
+            return Talk(
+                self._asked(image_items(list(self.pictures["single"][row])), [self._there(row)]), "pixel_values"
+            )
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -229,14 +231,14 @@ class Mixture:
         turn = turns[int(self.rng.integers(len(turns)))]
         return Talk(self._asked(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
 
-    def _there(self, row: int) -> list[tuple[str, str]]:
-        """Yes or no: whether things are there, or whether the land is of one kind."""
-        land = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("rural_urban", "scene")]
-        if land and self.rng.random() < LAND_ASKED:
-            one = land[int(self.rng.integers(len(land)))]
-            turn = asked_by_yes_or_no(self.rng, one["question"], one["answer"])
-            return [turn] if turn else [(one["question"], one["answer"])]
-        return presence_turns(self.rng, self.there[row], self.odds[row])
+    def _there(self, row: int) -> tuple[str, str]:
+        """Yes or no: whether a thing is there, or whether the land is of one kind."""
+        if self.rng.random() < LAND_ASKED:
+            asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("rural_urban", "scene")]
+            one = asked[int(self.rng.integers(len(asked)))]  # each picture is asked for its main land cover
+            if turn := asked_by_yes_or_no(self.rng, one["question"], one["answer"]):
+                return turn
+        return presence_turn(self.rng, self.there[row], self.odds[row])
 
     def _alone_turns(self, row: int) -> list[tuple[str, str]]:
         """The questions that need a search of the picture: where each thing is, how many, of which more.

@@ -13,15 +13,13 @@ import numpy as np
 from .scene_questions import PRESENCE_OBJECTS, PRESENCE_TEMPLATES
 from .scene_shapes import LAND_CLASSES
 from .scene_tasks import OBJECTS
+from .tiny_places import SMALLEST
 
-# What is asked for; in the order of LAND_CLASSES, and things that are no land by their middles.
+# What is asked for: land by its share of the picture, things that are no land by their middles.
 LAND = {"tree": "a tree", "field": "a crop field", "solar panels": "a solar farm"}
 LAND |= {name: PRESENCE_OBJECTS[name] for name in LAND_CLASSES if name in PRESENCE_OBJECTS}
 THINGS = (*LAND.values(), *(PRESENCE_OBJECTS[name] for name in OBJECTS if name not in LAND), "a river", "a pond")
-WET = (PRESENCE_OBJECTS["water"], PRESENCE_OBJECTS["boat"], "a river", "a pond")
-SMALLEST = 0.004  # share of the picture: less is no more than half a patch
-MOST = 3  # questions in one conversation
-# As nobody asks for anything that can be counted.
+# Water as a substance, with no article and no plural.
 ANY_WATER = ("Is there any water?", "Can you see any water?", "Any water?", "Can you see water?",
              "Is any water visible?", "Does this picture show any water?",
              "Is there any water in this picture?")  # fmt: skip
@@ -35,7 +33,7 @@ def things_there(land: np.ndarray, centres: np.ndarray, words: Sequence[dict]) -
     Args:
         land: Shares of each class, `(pictures, LAND_CLASSES, patches)`.
         centres: Which patches hold the middle of an object, `(pictures, OBJECTS, patches)`.
-        words: Of each picture its `label` (the main land cover) and its `clue`, which may name a river or ponds.
+        words: Of each picture its `clue`, which may name a river or ponds.
     """
     shares, held = land.astype(np.float32).mean(-1), centres.max(-1)
     columns = []
@@ -76,20 +74,20 @@ def even_odds(there: np.ndarray) -> np.ndarray:
     return odds
 
 
-def presence_turns(rng: np.random.Generator, there: np.ndarray, odds: np.ndarray) -> list[tuple[str, str]]:
-    """One to MOST questions about one picture, by its rows of `things_there` and `even_odds`, which has any odds."""
-    number = min(int(rng.integers(1, MOST + 1)), int(np.count_nonzero(odds)))
-    turns: list[tuple[str, str]] = []
-    told: set[str] = set()
-    for k in rng.choice(len(THINGS), number, replace=False, p=odds / odds.sum()):
-        about = WET[0] if THINGS[k] in WET else THINGS[k]
-        if about not in told:  # a pond is water: the second question would be answered by the first
-            turns.append((_question(rng, THINGS[k]), "yes" if there[k] == YES else "no"))
-        told.add(about)
-    return turns
+def presence_turn(rng: np.random.Generator, there: np.ndarray, odds: np.ndarray) -> tuple[str, str]:
+    """A question about one picture, and its answer.
+
+    One alone: of two, the first answer would tell something of the second (a car needs a road), and the second would
+    be drawn from what the odds had left.
+
+    Args:
+        there, odds: Rows of `things_there` and of `even_odds`, `(THINGS,)`; the odds sum to one.
+    """
+    k = int(rng.choice(len(THINGS), p=odds))
+    return _question(rng, THINGS[k]), "yes" if there[k] == YES else "no"
 
 
 def _question(rng: np.random.Generator, thing: str) -> str:
-    if thing == WET[0] and rng.random() < 0.4:
+    if thing == LAND["water"] and rng.random() < 0.4:
         return ANY_WATER[int(rng.integers(len(ANY_WATER)))]
     return PRESENCE_TEMPLATES[int(rng.integers(len(PRESENCE_TEMPLATES)))].format(a=thing)

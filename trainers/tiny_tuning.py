@@ -144,12 +144,12 @@ def in_batches_of_one_kind(rows: list[dict[str, Any]], schedule: Schedule) -> li
     """
     rng = np.random.default_rng(schedule.seed)
     kinds = sorted({row["kind"] for row in rows})
-    of_kind = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
     # 1. how many batches each kind gets: its share, rounded by largest remainder
-    shares = np.array([len(of_kind[kind]) for kind in kinds]) / len(rows) * schedule.steps
+    shares = np.array([sum(row["kind"] == kind for row in rows) for kind in kinds]) / len(rows) * schedule.steps
     batches = np.floor(shares).astype(int)
     batches[np.argsort(batches - shares, kind="stable")[: schedule.steps - batches.sum()]] += 1
-    # 2. whose turn it is, and which rows come next
+    # 2. whose turn it is, and which rows come next: one that `rows` holds several times is no sooner seen again
+    of_kind = {kind: list({row["row"]: row for row in rows if row["kind"] == kind}.values()) for kind in kinds}
     turns = rng.permutation(np.repeat(kinds, batches))
     queues: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     ordered = []
