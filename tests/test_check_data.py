@@ -2,7 +2,9 @@
 
 import json
 
+import datasets
 import pytest
+from datasets import Dataset, Features, Image, List, Value
 from unirs.trainers import check_data
 from unirs.trainers.check_data import check
 
@@ -101,6 +103,16 @@ def test_the_command_prints_a_table_writes_bad_rows_and_exits_2(unirs, folder, t
     assert "leak" in out
     assert err.strip().endswith(f"7 of 11 rows of {folder / 'd.jsonl'} are not fit for training; all are in {output}")
     assert [json.loads(line)["row"] for line in output.read_text().splitlines()] == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_the_command_says_nothing_of_how_a_saved_data_set_is_cast(unirs, folder):
+    rows = {"prompt": ["How many?"], "completion": ["two"], "images": [[str(folder / "0.png")]]}
+    features = Features({"prompt": Value("string"), "completion": Value("string"), "images": List(Image())})
+    Dataset.from_dict(rows, features=features).save_to_disk(folder / "saved")
+    datasets.enable_progress_bars()
+    _, out, err = unirs("data", "check", folder / "saved")
+    assert out.split()[:2] == ["rows", "1"]
+    assert "Casting" not in err
 
 
 def test_the_command_is_content_with_good_rows(unirs, folder):

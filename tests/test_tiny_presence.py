@@ -187,5 +187,22 @@ def test_a_conversation_asks_one_thing_of_its_picture_and_answers_rightly(tmp_pa
     assert asked["land"] == pytest.approx(LAND_ASKED * asked.total(), rel=0.2)
 
 
+def test_ponds_are_counted_where_all_water_is_ponds(tmp_path, built):
+    make_scenes(tmp_path, {"single": 12}, 0, processes=1, quiet=True)
+    mixture = Mixture(tmp_path, None, 0, tasks=("single",))
+    counted = {
+        row: int(answer)
+        for row, turns in mixture.alone.items()
+        for question, answer in turns
+        if question == "How many ponds are there?"
+    }
+    for row, number in counted.items():
+        plan, layout, _ = built[row % 12]
+        assert (number, plan.river) == (len(layout.water), False)
+    assert len(counted) > 12
+    assert len(set(counted.values())) > 2
+
+
 def text_of(turn: dict[str, Any]) -> str:
-    return turn["content"] if isinstance(turn["content"], str) else turn["content"][-1]["text"]
+    content = turn["content"]
+    return content if isinstance(content, str) else next(one["text"] for one in content if one["type"] == "text")

@@ -26,10 +26,11 @@ from unirs.trainers.wordings import (
     reworded,
 )
 
-THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": "vehicles?|cars?", "water": "water",
-          "road": "roads?", "forest": "forests?", "parking lot": "parking lots?", "crop field": "crop fields?",
-          "sports field": "sports fields?", "solar farm": "solar farms?",
-          "storage tank": "storage tanks?", "tree": "trees?", "river": "rivers?", "pond": "ponds?"}  # fmt: skip
+THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": r"vehicles?|cars?\b(?! park)",
+          "water": "water", "road": "roads?", "forest": "forests?", "parking lot": "parking lots?|car parks?",
+          "crop field": "crop fields?", "sports field": "sports fields?|football fields?",
+          "solar farm": "solar farms?", "storage tank": "storage tanks?|oil tanks?", "tree": "trees?",
+          "river": "rivers?", "pond": "ponds?|lakes?"}  # fmt: skip
 OTHERS = (REAL_QUESTION, DEFAULT_INSTRUCTIONS["single"], FLAG_QUESTION, WHEN_QUESTION, SEQUENCE_INSTRUCTION,
           *PAIR_QUESTIONS, *CLIP_QUESTIONS, "What is at the top left of the image?",
           "Where in the image are the storage tanks?")  # fmt: skip

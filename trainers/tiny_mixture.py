@@ -26,7 +26,7 @@ from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION
 from .tiny_data import GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
-from .tiny_presence import even_odds, presence_turn, things_there
+from .tiny_presence import NO, THINGS, even_odds, presence_turn, things_there
 from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
@@ -41,8 +41,9 @@ CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model
 TURNS = 7  # at most
 PLACE_ROWS = 0.35
 # by which it is told that two questions are about one thing
-THINGS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
+SUBJECTS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
+WATER_COUNT = "How many water areas are there?"
 LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 OTHER_WORDS = 0.7  # share of the questions that are asked in other words
@@ -94,10 +95,10 @@ class Mixture:
                 self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
                 self._add_turned()
         self.where = {row: self._where_turns(row) for row in range(len(self.words.get("single", ())))}
-        self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
         if self.where:
             self.there = things_there(self.land, self.centres, self.words["single"])
             self.odds = even_odds(self.there)
+        self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
         if real:
             self._add_real(real)
 
@@ -152,9 +153,7 @@ class Mixture:
         if kind == "alone":
             return self.ask_alone(row, self.alone[row])
         if kind == "there":
-            return Talk(
-                self._asked(image_items(list(self.pictures["single"][row])), [self._there(row)]), "pixel_values"
-            )
+            return self.ask_alone(row, [self._there(row)])
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -202,7 +201,7 @@ class Mixture:
         turns: list[tuple[str, str]] = []
         told: set[str] = set()
         for one in self.rng.permutation(np.array([*word["questions"], *word["more"]], dtype=object)):
-            about = {name for name in THINGS if name in one["question"]}
+            about = {name for name in SUBJECTS if name in one["question"]}
             if about & LAND:
                 about |= LAND
             if not about & told and len(turns) < TURNS:
@@ -228,8 +227,8 @@ class Mixture:
 
     def ask_alone(self, row: int, turns: list[tuple[str, str]]) -> Talk:
         """One of the turns about a generated picture."""
-        turn = turns[int(self.rng.integers(len(turns)))]
-        return Talk(self._asked(image_items(list(self.pictures["single"][row])), [turn]), "pixel_values")
+        turn, clue = turns[int(self.rng.integers(len(turns)))], self.words["single"][row]["clue"]
+        return Talk(self._with_clue(image_items(list(self.pictures["single"][row])), [turn], clue), "pixel_values")
 
     def _there(self, row: int) -> tuple[str, str]:
         """Yes or no: whether a thing is there, or whether the land is of one kind."""
@@ -246,8 +245,16 @@ class Mixture:
         Each is asked alone. Among others they are one of thirty, and each answer before them tells a little.
         """
         asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("count", "comparison")]
-        turns = [(one["question"], one["answer"]) for one in asked]
+        turns = [(one["question"], one["answer"]) for one in asked] + self._pond_turns(row)
         return self.where[row] + turns
+
+    def _pond_turns(self, row: int) -> list[tuple[str, str]]:
+        """How many ponds there are, where all water is ponds."""
+        if self.there[row, THINGS.index("a river")] != NO:
+            return []
+        word = self.words["single"][row]
+        water = [one["answer"] for one in (*word["questions"], *word["more"]) if one["question"] == WATER_COUNT]
+        return [("How many ponds are there?", number) for number in water]
 
     def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
         turns = [(REAL_QUESTION, scene.name)]

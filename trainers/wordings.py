@@ -62,9 +62,12 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "a building": (("a building", "buildings"), ("a house", "houses")),
     "a vehicle": (("a vehicle", "vehicles"), ("a car", "cars")),
     "a water area": (("a water area", "water areas"), ("water", "water areas")),
+    "a parking lot": (("a parking lot", "parking lots"), ("a car park", "car parks")),
+    "a sports field": (("a sports field", "sports fields"), ("a football field", "football fields")),
+    "a storage tank": (("a storage tank", "storage tanks"), ("an oil tank", "oil tanks")),
     "a tree": (("a tree", "trees"),),  # these three are asked for in training alone (tiny_presence.py)
     "a river": (("a river", "rivers"),),
-    "a pond": (("a pond", "ponds"),),
+    "a pond": (("a pond", "ponds"), ("a lake", "lakes")),
 }
 SEVERAL = {names[0][1]: [several for _, several in names] for names in NAMES.values()}
 
@@ -86,7 +89,7 @@ class Wordings:
     held_out: tuple[str, ...]
 
 
-_COUNTED = _any_of(COUNTABLE.values())
+_COUNTED = _any_of((*COUNTABLE.values(), "ponds"))
 WORDINGS = (
     Wordings(
         rf"(?:Is there|Is|Does the image show) (?P<a>{_any_of(NAMES)})(?: in the image| present in the image)?\?",
@@ -245,7 +248,8 @@ YES_NO = (
         re.escape(FLAG_QUESTION),
         {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
         ("Are the two pictures {it}?", "Are they {it}?", "Are both dates {it}?", "Do the two look {it}?",
-         "Would you say that they are {it}?", "Are these two images {it}?", "Are before and after {it}?"),
+         "Would you say that they are {it}?", "Are these two images {it}?", "Are before and after {it}?",
+         "Does it look {it} on both dates?", "Is everything {it}?", "Is it {it} in both pictures?"),
         ("Are these two {it}?", "Are both pictures {it}?"),
     ),
     YesNo(
