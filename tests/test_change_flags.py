@@ -75,6 +75,6 @@ def test_silence_says_neither(caption):
     "words", ["there is no change " + "in the images " * 3000 + "x", "no obvious " * 3000, "in " * 9000]
 )
 def test_long_answers_do_not_hold_it_up(words):
-    started = time.perf_counter()
+    started = time.process_time()
     assert says_change(words) is True
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
