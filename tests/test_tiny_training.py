@@ -141,7 +141,8 @@ def test_worker_processes_do_not_draw_alike(mixture, built):
 
 @pytest.fixture
 def as_written(monkeypatch):
-    """Questions in the words of the world, and no others."""
+    """Questions in the words of the world, and no others; no clues beside them."""
+    monkeypatch.setattr(tiny_mixture, "GIVEN_CLUES", 0)
     monkeypatch.setattr(tiny_mixture, "OTHER_WORDS", 0)
     monkeypatch.setattr(tiny_mixture, "NOT_KNOWN", 0)
 
@@ -214,6 +215,10 @@ def test_each_search_of_a_picture_is_also_asked_alone(mixture, as_written):
     for row, word in enumerate(mixture.words["single"]):
         expected = places_known(mixture, row)
         expected |= {(q["question"], q["answer"]) for q in word["questions"] if q["kind"] in ("count", "comparison")}
+        numbers = {q["question"]: q["answer"] for q in (*word["questions"], *word["more"])}
+        water = numbers.get("How many water areas are there?")
+        if water == "0" or (water and "pond" in word["clue"]):
+            expected.add(("How many ponds are there?", water))
         said = {
             tuple(words([turn]).strip() for turn in mixture.talk("alone", row).messages)
             for _ in range(60 * bool(expected))
