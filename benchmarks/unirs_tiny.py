@@ -42,14 +42,9 @@ from unirs.trainers.scene_tasks import (
 )
 from unirs.trainers.tiny_data import FRAMES, SIZE
 from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
-from unirs.trainers.wordings import (
-    CLIP_QUESTIONS,
-    PAIR_QUESTIONS,
-    UNKNOWN_ANSWER,
-    UNKNOWN_HELD_OUT,
-    asked_by_yes_or_no,
-    reworded,
-)
+from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_made, is_quiet
+from unirs.trainers.unanswerable import THINGS_HELD_OUT, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, about_thing
+from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 
 import unirs
 from unirs.closer_map import closer_change_map
@@ -85,7 +80,10 @@ NAMES = {
     "reworded_clip_class": "clip class, in words not trained on",
     "yes_or_no": "is it one land cover, rural or urban, in words not trained on",
     "same_or_not": "are both dates the same, or different, in words not trained on",
+    "choice": "town or countryside, same or different: which, in words not trained on",
+    "what_changed": "was one kind of thing built, removed or planted (changed pairs), in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
+    "unknown_thing": "of a thing that it was never shown, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
@@ -137,7 +135,7 @@ def generated(first: int, count: int, prefix: str = ""):
 
 def in_other_words(cases: list[Case]):
     """The same questions as nobody asked them in training, and such as no picture answers."""
-    rng, coin = np.random.default_rng(0), np.random.default_rng(1)
+    rng, coin, choice = map(np.random.default_rng, range(3))
     for case in cases:
         kind = REWORDED + case.kind
         if case.kind in QUESTIONS or kind in NAMES:
@@ -146,9 +144,25 @@ def in_other_words(cases: list[Case]):
             question, answer = turn
             about = "same_or_not" if case.kind == "change_flag" else "yes_or_no"
             yield replace(case, kind=about, question=question, references=(answer,))
+        if turn := asked_by_choice(choice, case.question, case.references[0], held_out=True):
+            yield replace(case, kind="choice", question=turn[0], references=(turn[1],))
         if case.kind == "scene":  # one of each picture
             question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
             yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))
+            question = about_thing(choice, THINGS_HELD_OUT[int(choice.integers(len(THINGS_HELD_OUT)))])
+            yield replace(case, kind="unknown_thing", question=question, references=(UNKNOWN_ANSWER,))
+
+
+def changes_asked_for(first: int, count: int):
+    """Whether one kind of thing changed, of the changed pairs of seeds from `first` on: "yes" as often as "no"."""
+    samples = [pair_sample(seed, SIZE) for seed in range(first, first + count)]
+    made = changes_made(
+        [{"label": one.label, "questions": [{"references": one.questions[0].references}]} for one in samples]
+    )
+    odds, rng = change_odds(made), np.random.default_rng(0)
+    for row in np.flatnonzero(~is_quiet(made) & odds.any(1)):
+        question, answer = change_turn(rng, made[row], odds[row], held_out=True)
+        yield Case("what_changed", list(samples[row].images), question, (answer,), first + int(row))
 
 
 def labelled_pairs(data: Path, folder: str):
@@ -319,6 +333,7 @@ def main() -> None:
     augmenter = model.prompt_augmenter(processor) if args.clue else None
     everything = list(generated(TEST_SEED, args.count))
     everything += [*generated(HELD_OUT_SEED, args.count, FAMILIAR), *in_other_words(everything)]
+    everything += changes_asked_for(TEST_SEED, args.count)
     everything += real(args.data) if args.data else []
     # read before anything is asked: a folder that is missing is told in time
     crops_of_figures = list(figure_crops(args.data)) if args.data else []

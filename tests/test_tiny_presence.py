@@ -15,7 +15,8 @@ from unirs.trainers.scene_tasks import OBJECTS, single_sample
 from unirs.trainers.tiny_data import SIZE, make_scenes, patch_centres, patch_shares
 from unirs.trainers.tiny_mixture import LAND_ASKED, Mixture
 from unirs.trainers.tiny_presence import ANY_WATER, NO, THINGS, UNSURE, YES, even_odds, presence_turn, things_there
-from unirs.trainers.wordings import NAMES, UNKNOWN, WORDINGS, YES_NO, reworded
+from unirs.trainers.unanswerable import UNKNOWN_ANSWER
+from unirs.trainers.wordings import NAMES, WORDINGS, YES_NO, reworded
 
 SCENES = 120
 PATCHES = 144
@@ -39,22 +40,43 @@ LAND_WORDS = {
 }
 
 
-def there_of(land: dict[str, float] | None = None, middles: tuple[str, ...] = (), clue: str = "") -> dict[str, int]:
-    """What is said of one picture with these shares of land, middles of things and clue."""
+def there_of(
+    land: dict[str, float] | None = None, middles: tuple[str, ...] = (), clue: str = "", **words: Any
+) -> dict[str, int]:
+    """What is said of one picture with these shares of land, middles of things, clue and other words."""
     shares, centres = np.zeros((1, len(LAND_CLASSES), PATCHES)), np.zeros((1, len(OBJECTS), PATCHES), bool)
     for name, share in (land or {}).items():
         shares[0, LAND_CLASSES.index(name), : round(share * PATCHES)] = 1
     for name in middles:
         centres[0, OBJECTS.index(name), 7] = True
-    return dict(zip(THINGS, things_there(shares, centres, [{"clue": clue}])[0], strict=True))
+    words = {"clue": clue, "label": "grassland", "questions": [], **words}
+    return dict(zip(THINGS, things_there(shares, centres, [words])[0], strict=True))
 
 
 def test_nothing_is_there_in_a_picture_of_nothing():
-    assert set(there_of().values()) == {NO}
+    assert set(there_of(questions=[asked_for_forest("no")]).values()) == {NO}
+
+
+def asked_for_forest(answer: str) -> dict[str, str]:
+    return {"kind": "presence", "question": "Does the image show a forest?", "answer": answer}
+
+
+@pytest.mark.parametrize(
+    ("label", "questions", "answer"),
+    [
+        ("grassland", [], UNSURE),  # a few trees or a wood
+        ("forest", [], YES),
+        ("grassland", [asked_for_forest("yes")], YES),
+        ("grassland", [asked_for_forest("no")], NO),
+    ],
+)
+def test_a_forest_is_there_by_the_plan_not_by_its_trees(label, questions, answer):
+    assert there_of({"tree": 0.2}, label=label, questions=questions)["a forest"] == answer
 
 
 def test_land_is_there_by_its_share_and_things_by_their_middles():
-    there = there_of({"water": 0.1, "road": 0.05}, ("vehicle",), "An aerial view of grassland with a river.")
+    clue, questions = "An aerial view of grassland with a river.", [asked_for_forest("no")]
+    there = there_of({"water": 0.1, "road": 0.05}, ("vehicle",), clue, questions=questions)
     assert {name for name, answer in there.items() if answer == YES} == {
         "a water area", "a road", "a vehicle", "a river",
     }  # fmt: skip
@@ -87,7 +109,11 @@ def built() -> list[tuple[Plan, Layout, dict[str, Any]]]:
         for seed in range(SCENES):
             sample = single_sample(seed, SIZE)
             land = patch_shares(np.stack([sample.land[0] == k for k in range(len(LAND_CLASSES))]).astype(np.float16))
-            there = things_there(land[None], patch_centres(sample.centres)[None], [{"clue": sample.clue}])[0]
+            questions = [
+                {"kind": one.kind, "question": one.question, "answer": one.answer} for one in sample.questions
+            ]
+            words = {"clue": sample.clue, "label": sample.label, "questions": questions}
+            there = things_there(land[None], patch_centres(sample.centres)[None], [words])[0]
             found.append((*plans[-1], dict(zip(THINGS, there, strict=True))))
     return found
 
@@ -110,7 +136,7 @@ def truth(plan: Plan, layout: Layout) -> dict[str, bool]:
     names = ("a tree", "a crop field", "a solar farm", "a water area", "a road", "a parking lot", "a building",
              "a storage tank", "a sports field", "a vehicle", "a boat")  # fmt: skip
     return {name: len(things) > 0 for name, things in zip(names, there, strict=True)} | {
-        "a river": plan.river, "a pond": ponds,
+        "a river": plan.river, "a pond": ponds, "a forest": plan.forest or plan.cover == "forest",
     }  # fmt: skip
 
 
@@ -177,7 +203,7 @@ def test_a_conversation_asks_one_thing_of_its_picture_and_answers_rightly(tmp_pa
         plan, layout, _ = built[row % 12]
         for user, said in zip(talk.messages[::2], talk.messages[1::2], strict=True):
             question, answer = text_of(user), text_of(said)
-            if question in UNKNOWN:
+            if answer == UNKNOWN_ANSWER:
                 continue
             thing = next((name for name in THINGS if question in PRESENCE_WORDS[name]), None)
             right = truth(plan, layout)[thing] if thing else plan.cover in LAND_WORDS[question]

@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import numpy as np
 import unirs_tiny as scores
 from PIL import Image
-from unirs.trainers.wordings import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
+from unirs.trainers.scene_tasks import pair_captions
+from unirs.trainers.unanswerable import THINGS_HELD_OUT, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
 
 
 def case(kind, scene, *references, question="?"):
@@ -57,7 +58,8 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
     cases = list(scores.generated(3_000_000, 3))
     others = list(scores.in_other_words(cases))
     by_kind = Counter(one.kind for one in others)
-    assert by_kind["not_known"] == by_kind["same_or_not"] == 3
+    assert by_kind["not_known"] == by_kind["unknown_thing"] == by_kind["same_or_not"] == 3
+    assert by_kind["choice"] >= 3  # of each pair, and at times of rural or urban
     assert by_kind["yes_or_no"] >= 3  # of the land cover, and at times of rural or urban
     questions = [one for one in cases if one.kind in scores.QUESTIONS]
     again = [one for one in others if one.kind.removeprefix("reworded_") in scores.QUESTIONS]
@@ -66,9 +68,27 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
     for one in others:
         if one.kind == "not_known":
             assert (one.question in UNKNOWN_HELD_OUT, one.references) == (True, (UNKNOWN_ANSWER,))
+        if one.kind == "unknown_thing":
+            assert any(a in one.question or some in one.question for a, some in THINGS_HELD_OUT)
+            assert one.references == (UNKNOWN_ANSWER,)
+        if one.kind == "choice":
+            assert one.references[0] in one.question.lower()
         if one.kind in {"yes_or_no", "same_or_not"}:
             assert one.references in (("yes",), ("no",))
             assert len(one.pictures) == 1 + (one.kind == "same_or_not")
+
+
+def test_changed_pairs_are_asked_for_what_their_captions_tell_as_often_as_for_what_they_do_not():
+    cases = list(scores.changes_asked_for(3_000_000, 40))
+    answers = Counter(one.references[0] for one in cases)
+    assert 0.35 < answers["yes"] / answers.total() < 0.65
+    for one in cases:
+        changed, captions = pair_captions(one.scene)
+        assert changed
+        if "road" in one.question:
+            assert one.references == ("yes" if "road" in " ".join(captions) else "no",)
+        if "tank" in one.question:
+            assert one.references == ("yes" if "tank" in " ".join(captions) else "no",)
 
 
 def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path):

@@ -32,7 +32,7 @@ from .tiny_data import FRAMES, GRID, SIZE, make_scenes
 from .tiny_mixture import PLACE_ROWS, Mixture, WhereFirst
 from .tiny_patches import PatchSteps, place_patches, pretrain_patches
 from .tiny_real import RealBatches, pretrain_real
-from .tiny_tuning import Conversations, Schedule, keep_features, tune
+from .tiny_tuning import Conversations, Schedule, keep_features, own_clues, tune
 
 COUNTS = {"single": 14000, "pair": 6000, "video": 3000, "sequence": 3000}
 PATCH = SIZE // GRID
@@ -195,9 +195,11 @@ def main() -> None:
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:
         return
+    features, log = keep_features(model, mixture.pictures), []
+    if args.start:  # a model that has learnt to describe errs in its clues, in training as in use
+        mixture.own_clues = dict(enumerate(own_clues(model, processor, features["single"])))
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)
-    features, log = keep_features(model, mixture.pictures), []
     parts: list[tuple[Conversations, int]] = [(WhereFirst(mixture), args.steps_where), (mixture, args.steps)]
     for conversations, steps in parts[not args.steps_where :]:
         schedule = Schedule(

@@ -27,14 +27,18 @@ from .scene_tasks import FLAG_QUESTION
 from .tiny_data import GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
 from .tiny_presence import NO, THINGS, even_odds, presence_turn, things_there
-from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, UNKNOWN, UNKNOWN_ANSWER, asked_by_yes_or_no, reworded
+from .tiny_what_changed import change_odds, change_turn, changes_made, is_quiet, real_changes_made
+from .unanswerable import UNKNOWN_ANSWER, unanswerable_question
+from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
 # kinds of conversation about the pictures of another kind
-PICTURES_OF = {"alone": "single", "where": "single", "there": "single"}
+PICTURES_OF = {"alone": "single", "where": "single", "there": "single",
+               "what_changed": "pair", "real_what_changed": "real_pair"}  # fmt: skip
 # How often an epoch goes through the pictures of kinds that have fewer.
-TIMES = {"real": 2, "pair": 3, "real_pair": 3, "video": 4, "sequence": 3}
+TIMES = {"real": 2, "pair": 3, "real_pair": 3, "video": 4, "sequence": 3, "what_changed": 2, "real_what_changed": 2}
 REAL_PAIRS = 4000
+QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
 VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
@@ -50,7 +54,9 @@ OTHER_WORDS = 0.7  # share of the questions that are asked in other words
 YES_OR_NO = 0.5  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
 LAND_ASKED = 0.35  # of what is asked by yes or no alone, whether the land is of one kind
-NOT_KNOWN = 0.08  # and of all, in which something is asked that no picture tells
+NOT_KNOWN = 0.12  # and of all, in which something is asked that cannot be told
+CHOICE = 0.1  # of the questions in other words, where it can be, between both answers
+OWN_CLUES = 0.7  # of the clues about generated pictures, where the model's own are known
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 
 
@@ -99,8 +105,15 @@ class Mixture:
             self.there = things_there(self.land, self.centres, self.words["single"])
             self.odds = even_odds(self.there)
         self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
+        self.own_clues: dict[int, str] = {}
         if real:
             self._add_real(real)
+        # what happened in each pair, and how often to ask for it
+        self.changes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for kind, find in (("pair", changes_made), ("real_pair", real_changes_made)):
+            if kind in self.words:
+                made = find(self.words[kind])
+                self.changes[kind] = made, change_odds(made)
 
     def _add_turned(self) -> None:
         """Every single picture once more, turned or mirrored: the same things in other places."""
@@ -132,6 +145,12 @@ class Mixture:
             for row in [*range(len(words))] * TIMES.get(kind, 1)
         ]
         rows += [{"kind": "alone", "row": row} for row in self.alone]
+        for kind in ("what_changed", "real_what_changed"):
+            if PICTURES_OF[kind] in self.changes:
+                made, odds = self.changes[PICTURES_OF[kind]]
+                quiet = np.flatnonzero(is_quiet(made))[::QUIET_PAIRS]
+                asked = np.intersect1d(np.flatnonzero(odds.any(1)), [*quiet, *np.flatnonzero(~is_quiet(made))])
+                rows += [{"kind": kind, "row": int(row)} for row in [*asked] * TIMES[kind]]
         return rows + [{"kind": "there", "row": row} for row in self.where if self.odds[row].any()]
 
     def reseed(self, seed: int) -> None:
@@ -154,6 +173,8 @@ class Mixture:
             return self.ask_alone(row, self.alone[row])
         if kind == "there":
             return self.ask_alone(row, [self._there(row)])
+        if kind in ("what_changed", "real_what_changed"):
+            return self._what_changed(PICTURES_OF[kind], row)
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -167,7 +188,7 @@ class Mixture:
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
             asked = self._place_turns(row) if self.rng.random() < self.place_rows else self._world_turns(word)
-            return self._single(pictures, asked, word["clue"])
+            return self._single(pictures, asked, word["clue"], self.own_clues.get(row))
         if kind == "sequence":
             turns = [(one["question"], self._one_of(one["references"])) for one in word["questions"]]
             self.rng.shuffle(turns)
@@ -178,13 +199,21 @@ class Mixture:
         turns = [(self._one_of(CLIP_QUESTIONS), clip_answer(word["label"]))]
         return Talk(self._with_clue(video_item(list(pictures)), turns, word["clue"]), "pixel_values_videos")
 
-    def _single(self, pictures: np.ndarray, turns: list[tuple[str, str]], clue: str) -> Talk:
+    def _single(
+        self, pictures: np.ndarray, turns: list[tuple[str, str]], clue: str, own_clue: str | None = None
+    ) -> Talk:
         visuals = image_items(list(pictures))
         if self.rng.random() < CLUE_ROWS:
             return Talk(conversation(visuals, [(CLUE_PROMPTS["single"], clue)]), "pixel_values", BASE_TEMPLATE)
         if self.rng.random() < DESCRIBED:
             return Talk(self._asked(visuals, [(DEFAULT_INSTRUCTIONS["single"], clue), *turns]), "pixel_values")
-        return Talk(self._with_clue(visuals, turns, clue), "pixel_values")
+        return Talk(self._with_clue(visuals, turns, clue, own_clue), "pixel_values")
+
+    def _what_changed(self, pictures: str, row: int) -> Talk:
+        """Whether one kind of thing was built, removed or planted. Alone: a caption before it would tell."""
+        made, odds = self.changes[pictures]
+        turn = change_turn(self.rng, made[row], odds[row])
+        return Talk(conversation(image_items(list(self.pictures[pictures][row])), [turn]), "pixel_values_pairs")
 
     def _pair(self, pictures: np.ndarray, references: tuple[str, ...], clue: str) -> Talk:
         visuals = image_items(list(pictures))
@@ -228,7 +257,8 @@ class Mixture:
     def ask_alone(self, row: int, turns: list[tuple[str, str]]) -> Talk:
         """One of the turns about a generated picture."""
         turn, clue = turns[int(self.rng.integers(len(turns)))], self.words["single"][row]["clue"]
-        return Talk(self._with_clue(image_items(list(self.pictures["single"][row])), [turn], clue), "pixel_values")
+        visuals = image_items(list(self.pictures["single"][row]))
+        return Talk(self._with_clue(visuals, [turn], clue, self.own_clues.get(row)), "pixel_values")
 
     def _there(self, row: int) -> tuple[str, str]:
         """Yes or no: whether a thing is there, or whether the land is of one kind."""
@@ -272,16 +302,22 @@ class Mixture:
         """The conversation as people have it: in words of their own, and at times about what no picture tells."""
         said = [self._in_other_words(*turn) if self.rng.random() < OTHER_WORDS else turn for turn in turns]
         if self.rng.random() < NOT_KNOWN:
-            said.insert(int(self.rng.integers(len(said) + 1)), (self._one_of(UNKNOWN), UNKNOWN_ANSWER))
+            said.insert(int(self.rng.integers(len(said) + 1)), (unanswerable_question(self.rng), UNKNOWN_ANSWER))
         return conversation(visuals, said)
 
     def _in_other_words(self, question: str, answer: str) -> tuple[str, str]:
         turn = asked_by_yes_or_no(self.rng, question, answer) if self.rng.random() < YES_OR_NO else None
+        if turn is None and self.rng.random() < CHOICE / (1 - YES_OR_NO):
+            turn = asked_by_choice(self.rng, question, answer)
         return turn or (reworded(self.rng, question), answer)
 
-    def _with_clue(self, visuals: list[dict], turns: list[tuple[str, str]], clue: str) -> list[dict[str, Any]]:
+    def _with_clue(
+        self, visuals: list[dict], turns: list[tuple[str, str]], clue: str, own_clue: str | None = None
+    ) -> list[dict[str, Any]]:
+        """With a clue at times: the true one, or the model's own, which may err as it does when it is asked."""
         messages = self._asked(visuals, turns)
         if clue and self.rng.random() < GIVEN_CLUES:
+            clue = own_clue if own_clue and self.rng.random() < OWN_CLUES else clue
             messages[0]["content"].append({"type": "clue", "text": clue})
         return messages
 

@@ -18,7 +18,13 @@ from .tiny_places import SMALLEST
 # What is asked for: land by its share of the picture, things that are no land by their middles.
 LAND = {"tree": "a tree", "field": "a crop field", "solar panels": "a solar farm"}
 LAND |= {name: PRESENCE_OBJECTS[name] for name in LAND_CLASSES if name in PRESENCE_OBJECTS}
-THINGS = (*LAND.values(), *(PRESENCE_OBJECTS[name] for name in OBJECTS if name not in LAND), "a river", "a pond")
+THINGS = (
+    *LAND.values(),
+    *(PRESENCE_OBJECTS[name] for name in OBJECTS if name not in LAND),
+    "a river",
+    "a pond",
+    "a forest",
+)
 # Water as a substance, with no article and no plural.
 ANY_WATER = ("Is there any water?", "Can you see any water?", "Any water?", "Can you see water?",
              "Is any water visible?", "Does this picture show any water?",
@@ -33,7 +39,8 @@ def things_there(land: np.ndarray, centres: np.ndarray, words: Sequence[dict]) -
     Args:
         land: Shares of each class, `(pictures, LAND_CLASSES, patches)`.
         centres: Which patches hold the middle of an object, `(pictures, OBJECTS, patches)`.
-        words: Of each picture its `clue`, which may name a river or ponds.
+        words: Of each picture its `clue`, which may name a river or ponds, and its `questions`, which may be for a
+            forest: a few trees are none.
     """
     shares, held = land.astype(np.float32).mean(-1), centres.max(-1)
     columns = []
@@ -46,12 +53,21 @@ def things_there(land: np.ndarray, centres: np.ndarray, words: Sequence[dict]) -
     rivers = np.array([_named(one, "river", "pond") for one in words])
     ponds = np.array([_named(one, "pond", "river") for one in words])
     columns += [np.where(water == NO, NO, named) for named in (rivers, ponds)]
+    columns.append(np.array([_forest(one) for one in words]))
     return np.stack(columns, axis=1)
 
 
 def _named(word: dict, kind: str, other: str) -> int:
     """A picture has ponds or one river; which, is only known where the clue, which names three things, does."""
     return YES if kind in word["clue"] else NO if other in word["clue"] else UNSURE
+
+
+def _forest(word: dict) -> int:
+    """Whether the plan has a forest: how many trees are one, the land map does not tell."""
+    asked = [one["answer"] for one in word["questions"] if one["kind"] == "presence" and "forest" in one["question"]]
+    if not asked:
+        return YES if word["label"] == "forest" else UNSURE
+    return YES if asked[0] == "yes" else NO
 
 
 def even_odds(there: np.ndarray) -> np.ndarray:

@@ -18,9 +18,12 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_unirs import UniRSForConditionalGeneration
+from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing import UniRSProcessor
+from ..processing.prompts_unirs import CLUE_PROMPTS
 from .packing import IGNORED, Encoded, pad
 from .progress import Lines
+from .rows import image_items
 from .tiny_mixture import PICTURES_OF, Talk
 from .tiny_real import pixels
 
@@ -75,6 +78,28 @@ def keep_features(model: UniRSForConditionalGeneration, pictures: dict[str, np.n
                 chunks.append(model.model.encode_pixels(shown).half().cpu())
         kept[kind] = torch.cat(chunks).unflatten(0, (len(stack), -1)).unsqueeze(2)
     return kept
+
+
+@torch.no_grad()
+def own_clues(model: UniRSForConditionalGeneration, processor: UniRSProcessor, features: torch.Tensor) -> list[str]:
+    """The clue that the model itself gives of each single picture, asked as the base model is.
+
+    Args:
+        features: Of `keep_features`, `(pictures, 1, 1, patches, dim)`.
+    """
+    model.eval()
+    tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
+    question = [{"role": "user", "content": [*image_items([BLANK]), {"type": "text", "text": CLUE_PROMPTS["single"]}]}]
+    words = processor.encode_chats([question], BASE_TEMPLATE).to(model.device)
+    del words["pixel_values"]
+    clues = []
+    for start in range(0, len(features), 64):
+        shown = features[start : start + 64, 0].float().to(model.device)  # (pictures, 1, patches, dim)
+        rows = {name: row.expand(len(shown), -1) for name, row in words.items()}
+        said = model.generate(**rows, pixel_values=shown, do_sample=False, max_new_tokens=40)
+        clues += processor.batch_decode(said[:, words["input_ids"].shape[1] :], skip_special_tokens=True)
+    model.model.vision_tower = tower
+    return [clue.strip() for clue in clues]
 
 
 class Collator:

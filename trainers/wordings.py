@@ -33,29 +33,6 @@ PAIR_QUESTIONS = (
     "Please describe the change.",
     "What has changed between the two dates?",
 )
-# What no picture from above tells, and what is said to it.
-UNKNOWN_ANSWER = "I cannot tell."
-UNKNOWN = (
-    "What is the weather like?", "Who lives here?", "Which country is this?", "What is your name?", "Hello.",
-    "Who took this picture?", "How old are the buildings?", "What time is it?", "What is the capital of France?",
-    "How much does a house cost here?", "Which city is this?", "Who owns this land?", "What is the population?",
-    "Tell me a joke.", "What will happen next?", "Why?", "How high is the building?", "What is two plus two?",
-    "Is it going to rain?", "What is the name of this place?", "How far is it to the sea?", "Good morning.",
-    "Who are you?", "Can you help me?", "What is the street called?", "Which language do people speak here?",
-    "What does it smell like?", "How loud is it?", "Are the people happy?", "Which satellite took this?",
-    "What is your favourite colour?", "Thank you.", "Who won the match?", "Is the shop open?", "Is it Monday?",
-    "What is the postal code?", "How fast do the cars drive?", "What is inside the building?", "How deep is it?",
-    "When was this place founded?", "Do you like it?", "Is the owner at home?", "What did it cost?",
-    "How warm is it?", "Is it windy?", "Will it snow?", "What day is it?", "Which month is this?", "Good evening.",
-    "How is life here?", "Where do you come from?", "What are you?", "Who is the mayor?", "Who drew the map?",
-    "When was this built?", "Where on Earth is this?", "Which continent is this?", "Is this Germany?",
-    "How many children live here?", "How many people work here?", "How rich are the people?", "Is it noisy here?",
-    "What is the rent?", "Which company owns the building?", "Do people like to live here?", "What is her name?",
-)  # fmt: skip
-UNKNOWN_HELD_OUT = (
-    "What is the temperature?", "Who built this?", "In which country was this taken?", "How are you?",
-    "What year is it?", "How many people live here?",
-)  # fmt: skip
 # One and several of each thing; the first pair is what the questions themselves say.
 NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     **{name: ((name, name.split(" ", 1)[1] + "s"),) for name in PRESENCE_OBJECTS.values()},
@@ -70,6 +47,7 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "a pond": (("a pond", "ponds"), ("a lake", "lakes")),
 }
 SEVERAL = {names[0][1]: [several for _, several in names] for names in NAMES.values()}
+SEVERAL |= {"trees": ["trees", "forest"], "crop fields": ["crop fields", "cropland"]}  # shares of the picture
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -137,7 +115,8 @@ WORDINGS = (
         ("How much of the picture is {cover}?", "What share of the image is covered by {cover}?",
          "How much is covered by {cover}?", "How large is the share of {cover}?", "How much of it is {cover}?",
          "Tell me how much is {cover}.", "What part of the picture is {cover}?", "How much of this image is {cover}?",
-         "How much of the picture would you say is {cover}?", "How much of it do you think is {cover}?"),
+         "How much of the picture would you say is {cover}?", "How much of it do you think is {cover}?",
+         "What share is {cover}?", "Share of {cover}?"),
         ("Which share of the picture is {cover}?", "How much of this image do you think is {cover}?"),
     ),
     Wordings(
@@ -249,8 +228,23 @@ YES_NO = (
         {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
         ("Are the two pictures {it}?", "Are they {it}?", "Are both dates {it}?", "Do the two look {it}?",
          "Would you say that they are {it}?", "Are these two images {it}?", "Are before and after {it}?",
-         "Does it look {it} on both dates?", "Is everything {it}?", "Is it {it} in both pictures?"),
+         "Does it look {it} on both dates?", "Is everything {it}?", "Is it {it} in both pictures?",
+         "Is it {it} in both?", "Do both look {it}?", "Does everything look {it}?"),
         ("Are these two {it}?", "Are both pictures {it}?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": ("different from",), "no": ("the same as", "identical to", "equal to")},
+        ("Is the second picture {it} the first?", "Is the first image {it} the second?", "Is after {it} before?",
+         "Does the second date look {it} the first?", "Is the later picture {it} the earlier one?"),
+        ("Is the second image {it} the first one?", "Does the first picture look {it} the second?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": ("something", "anything"), "no": ("nothing",)},
+        ("Has {it} changed?", "Did {it} change?", "Is {it} new?", "Is {it} different?", "Was {it} built or removed?",
+         "Is {it} new in the second picture?", "Does {it} differ?"),
+        ("Has {it} become different?", "Has {it} changed in the second picture?"),
     ),
     YesNo(
         re.escape(COVER_QUESTION),
@@ -271,6 +265,25 @@ YES_NO = (
 )  # fmt: skip
 
 
+# Between both answers, which are then said as the question says them; `{urban}` stands for a name of that answer.
+CHOICES = (
+    YesNo(
+        re.escape(URBAN_QUESTION),
+        {"urban": ("town", "city"), "rural": ("countryside",)},
+        ("{urban} or {rural}?", "{rural} or {urban}?", "Is this a {urban} or the {rural}?",
+         "Would you say {urban} or {rural}?", "Does it show a {urban} or the {rural}?"),
+        ("Is it {urban} or {rural}?", "Do you see a {urban} or the {rural}?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": ("different",), "no": ("the same",)},
+        ("{no} or {yes}?", "{yes} or {no}?", "Are they {no} or {yes}?", "Are the two pictures {no} or {yes}?",
+         "Are these {no} or {yes}?", "Is it {no} or {yes}?", "Do they look {no} or {yes}?"),
+        ("Are both dates {no} or {yes}?", "Would you say {yes} or {no}?"),
+    ),
+)  # fmt: skip
+
+
 def asked_by_yes_or_no(
     rng: np.random.Generator, question: str, answer: str, held_out: bool = False
 ) -> tuple[str, str] | None:
@@ -283,6 +296,18 @@ def asked_by_yes_or_no(
     said = answer if right else _draw(rng, tuple(name for name in one.names if name != answer))
     words = _draw(rng, one.held_out if held_out else one.trained)
     return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
+
+
+def asked_by_choice(
+    rng: np.random.Generator, question: str, answer: str, held_out: bool = False
+) -> tuple[str, str] | None:
+    """Which of both answers is the right one, and its name in that question; none for other kinds than CHOICES'."""
+    for one in CHOICES:
+        if re.fullmatch(one.pattern, question):
+            said = {name: _draw(rng, names) for name, names in one.names.items()}
+            words = _draw(rng, one.held_out if held_out else one.trained).format(**said)
+            return words[0].upper() + words[1:], said[answer]
+    return None
 
 
 def reworded(rng: np.random.Generator, question: str, held_out: bool = False) -> str:
