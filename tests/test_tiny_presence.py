@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from unirs.trainers import scene_tasks
-from unirs.trainers.scene_questions import COVER_QUESTION, COVERS, PRESENCE_TEMPLATES, URBAN_QUESTION
+from unirs.trainers.scene_questions import COVER_QUESTION, COVERS, MAX_COUNT_ASKED, PRESENCE_TEMPLATES, URBAN_QUESTION
 from unirs.trainers.scene_shapes import LAND_CLASSES, Layout, Plan
 from unirs.trainers.scene_tasks import OBJECTS, single_sample
 from unirs.trainers.tiny_data import SIZE, make_scenes, patch_centres, patch_shares
-from unirs.trainers.tiny_mixture import LAND_ASKED, Mixture
+from unirs.trainers.tiny_mixture import LAND_ASKED, MANY, Mixture
 from unirs.trainers.tiny_presence import ANY_WATER, NO, THINGS, UNSURE, YES, even_odds, presence_turn, things_there
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER
 from unirs.trainers.wordings import NAMES, WORDINGS, YES_NO, reworded
@@ -227,6 +227,23 @@ def test_ponds_are_counted_where_all_water_is_ponds(tmp_path, built):
         assert (number, plan.river) == (len(layout.water), False)
     assert len(counted) > 12
     assert len(set(counted.values())) > 2
+
+
+def test_what_is_too_many_to_count_is_said_to_be_more_than_the_world_counts_to(tmp_path, built):
+    make_scenes(tmp_path, {"single": 12}, 0, processes=1, quiet=True)
+    mixture = Mixture(tmp_path, None, 0, tasks=("single",))
+    crowded = {}
+    for row in range(24):
+        _, layout, _ = built[row % 12]
+        asked = {question for question, answer in mixture.alone.get(row, []) if answer == MANY}
+        for question, things in (("buildings", layout.buildings), ("vehicles", layout.vehicles)):
+            many = f"How many {question} are there?" in asked
+            assert len(things) > MAX_COUNT_ASKED or not many
+            # two cars may share a patch; buildings do not
+            assert many == (len(things) > MAX_COUNT_ASKED) or question == "vehicles"
+            crowded[question, many] = crowded.get((question, many), 0) + 1
+    assert crowded["buildings", True] > 1
+    assert crowded["buildings", False] > 1
 
 
 def text_of(turn: dict[str, Any]) -> str:

@@ -63,13 +63,13 @@ def film(
         land = scene.land.copy()
         scene.paint(land, float(time))
         middle = 0.5 + pan * (time - 0.5) * 2 + rng.normal(0, 0.0015, 2)
-        frame = _shoot(land, middle, turn * (time - 0.5), 1 + zoom * (time - 0.5), size)
+        frame = shoot(land, middle, turn * (time - 0.5), 1 + zoom * (time - 0.5), size)
         images.append(expose(frame, replace(sensor, seed=look.seed + FRAME_STEP * k), no_grain))
     return tuple(images), scene.clue
 
 
-def _shoot(land: Image.Image, middle: Array, angle: float, zoom: float, size: int) -> Image.Image:
-    """One camera frame: rotated, zoomed window around `middle` (unit square)."""
+def shoot(land: Image.Image, middle: Array, angle: float, zoom: float, size: int) -> Image.Image:
+    """One camera frame `(size, size)`: rotated, zoomed window around `middle` (unit square)."""
     side = land.width
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = middle * side

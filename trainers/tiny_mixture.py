@@ -11,6 +11,7 @@ import numpy as np
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
+from .real_clips import real_clip
 from .real_scenes import (
     CLASSES,
     SCENE_CLASSES,
@@ -22,9 +23,9 @@ from .real_scenes import (
     view,
 )
 from .rows import conversation, image_items, video_item
-from .scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
-from .scene_tasks import FLAG_QUESTION
-from .tiny_data import GRID, SIZE, load_scenes, turned
+from .scene_questions import COUNTABLE, COVER_QUESTION, MAX_COUNT_ASKED, PRESENCE_TEMPLATES, URBAN_QUESTION
+from .scene_tasks import FLAG_QUESTION, OBJECTS
+from .tiny_data import FRAMES, GRID, SIZE, load_scenes, turned
 from .tiny_places import place_turns, turned_place, where_turns
 from .tiny_presence import NO, THINGS, even_odds, presence_turn, things_there
 from .tiny_what_changed import change_odds, change_turn, changes_made, is_quiet, real_changes_made
@@ -38,6 +39,7 @@ PICTURES_OF = {"alone": "single", "where": "single", "there": "single",
 # How often an epoch goes through the pictures of kinds that have fewer.
 TIMES = {"real": 2, "pair": 3, "real_pair": 3, "video": 4, "sequence": 3, "what_changed": 2, "real_what_changed": 2}
 REAL_PAIRS = 4000
+REAL_CLIPS = 1200
 QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
 VIEWS = 3  # of each real picture: the whole, and parts in other lights
 GIVEN_CLUES = 0.3  # share of conversations with a clue
@@ -47,6 +49,7 @@ PLACE_ROWS = 0.35
 # by which it is told that two questions are about one thing
 SUBJECTS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
+MANY = f"more than {MAX_COUNT_ASKED}"
 WATER_COUNT = "How many water areas are there?"
 LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
@@ -136,6 +139,13 @@ class Mixture:
         pairs = [real_pair(self.rng, pictures, labels, SIZE, self.rng.random() < 0.5) for _ in range(REAL_PAIRS)]
         self.pictures["real_pair"] = np.stack([pair.pictures for pair in pairs])
         self.words["real_pair"] = pairs
+        filmed = self.rng.choice(len(pictures), min(REAL_CLIPS, len(pictures)), replace=False)
+        clips = [real_clip(self.rng, pictures[number], SIZE, FRAMES) for number in filmed]
+        self.pictures["real_video"] = np.stack(clips)
+        self.words["real_video"] = [
+            {"label": "non-event", "clue": f"An aerial view of {SCENE_CLASSES[labels[number]].noun}."}
+            for number in filmed
+        ]
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each conversation of an epoch."""
@@ -276,7 +286,14 @@ class Mixture:
         """
         asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("count", "comparison")]
         turns = [(one["question"], one["answer"]) for one in asked] + self._pond_turns(row)
-        return self.where[row] + turns
+        return self.where[row] + turns + self._crowd_turns(row)
+
+    def _crowd_turns(self, row: int) -> list[tuple[str, str]]:
+        """How many there are of what RS-World asks no number of, for it is more than it counts to."""
+        crowds = [
+            name for name, marks in zip(OBJECTS, self.centres[row], strict=True) if marks.sum() > MAX_COUNT_ASKED
+        ]
+        return [(f"How many {COUNTABLE[name]} are there?", MANY) for name in crowds if name in COUNTABLE]
 
     def _pond_turns(self, row: int) -> list[tuple[str, str]]:
         """How many ponds there are, where all water is ponds."""
