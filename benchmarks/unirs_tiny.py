@@ -43,7 +43,7 @@ from unirs.trainers.scene_tasks import (
 from unirs.trainers.tiny_data import FRAMES, SIZE
 from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
 from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_made, is_quiet
-from unirs.trainers.unanswerable import THINGS_HELD_OUT, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, about_thing
+from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
 from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 
 import unirs
@@ -79,11 +79,11 @@ NAMES = {
     "reworded_change_flag": "has anything changed, in words not trained on",
     "reworded_clip_class": "clip class, in words not trained on",
     "yes_or_no": "is it one land cover, rural or urban, in words not trained on",
-    "same_or_not": "are both dates the same, or different, in words not trained on",
+    "same_or_not": "are both dates the same, has nothing changed, in words not trained on",
     "choice": "town or countryside, same or different: which, in words not trained on",
     "what_changed": "was one kind of thing built, removed or planted (changed pairs), in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
-    "unknown_thing": "of a thing that it was never shown, not trained on: says so",
+    "unknown_thing": "of a thing that it was never told of, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
     "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
     "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
@@ -149,7 +149,7 @@ def in_other_words(cases: list[Case]):
         if case.kind == "scene":  # one of each picture
             question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
             yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))
-            question = about_thing(choice, THINGS_HELD_OUT[int(choice.integers(len(THINGS_HELD_OUT)))])
+            question = about_thing(choice, UNTOLD_HELD_OUT[int(choice.integers(len(UNTOLD_HELD_OUT)))])
             yield replace(case, kind="unknown_thing", question=question, references=(UNKNOWN_ANSWER,))
 
 

@@ -19,8 +19,8 @@ from unirs.trainers.real_scenes import (
     view,
 )
 from unirs.trainers.scene_changes import NO_CHANGE_SENTENCES
+from unirs.trainers.scene_questions import PRESENCE_OBJECTS
 from unirs.trainers.scene_tasks import single_sample
-from unirs.trainers.tiny_presence import THINGS
 
 from tests.conftest import DATA
 
@@ -283,7 +283,7 @@ def test_what_a_class_shows_and_hides_is_asked_as_for_generated_scenes_and_never
     assert len(SCENE_CLASSES) == 7
     for one in SCENE_CLASSES:
         assert not set(one.shown) & set(one.hidden)
-        assert {*one.shown, *one.hidden} <= set(THINGS)
+        assert {*one.shown, *one.hidden} <= set(PRESENCE_OBJECTS.values())
 
 
 def test_load_real_names_what_is_missing(tmp_path):

@@ -25,6 +25,7 @@ from unirs.trainers.tiny_what_changed import (
 )
 
 PAIRS = 300
+KEYS = [name.replace(" ", "_") for name in ASKED]
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +92,26 @@ def test_among_changed_pairs_each_thing_happened_as_often_as_not(painted):
 @pytest.mark.parametrize(
     ("old", "new", "yes", "no"),
     [
-        ("", "", set(), set(ASKED)),
-        ("a forest", "houses and a road", {"houses", "road", "trees removed"}, {"houses removed", "parking lot"}),
-        ("houses", "a forest", {"houses removed"}, {"houses", "road"}),  # told backwards: its trees were there
-        ("a field", "a residential area", {"houses"}, {"houses removed", "trees removed"}),
-        ("a residential area", "houses", {"houses"}, {"road", "parking lot"}),
-        ("houses", "a residential area", {"houses removed"}, {"houses", "road", "parking lot"}),
-        ("a residential area", "water", {"houses removed"}, {"houses", "road", "parking lot"}),
-        ("bare land", "a forest", {"trees planted"}, {"houses", "trees removed", "houses removed"}),
-        ("grassland", "a parking lot", {"parking lot"}, {"houses removed"}),
-        ("water", "a large building", set(), {"parking lot", "trees planted", "trees removed", "houses removed"}),
+        ("", "", "", " ".join(KEYS)),
+        ("a forest", "houses and a road", "houses road trees_removed", "houses_removed parking_lot trees_planted"),
+        ("a forest", "houses", "houses trees_removed", "houses_removed"),  # a piece of a town, or painted
+        ("a field", "a residential area", "houses", "houses_removed trees_removed"),
+        ("grassland", "a large building", "", "houses_removed road parking_lot trees_planted"),
+        ("grassland", "a parking lot", "parking_lot", "houses_removed"),
+        ("a residential area", "houses", "houses", ""),
+        ("a residential area", "water", "", ""),
+        ("a residential area", "a field", "houses_removed", "houses road parking_lot"),
+        # told backwards: the land shows again what it had
+        ("houses", "a forest", "houses_removed", "houses road parking_lot"),
+        ("houses", "a parking lot", "houses_removed", ""),
+        ("bare land", "a forest", "trees_planted", "houses houses_removed road parking_lot trees_removed"),
     ],
 )
 def test_of_made_pairs_only_what_their_two_names_tell_is_sure(old, new, yes, no):
     pair = RealPair(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((4, 4), bool), old, new, "a forest")
-    said = dict(zip(ASKED, real_changes_made([pair])[0], strict=True))
-    assert {name for name, answer in said.items() if answer == YES} == yes
-    assert no <= {name for name, answer in said.items() if answer == NO}
+    said = dict(zip(KEYS, real_changes_made([pair])[0], strict=True))
+    found = {answer: {name for name in KEYS if said[name] == answer} for answer in (YES, NO)}
+    assert found == {YES: set(yes.split()), NO: set(no.split())}
 
 
 def test_an_answer_is_that_of_the_thing_that_the_question_names(painted):

@@ -86,7 +86,7 @@ SCENE_CLASSES = (
         "a forest",
         "forest",
         False,
-        ("a forest", "a tree"),
+        ("a forest",),
         ("a parking lot", "a storage tank", "a sports field"),
         grows=True,
     ),

@@ -196,7 +196,7 @@ def main() -> None:
     if not args.steps:
         return
     features, log = keep_features(model, mixture.pictures), []
-    if args.start:  # a model that has learnt to describe errs in its clues, in training as in use
+    if args.start:  # a model that has learnt to describe errs in its clues, on these pictures less than on new ones
         mixture.own_clues = dict(enumerate(own_clues(model, processor, features["single"])))
     # what lies between matrix products is fused: a third off each step, for two minutes of compiling
     model.model.language_model.compile(dynamic=True)

@@ -50,6 +50,7 @@ PLACE_ROWS = 0.35
 SUBJECTS = ("building", "vehicle", "boat", "water", "forest", "tree", "crop field", "parking lot", "sports field",
           "solar farm", "main land cover", "urban")  # fmt: skip
 MANY = f"more than {MAX_COUNT_ASKED}"
+OBJECT_COUNTS = {f"How many {COUNTABLE[name]} are there?": name for name in OBJECTS if name in COUNTABLE}
 WATER_COUNT = "How many water areas are there?"
 LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
 REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
@@ -284,16 +285,19 @@ class Mixture:
 
         Each is asked alone. Among others they are one of thirty, and each answer before them tells a little.
         """
-        asked = [one for one in self.words["single"][row]["questions"] if one["kind"] in ("count", "comparison")]
-        turns = [(one["question"], one["answer"]) for one in asked] + self._pond_turns(row)
-        return self.where[row] + turns + self._crowd_turns(row)
+        word = self.words["single"][row]
+        turns = [(one["question"], one["answer"]) for one in word["questions"] if one["kind"] == "comparison"]
+        turns += [
+            (one["question"], one["answer"])
+            for one in (*word["questions"], *word["more"])
+            if one["question"] in OBJECT_COUNTS
+        ]
+        return self.where[row] + turns + self._pond_turns(row) + self._crowd_turns(row)
 
     def _crowd_turns(self, row: int) -> list[tuple[str, str]]:
         """How many there are of what RS-World asks no number of, for it is more than it counts to."""
-        crowds = [
-            name for name, marks in zip(OBJECTS, self.centres[row], strict=True) if marks.sum() > MAX_COUNT_ASKED
-        ]
-        return [(f"How many {COUNTABLE[name]} are there?", MANY) for name in crowds if name in COUNTABLE]
+        marks = dict(zip(OBJECTS, self.centres[row].sum(-1), strict=True))
+        return [(question, MANY) for question, name in OBJECT_COUNTS.items() if marks[name] > MAX_COUNT_ASKED]
 
     def _pond_turns(self, row: int) -> list[tuple[str, str]]:
         """How many ponds there are, where all water is ponds."""

@@ -20,7 +20,6 @@ from trl import SFTConfig, SFTTrainer
 from ..modeling_unirs import UniRSForConditionalGeneration
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing import UniRSProcessor
-from ..processing.prompts_unirs import CLUE_PROMPTS
 from .packing import IGNORED, Encoded, pad
 from .progress import Lines
 from .rows import image_items
@@ -89,17 +88,18 @@ def own_clues(model: UniRSForConditionalGeneration, processor: UniRSProcessor, f
     """
     model.eval()
     tower, model.model.vision_tower = model.model.vision_tower, KeptFeatures()
-    question = [{"role": "user", "content": [*image_items([BLANK]), {"type": "text", "text": CLUE_PROMPTS["single"]}]}]
-    words = processor.encode_chats([question], BASE_TEMPLATE).to(model.device)
+    augmenter = model.prompt_augmenter(processor)
+    asked = {"type": "text", "text": augmenter.prompts["single"]}
+    question = [{"role": "user", "content": [*image_items([BLANK]), asked]}]
+    words = processor.encode_chats([question], BASE_TEMPLATE)
     del words["pixel_values"]
     clues = []
     for start in range(0, len(features), 64):
-        shown = features[start : start + 64, 0].float().to(model.device)  # (pictures, 1, patches, dim)
+        shown = features[start : start + 64, 0].float()  # (pictures, 1, patches, dim)
         rows = {name: row.expand(len(shown), -1) for name, row in words.items()}
-        said = model.generate(**rows, pixel_values=shown, do_sample=False, max_new_tokens=40)
-        clues += processor.batch_decode(said[:, words["input_ids"].shape[1] :], skip_special_tokens=True)
+        clues += augmenter.ask({**rows, "pixel_values": shown})
     model.model.vision_tower = tower
-    return [clue.strip() for clue in clues]
+    return [clue.text or "" for clue in clues]
 
 
 class Collator:

@@ -18,7 +18,7 @@ from .scene_changes import CHANGE_KINDS
 from .tiny_presence import NO, UNSURE, YES, even_odds
 
 ONE = ("Was {a} built?", "Has {a} been built?", "Is there a new {thing}?", "Did {a} appear?", "Was {a} added?",
-       "Is {a} new?", "Was a new {thing} built?", "Do you see a new {thing}?", "Has {a} been added?",
+       "Was a new {thing} built?", "Do you see a new {thing}?", "Has {a} been added?",
        "Was {a} built between the two dates?")  # fmt: skip
 ONE_HELD_OUT = ("Has a new {thing} appeared?", "Can you see a new {thing}?")
 SEVERAL = ("Were {some} built?", "Were new {some} built?", "Have {some} been built?", "Are there new {some}?",
@@ -26,8 +26,8 @@ SEVERAL = ("Were {some} built?", "Were new {some} built?", "Have {some} been bui
            "Do you see new {some}?", "Have any {some} been added?")  # fmt: skip
 SEVERAL_HELD_OUT = ("Have new {some} appeared?", "Can you see any new {some}?")
 REMOVED = ("Were {some} removed?", "Were any {some} removed?", "Have {some} been removed?", "Did {some} disappear?",
-           "Have {some} disappeared?", "Are {some} gone?", "Were {some} taken away?")  # fmt: skip
-REMOVED_HELD_OUT = ("Have any {some} been removed?", "Have any {some} disappeared?")
+           "Have {some} disappeared?", "Are any {some} gone?", "Were {some} taken away?")  # fmt: skip
+REMOVED_HELD_OUT = ("Did the area lose {some}?", "Are there fewer {some} now?")
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,22 @@ ASKED = {
     ),
     "road": Asked(("road", "many houses"), (("a road", "roads"),)),
     "parking lot": Asked(("parking lot",), (("a parking lot", "parking lots"), ("a car park", "car parks"))),
-    "pond": Asked(("pond",), (("a pond", "ponds"), ("a lake", "lakes")), unsure=("flood",)),
+    "pond": Asked(
+        ("pond",),
+        unsure=("flood",),
+        own=("Was a pond made?", "Is there a new pond?", "Did a pond appear?", "Is there a new lake?",
+             "Did a lake appear?", "Was a lake made?", "Was a pond dug?", "Do you see a new pond?"),
+        own_held_out=("Has a new pond appeared?", "Can you see a new pond?", "Can you see a new lake?"),
+    ),
     "sports field": Asked(("sports field",), (("a sports field", "sports fields"),)),
     "solar farm": Asked(("solar farm",), (("a solar farm", "solar farms"), ("a solar panel", "solar panels"))),
     "storage tanks": Asked(("storage tanks",), (("a storage tank", "storage tanks"),)),
     "flood": Asked(
         ("flood",),
         unsure=("pond",),
-        own=("Was the land flooded?", "Is there a flood?", "Is the land flooded?", "Did a flood happen?"),
-        own_held_out=("Has the land been flooded?",),
+        own=("Is there a new flood?", "Did a flood come?", "Was the land flooded between the two dates?",
+             "Has the land been flooded?"),
+        own_held_out=("Has a flood come?", "Did the land become flooded?"),
     ),
     "trees planted": Asked(
         ("trees planted",),
@@ -83,7 +90,8 @@ ASKED = {
         own=("Were trees cut down?", "Have trees been cut down?", "Was the forest cleared?", "Was forest lost?"),
     ),
 }  # fmt: skip
-WILD = {"grassland", "a field", "a forest", "water", BARE}  # land with nothing built on it
+OPEN = {"grassland", "a field", "a forest", BARE}  # land with next to nothing built on it
+PAINTED = {"a house", "a house and a road", "houses and a road", "a large building", BARE}  # never cut from a scene
 
 
 def changes_made(words: Sequence[dict[str, Any]]) -> np.ndarray:
@@ -113,24 +121,22 @@ def _really(name: str, pair: RealPair) -> int:
         return NO
     yes = no = False
     if name == "houses":
-        yes = "house" in new or (new == "a residential area" and old in WILD)
-        no = new in WILD or old in BUILT
+        yes, no = "house" in new or (new == "a residential area" and old in OPEN), new in OPEN
     elif name == "houses removed":
-        yes = "house" in old or (old == "a residential area" and new in WILD)
-        no = old in WILD
+        yes, no = "house" in old or (old == "a residential area" and new in OPEN), old in OPEN
     elif name == "road":
-        yes, no = "road" in new, new in (*WILD, "a house", "houses") or old in BUILT
+        yes, no = "road" in new, new in OPEN or new in PAINTED
     elif name == "parking lot":
-        yes, no = new == "a parking lot" and old not in BUILT, new in (*WILD, *BUILT) or old in BUILT
+        yes, no = new == "a parking lot" and old not in BUILT, new in OPEN or new in PAINTED
     elif name == "trees planted":
-        yes, no = new == "a forest" and old not in BUILT, new in (*BUILT, BARE)
+        yes, no = new == "a forest" and old not in BUILT, new in PAINTED
     elif name == "trees removed":
-        yes, no = old == "a forest", old in ("a field", "water", BARE)
-    return YES if yes else NO if no else UNSURE  # the others are never made of real pictures
+        yes, no = old == "a forest", old in ("a field", BARE)
+    return YES if yes else NO if no else UNSURE  # the others are asked of unchanged pairs alone
 
 
 def change_odds(made: np.ndarray) -> np.ndarray:
-    """How often to ask for each thing in each pair, so that among changed pairs "yes" is right as often as "no".
+    """How often to ask for each thing in each pair: of changed pairs "yes" is right as often as "no" if they allow it.
 
     Among all pairs would not do: the unchanged ones would have all of the "no", and "did anything change?" the answer.
 

@@ -1,6 +1,6 @@
 """Questions that no picture from above answers, or that the embedded checkpoint cannot: it should say so.
 
-Of things that it has never been shown, a model that knows two answers, yes and no, guesses one of them.
+Of things that it has never been told of, a model that knows two answers, yes and no, guesses one of them.
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ UNKNOWN_HELD_OUT = (
     "What is the temperature?", "Who built this?", "In which country was this taken?", "How are you?",
     "What year is it?", "How many people live here?",
 )  # fmt: skip
-# Things that the model is shown nowhere, one and several: neither yes nor no would be more than a guess.
-THINGS = (
+# Things of which the model is never told, one and several: neither yes nor no would be more than a guess. Some are in
+# real pictures, which have no labels of them.
+UNTOLD = (
     ("a bridge", "bridges"), ("a swimming pool", "swimming pools"), ("a pool", "pools"), ("a plane", "planes"),
     ("an airplane", "airplanes"), ("an airport", "airports"), ("a train", "trains"), ("a railway", "railways"),
-    ("a church", "churches"), ("a school", "schools"), ("a person", "people"), ("a dog", "dogs"), ("a cow", "cows"),
+    ("a church", "churches"), ("a school", "schools"), ("a dog", "dogs"), ("a cow", "cows"),
     ("a wind turbine", "wind turbines"), ("a mountain", "mountains"), ("a beach", "beaches"),
     ("an island", "islands"), ("a power line", "power lines"), ("a greenhouse", "greenhouses"),
     ("a stadium", "stadiums"), ("a dam", "dams"), ("a tunnel", "tunnels"), ("a cemetery", "cemeteries"),
-    ("a crane", "cranes"), ("a container", "containers"), ("a hospital", "hospitals"), ("a hotel", "hotels"),
+    ("a container", "containers"), ("a hospital", "hospitals"), ("a hotel", "hotels"),
     ("a shop", "shops"), ("a tent", "tents"), ("a helicopter", "helicopters"), ("a horse", "horses"),
     ("a fence", "fences"), ("a wall", "walls"), ("a garden", "gardens"), ("a chimney", "chimneys"),
-    ("a tower", "towers"), ("a volcano", "volcanoes"), ("a bus", "buses"), ("a truck", "trucks"),
+    ("a tower", "towers"), ("a volcano", "volcanoes"), ("a bus", "buses"), 
     ("a tennis court", "tennis courts"), ("a roundabout", "roundabouts"), ("a sheep", "sheep"),
     ("a bird", "birds"), ("a child", "children"), ("a desert", "deserts"), ("a golf course", "golf courses"),
     ("a motorway", "motorways"), ("a pier", "piers"), ("a mosque", "mosques"), ("a petrol station", "petrol stations"),
 )  # fmt: skip
-THINGS_HELD_OUT = (
+UNTOLD_HELD_OUT = (
     ("a harbour", "harbours"), ("a lighthouse", "lighthouses"), ("a castle", "castles"), ("a bicycle", "bicycles"),
     ("a fountain", "fountains"), ("an elephant", "elephants"), ("a museum", "museums"), ("a glacier", "glaciers"),
 )  # fmt: skip
@@ -65,10 +66,10 @@ ABOUT_THINGS = (
 
 
 def unanswerable_question(rng: np.random.Generator) -> str:
-    """One that is trained on: half are of things that the model never saw."""
+    """One that is trained on: half are of things that it is never told of."""
     if rng.random() < 0.5:
         return UNKNOWN[int(rng.integers(len(UNKNOWN)))]
-    return about_thing(rng, THINGS[int(rng.integers(len(THINGS)))])
+    return about_thing(rng, UNTOLD[int(rng.integers(len(UNTOLD)))])
 
 
 def about_thing(rng: np.random.Generator, names: tuple[str, str]) -> str:

@@ -47,7 +47,7 @@ NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     "a pond": (("a pond", "ponds"), ("a lake", "lakes")),
 }
 SEVERAL = {names[0][1]: [several for _, several in names] for names in NAMES.values()}
-SEVERAL |= {"trees": ["trees", "forest"], "crop fields": ["crop fields", "cropland"]}  # shares of the picture
+SEVERAL |= {"crop fields": ["crop fields", "cropland"]}  # of which a share is asked
 
 
 def _any_of(names: Iterable[str]) -> str:
@@ -197,7 +197,10 @@ WORDINGS = (
 
 @dataclass(frozen=True)
 class YesNo:
-    """Asks whether one answer of a question is the right one; `it` stands for the answer by one of its names."""
+    """Asks whether one answer of a question is the right one; `it` stands for the answer by one of its names.
+
+    An answer without a name is never asked for.
+    """
 
     pattern: str
     names: dict[str, tuple[str, ...]]
@@ -228,23 +231,27 @@ YES_NO = (
         {"yes": ("different", "not the same"), "no": ("the same", "identical", "equal", "alike")},
         ("Are the two pictures {it}?", "Are they {it}?", "Are both dates {it}?", "Do the two look {it}?",
          "Would you say that they are {it}?", "Are these two images {it}?", "Are before and after {it}?",
-         "Does it look {it} on both dates?", "Is everything {it}?", "Is it {it} in both pictures?",
-         "Is it {it} in both?", "Do both look {it}?", "Does everything look {it}?"),
+         "Does it look {it} on both dates?", "Is it {it} in both pictures?", "Is it {it} in both?"),
         ("Are these two {it}?", "Are both pictures {it}?"),
     ),
     YesNo(
         re.escape(FLAG_QUESTION),
-        {"yes": ("different from",), "no": ("the same as", "identical to", "equal to")},
-        ("Is the second picture {it} the first?", "Is the first image {it} the second?", "Is after {it} before?",
+        {"yes": ("different from",), "no": ("the same as", "identical to")},
+        ("Is the second picture {it} the first?", "Is the first image {it} the second?",
          "Does the second date look {it} the first?", "Is the later picture {it} the earlier one?"),
         ("Is the second image {it} the first one?", "Does the first picture look {it} the second?"),
     ),
     YesNo(
         re.escape(FLAG_QUESTION),
-        {"yes": ("something", "anything"), "no": ("nothing",)},
-        ("Has {it} changed?", "Did {it} change?", "Is {it} new?", "Is {it} different?", "Was {it} built or removed?",
-         "Is {it} new in the second picture?", "Does {it} differ?"),
+        {"yes": ("something",), "no": ("nothing",)},
+        ("Has {it} changed?", "Did {it} change?", "Is {it} different?"),
         ("Has {it} become different?", "Has {it} changed in the second picture?"),
+    ),
+    YesNo(
+        re.escape(FLAG_QUESTION),
+        {"yes": (), "no": ("the same", "as before")},  # of one new house nobody says that everything is different
+        ("Is everything {it}?", "Does everything look {it}?", "Did everything stay {it}?"),
+        ("Is all of it {it}?", "Has everything stayed {it}?"),
     ),
     YesNo(
         re.escape(COVER_QUESTION),
@@ -265,16 +272,25 @@ YES_NO = (
 )  # fmt: skip
 
 
-# Between both answers, which are then said as the question says them; `{urban}` stands for a name of that answer.
+@dataclass(frozen=True)
+class Choice:
+    """Asks which of both answers is the right one; in the sentences each stands by its own name, as `{urban}`."""
+
+    pattern: str
+    names: dict[str, tuple[str, ...]]
+    trained: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
 CHOICES = (
-    YesNo(
+    Choice(
         re.escape(URBAN_QUESTION),
         {"urban": ("town", "city"), "rural": ("countryside",)},
         ("{urban} or {rural}?", "{rural} or {urban}?", "Is this a {urban} or the {rural}?",
          "Would you say {urban} or {rural}?", "Does it show a {urban} or the {rural}?"),
         ("Is it {urban} or {rural}?", "Do you see a {urban} or the {rural}?"),
     ),
-    YesNo(
+    Choice(
         re.escape(FLAG_QUESTION),
         {"yes": ("different",), "no": ("the same",)},
         ("{no} or {yes}?", "{yes} or {no}?", "Are they {no} or {yes}?", "Are the two pictures {no} or {yes}?",
@@ -292,8 +308,9 @@ def asked_by_yes_or_no(
     if not kinds:
         return None
     one = kinds[int(rng.integers(len(kinds)))]
-    right = bool(rng.random() < 0.5)
-    said = answer if right else _draw(rng, tuple(name for name in one.names if name != answer))
+    others = tuple(name for name, names in one.names.items() if names and name != answer)
+    right = not others or bool(one.names[answer] and rng.random() < 0.5)
+    said = answer if right else _draw(rng, others)
     words = _draw(rng, one.held_out if held_out else one.trained)
     return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
 
