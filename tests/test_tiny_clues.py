@@ -16,6 +16,7 @@ from unirs.trainers.tiny_real import pixels
 from unirs.trainers.tiny_tuning import own_clues
 
 import unirs
+from tests.turns import words_of
 
 
 def clue_of(messages: list[dict[str, Any]]) -> str | None:
@@ -57,8 +58,3 @@ def test_the_models_own_clues_stand_beside_questions_and_the_true_one_is_still_w
         assert not any(answer.startswith("own") for answer in answers)
     assert given["own"] / (given["own"] + given["true"]) == pytest.approx(OWN_CLUES, abs=0.08)
     assert given["none"] / given.total() == pytest.approx(1 - GIVEN_CLUES, abs=0.1)
-
-
-def words_of(turn: dict[str, Any]) -> str:
-    content = turn["content"]
-    return content if isinstance(content, str) else content[0]["text"]

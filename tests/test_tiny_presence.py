@@ -18,6 +18,8 @@ from unirs.trainers.tiny_presence import ANY_WATER, NO, THINGS, UNSURE, YES, eve
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER
 from unirs.trainers.wordings import NAMES, WORDINGS, YES_NO, reworded
 
+from tests.turns import words_of
+
 SCENES = 120
 PATCHES = 144
 
@@ -202,7 +204,7 @@ def test_a_conversation_asks_one_thing_of_its_picture_and_answers_rightly(tmp_pa
         assert (talk.messages[0]["content"][0]["image"] == mixture.pictures["single"][row, 0]).all()
         plan, layout, _ = built[row % 12]
         for user, said in zip(talk.messages[::2], talk.messages[1::2], strict=True):
-            question, answer = text_of(user), text_of(said)
+            question, answer = words_of(user), words_of(said)
             if answer == UNKNOWN_ANSWER:
                 continue
             thing = next((name for name in THINGS if question in PRESENCE_WORDS[name]), None)
@@ -246,8 +248,3 @@ def test_what_is_too_many_to_count_is_said_to_be_more_than_the_world_counts_to(t
     for question in ("buildings", "vehicles"):  # so that "more than six" is not all that is ever said
         assert crowded[question, True, True] > 1
         assert crowded[question, False, True] > 1
-
-
-def text_of(turn: dict[str, Any]) -> str:
-    content = turn["content"]
-    return content if isinstance(content, str) else next(one["text"] for one in content if one["type"] == "text")

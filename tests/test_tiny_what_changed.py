@@ -24,6 +24,8 @@ from unirs.trainers.tiny_what_changed import (
     sentences,
 )
 
+from tests.turns import words_of
+
 PAIRS = 300
 KEYS = [name.replace(" ", "_") for name in ASKED]
 
@@ -144,8 +146,3 @@ def test_conversations_ask_one_thing_of_all_changed_pairs_and_of_some_unchanged(
         name = next(name for name, one in ASKED.items() if question in sentences(one))
         assert (talk.pixels, len(talk.messages)) == ("pixel_values_pairs", 2)
         assert words_of(talk.messages[1]) == ("yes" if happened(painted[row][0])[name] else "no")
-
-
-def words_of(turn: dict[str, Any]) -> str:
-    content = turn["content"]
-    return content if isinstance(content, str) else content[0]["text"]

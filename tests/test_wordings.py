@@ -26,6 +26,8 @@ from unirs.trainers.wordings import (
     reworded,
 )
 
+from tests.turns import words_of
+
 THINGS = {"boat": "boats?", "building": "buildings?|houses?", "vehicle": r"vehicles?|cars?\b(?! park)",
           "water": "water", "road": "roads?", "forest": "forests?", "parking lot": "parking lots?|car parks?",
           "crop field": "crop fields?|cropland", "sports field": "sports fields?|football fields?",
@@ -199,8 +201,3 @@ def test_conversations_ask_in_other_words_and_sometimes_what_no_picture_tells(tm
     assert 0.08 < unknown / count < 0.14
     assert not asked & set(UNKNOWN_HELD_OUT)
     assert not [text for text in asked for a, some in UNTOLD_HELD_OUT if a in text or some in text]
-
-
-def words_of(turn: dict) -> str:
-    content = turn["content"]
-    return content if isinstance(content, str) else " ".join(i["text"] for i in content if i["type"] == "text")
