@@ -264,7 +264,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate()
-    assert (process.returncode, err) == (130, "unirs: stopped; the same command goes on\n")
+    assert (process.returncode, err) == (130, "unirs: stopped; run the same command again to go on\n")
 
 
 def test_progress_in_a_log_speaks_of_samples(unirs, monkeypatch):

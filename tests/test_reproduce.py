@@ -224,7 +224,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     err = process.communicate()[1].splitlines()
-    assert (process.returncode, err[-1]) == (130, "unirs: stopped; the same command goes on")
+    assert (process.returncode, err[-1]) == (130, "unirs: stopped; run the same command again to go on")
     assert [line for line in err[:-1] if not line.startswith(("9 trainings", "base split", "the tower"))] == []
 
 

@@ -35,7 +35,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise StoppedError("stopped; the same command goes on") from None
+        raise StoppedError("stopped; run the same command again to go on") from None
 
 
 def quieten() -> None:
