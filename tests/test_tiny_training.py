@@ -226,7 +226,7 @@ def test_each_search_of_a_picture_is_also_asked_alone(mixture, as_written):
             expected.add(("How many ponds are there?", water))
         said = {
             tuple(words([turn]).strip() for turn in mixture.talk("alone", row).messages)
-            for _ in range(60 * bool(expected))
+            for _ in range(200 * bool(expected))
         }
         assert said == expected
 
