@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from unirs.trainers.scene_shapes import LAND_CLASSES
 from unirs.trainers.scene_tasks import OBJECTS
-from unirs.trainers.tiny_places import NAMES, PLACES, ninths, place_turns, where_turns
+from unirs.trainers.tiny_data import turned
+from unirs.trainers.tiny_places import NAMES, PLACES, ninths, place_turns, turned_place, where_turns
 
 SIDE = 12
 
@@ -125,3 +127,17 @@ def test_what_is_known_of_places_is_asked_once():
     drawn = [place_turns(np.random.default_rng(seed), *flat, 9, known) for seed in range(40)]
     assert known in drawn
     assert all(dict(turns).get(known[0][0], "left") == "left" and len(dict(turns)) == len(turns) for turns in drawn)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_place_turns_as_its_picture_does(quarters, mirrored):
+    """By Pillow, which has its own ways to turn and to mirror."""
+    for number, place in enumerate(PLACES):
+        marked = np.zeros((6, 6), np.uint8)
+        marked[number // 3 * 2, number % 3 * 2] = 255
+        seen = Image.fromarray(marked).rotate(90 * quarters)
+        seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else seen
+        assert (turned(marked, quarters, mirrored) == np.asarray(seen)).all()
+        row, column = np.argwhere(np.asarray(seen))[0] // 2
+        assert turned_place(place, quarters, mirrored) == PLACES[row * 3 + column]

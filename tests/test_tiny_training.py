@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch.utils.data import DataLoader
 from unirs.trainers import tiny_changes, tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
@@ -21,7 +20,7 @@ from unirs.trainers.tiny_changes import pretrain_changes
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres, turned
 from unirs.trainers.tiny_mixture import Mixture, WhereFirst
 from unirs.trainers.tiny_patches import SAMPLES, PatchSteps, Samples, place_patches, pretrain_patches
-from unirs.trainers.tiny_places import PLACES, turned_place, where_turns
+from unirs.trainers.tiny_places import turned_place, where_turns
 from unirs.trainers.tiny_real import RealBatches, pixels
 from unirs.trainers.tiny_tuning import (
     Collator,
@@ -229,20 +228,6 @@ def test_each_search_of_a_picture_is_also_asked_alone(mixture, as_written):
             for _ in range(200 * bool(expected))
         }
         assert said == expected
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("quarters", range(4))
-def test_a_place_turns_as_its_picture_does(quarters, mirrored):
-    """By Pillow, which has its own ways to turn and to mirror."""
-    for number, place in enumerate(PLACES):
-        marked = np.zeros((6, 6), np.uint8)
-        marked[number // 3 * 2, number % 3 * 2] = 255
-        seen = Image.fromarray(marked).rotate(90 * quarters)
-        seen = seen.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else seen
-        assert (turned(marked, quarters, mirrored) == np.asarray(seen)).all()
-        row, column = np.argwhere(np.asarray(seen))[0] // 2
-        assert turned_place(place, quarters, mirrored) == PLACES[row * 3 + column]
 
 
 def test_every_picture_is_also_shown_turned_with_all_that_is_known_of_it(mixture):

@@ -159,9 +159,9 @@ class Mixture:
         for kind in ("what_changed", "real_what_changed"):
             if PICTURES_OF[kind] in self.changes:
                 made, odds = self.changes[PICTURES_OF[kind]]
-                quiet = np.flatnonzero(is_quiet(made))[::QUIET_PAIRS]
-                asked = np.intersect1d(np.flatnonzero(odds.any(1)), [*quiet, *np.flatnonzero(~is_quiet(made))])
-                rows += [{"kind": kind, "row": int(row)} for row in [*asked] * TIMES[kind]]
+                asked, quiet = odds.max(1) > 0, is_quiet(made)
+                asked[quiet] &= np.arange(quiet.sum()) % QUIET_PAIRS == 0
+                rows += [{"kind": kind, "row": row} for row in np.flatnonzero(asked).tolist() * TIMES[kind]]
         return rows + [{"kind": "there", "row": row} for row in self.where if self.odds[row].any()]
 
     def reseed(self, seed: int) -> None:
