@@ -40,9 +40,10 @@ from unirs.trainers.scene_tasks import (
     sequence_sample,
     single_sample,
 )
-from unirs.trainers.tiny_data import FRAMES, SIZE
+from unirs.trainers.tiny_data import FRAMES, GRID, SIZE, patch_shares
 from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
 from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_made, is_quiet
+from unirs.trainers.tiny_where_changed import WHERE_CHANGED, changed_place
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
 from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 
@@ -82,6 +83,7 @@ NAMES = {
     "same_or_not": "are both dates the same, has nothing changed, in words not trained on",
     "choice": "town or countryside, same or different: which, in words not trained on",
     "what_changed": "was one kind of thing built, removed or planted (changed pairs), in words not trained on",
+    "where_changed": "where did it change, nine places or several (changed pairs), in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
     "unknown_thing": "of a thing that it was never told of, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",
@@ -154,7 +156,8 @@ def in_other_words(cases: list[Case]):
 
 
 def changes_asked_for(first: int, count: int):
-    """Whether one kind of thing changed, of the changed pairs of seeds from `first` on: "yes" as often as "no"."""
+    """Of the changed pairs of seeds from `first` on, whether one kind of thing changed ("yes" as often as "no"), and
+    where they did."""
     samples = [pair_sample(seed, SIZE) for seed in range(first, first + count)]
     made = changes_made(
         [{"label": one.label, "questions": [{"references": one.questions[0].references}]} for one in samples]
@@ -163,6 +166,10 @@ def changes_asked_for(first: int, count: int):
     for row in np.flatnonzero(~is_quiet(made) & odds.any(1)):
         question, answer = change_turn(rng, made[row], odds[row], held_out=True)
         yield Case("what_changed", list(samples[row].images), question, (answer,), first + int(row))
+    for row in np.flatnonzero(~is_quiet(made)):
+        if place := changed_place(patch_shares(samples[row].change_mask.astype(np.float32)).reshape(GRID, GRID)):
+            question = reworded(rng, WHERE_CHANGED, held_out=True)
+            yield Case("where_changed", list(samples[row].images), question, (place,), first + int(row))
 
 
 def labelled_pairs(data: Path, folder: str):

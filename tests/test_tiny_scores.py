@@ -11,8 +11,11 @@ import numpy as np
 import unirs_tiny as scores
 from PIL import Image
 from unirs.trainers.scene_tasks import pair_captions
+from unirs.trainers.tiny_places import PLACES
 from unirs.trainers.tiny_what_changed import ASKED, sentences
+from unirs.trainers.tiny_where_changed import WHERE_CHANGED
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT
+from unirs.trainers.wordings import WORDINGS
 
 
 def case(kind, scene, *references, question="?"):
@@ -81,7 +84,7 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
 
 
 def test_changed_pairs_are_asked_for_what_their_captions_tell_as_often_as_for_what_they_do_not():
-    cases = list(scores.changes_asked_for(3_000_000, 80))
+    cases = [one for one in scores.changes_asked_for(3_000_000, 80) if one.kind == "what_changed"]
     answers = Counter(one.references[0] for one in cases)
     assert 0.35 < answers["yes"] / answers.total() < 0.65
     words = {"houses": "house", "road": "road", "parking lot": "parking", "sports field": "field|playground",
@@ -98,6 +101,22 @@ def test_changed_pairs_are_asked_for_what_their_captions_tell_as_often_as_for_wh
             assert not re.search(words[name], " ".join(captions)), (one.question, captions)
         compared.add((name, answer))
     assert len(compared) > 14
+
+
+def test_changed_pairs_are_asked_where_in_words_kept_for_that_and_captions_agree():
+    cases = [one for one in scores.changes_asked_for(3_000_000, 80) if one.kind == "where_changed"]
+    kept = next(one.held_out for one in WORDINGS if re.fullmatch(one.pattern, WHERE_CHANGED))
+    agreed = 0
+    for one in cases:
+        (place,) = one.references
+        assert one.question in kept
+        assert pair_captions(one.scene)[0]
+        captions = " ".join(pair_captions(one.scene)[1])
+        found = re.search(r"(?:at the|in the|on the) (top|bottom|left|right|middle)\b", captions)
+        if found and " and " not in captions and place in PLACES:
+            assert set(place.split()) & set(found[1].split()) or place == "middle", (place, captions)
+            agreed += 1
+    assert agreed > 3
 
 
 def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from unirs.trainers import tiny_changes, tiny_mixture
+from unirs.trainers import real_material, tiny_changes, tiny_mixture
 from unirs.trainers.real_scenes import CLASSES, SCENE_CLASSES, RealPair
 from unirs.trainers.scene_tasks import OBJECTS
 from unirs.trainers.tiny import build
@@ -353,7 +353,8 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
         for path in sorted((REAL / name).glob("*.jpg"))[: 2 + number % 2]:
             (tmp_path / name / path.name).symlink_to(path.resolve())
     make_scenes(tmp_path / "scenes", {"single": 1}, 0, processes=1, quiet=True)
-    monkeypatch.setattr(tiny_mixture, "REAL_PAIRS", 6)
+    for name in ("REAL_PAIRS", "OVER_PAIRS", "REAL_CLIPS"):
+        monkeypatch.setattr(real_material, name, 6)
     mixture = Mixture(tmp_path / "scenes", tmp_path, 0, tasks=("single",))
     labels = mixture.words["real"]
     assert len(labels) == 3 * sum(2 + number % 2 for number in range(len(SCENE_CLASSES)))

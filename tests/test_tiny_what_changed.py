@@ -134,12 +134,12 @@ def test_an_answer_is_that_of_the_thing_that_the_question_names(painted):
 def test_conversations_ask_one_thing_of_all_changed_pairs_and_of_some_unchanged(tmp_path, painted):
     make_scenes(tmp_path, {"pair": 40}, 0, processes=1, quiet=True)
     mixture = Mixture(tmp_path, None, 0, tasks=("pair",))
-    rows = {row["row"] for row in mixture.rows() if row["kind"] == "what_changed"}
+    rows = {row["row"] for row in mixture.rows() if row["kind"] == "pair_what"}
     changed = {row for row in range(40) if painted[row][1]["label"] != "no change"}
     assert changed < rows
     assert len(rows - changed) == -(-(40 - len(changed)) // QUIET_PAIRS)
     for row in rows:
-        talk = mixture.talk("what_changed", row)
+        talk = mixture.talk("pair_what", row)
         pictures = [item["image"] for item in talk.messages[0]["content"] if item["type"] == "image"]
         assert (np.stack(pictures) == mixture.pictures["pair"][row]).all()
         question = talk.messages[0]["content"][-1]["text"]

@@ -22,6 +22,7 @@ CLIP_CLASSES: tuple[str, ...] = (
     "boating", "car racing", "constructing", "fire", "flood", "harvesting", "ploughing", "soccer",
     "traffic congestion", "non-event",
 )  # fmt: skip
+LAND_ALONE = 0.5  # share of the clips of "non-event" over a picture in which nothing is painted
 VIEW = 0.74  # share of the painted land that one frame sees
 FRAME_STEP = 7919  # moves the sensor noise between frames
 CENTRE = (0.36, 0.64)  # where actors are placed, so that the camera keeps them in view
@@ -36,19 +37,23 @@ class Scene:
 
 
 def film(
-    rng: np.random.Generator, name: str, size: int, frames: int, unseen: bool = False
+    rng: np.random.Generator, name: str, size: int, frames: int, unseen: bool = False, ground: Array | None = None
 ) -> tuple[tuple[Image.Image, ...], str]:
     """`frames` pictures of size x size of one class, and a sentence on what is visible.
+
+    `ground` is a picture `(side, side, 3)` to stand for grass and soil.
 
     `unseen` lays the stage out as no training clip has it: a long lake, a meandering river, a road with corners, a
     track of two straights, planted rows, a house round a court, a round field, a pitch inside a running track.
     """
-    look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)))
+    look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)), ground=ground)
     pixels = round(size / VIEW)
-    stage = rng.choice(list(STAGES)) if name == "non-event" else name
+    stage = STAGES[str(rng.choice(list(STAGES)) if name == "non-event" else name)]
+    if ground is not None and name == "non-event" and rng.random() < LAND_ALONE:
+        stage = _land_alone
     for _ in range(100):
         try:
-            scene = STAGES[str(stage)](rng, look, pixels, name != "non-event", unseen)
+            scene = stage(rng, look, pixels, name != "non-event", unseen)
             break
         except DoesNotFitError:
             continue
@@ -362,6 +367,10 @@ def _soccer(rng: np.random.Generator, look: Look, pixels: int, active: bool, uns
 
     people = " with players of two teams" if active else ""
     return Scene(land, paint, f"An aerial view of a soccer field{people}.")
+
+
+def _land_alone(rng: np.random.Generator, look: Look, pixels: int, active: bool, unseen: bool) -> Scene:
+    return Scene(render(_builder(rng, unseen).layout, look, pixels), lambda image, time: None, "")
 
 
 STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool, bool], Scene]] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from .scene_shapes import Array
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Look:
     blur: float  # of the optics, standard deviation in pixels
     water: float  # 0 blue-black .. 1 green-brown
     seed: int  # of the sensor noise
+    ground: Array | None = field(
+        default=None, compare=False
+    )  # a picture (side, side, 3) in place of painted grass and soil
 
 
 def random_look(rng: np.random.Generator) -> Look:

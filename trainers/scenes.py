@@ -143,7 +143,11 @@ def _soften(picture: Image.Image, deviation: float) -> Image.Image:
 
 
 def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
-    """Grass with dry patches, or soil with tufts of grass: (size, size, 3)."""
+    """Grass with dry patches, soil with tufts of grass, or the picture that stands for both: (size, size, 3)."""
+    if look.ground is not None:
+        return np.asarray(
+            Image.fromarray(look.ground).resize(grain.shape[:0:-1], Image.Resampling.BICUBIC), np.float32
+        )
     grass, dry = (
         mix_colours((84, 100, 64), (142, 130, 98), look.season),
         mix_colours((118, 114, 80), (162, 144, 110), look.season),

@@ -11,37 +11,31 @@ import numpy as np
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
-from .real_clips import real_clip
-from .real_scenes import (
-    CLASSES,
-    SCENE_CLASSES,
-    SceneClass,
-    captions,
-    load_real,
-    real_pair,
-    relight,
-    view,
-)
+from .real_material import real_material, soften
+from .real_scenes import CLASSES, SCENE_CLASSES, SceneClass, captions
 from .rows import conversation, image_items, video_item
 from .scene_questions import COUNTABLE, COVER_QUESTION, MAX_COUNT_ASKED, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION, OBJECTS
-from .tiny_data import FRAMES, GRID, SIZE, load_scenes, turned
+from .tiny_data import GRID, load_scenes, patch_shares, turned
 from .tiny_places import place_turns, turned_place, where_turns
 from .tiny_presence import NO, THINGS, even_odds, presence_turn, things_there
 from .tiny_what_changed import change_odds, change_turn, changes_made, is_quiet, real_changes_made
+from .tiny_where_changed import WHERE_CHANGED, changed_place
 from .unanswerable import UNKNOWN_ANSWER, unanswerable_question
 from .wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 
 TASKS = ("single", "pair", "video", "sequence")
+PAIRS = ("pair", "real_pair", "over_pair")
 # kinds of conversation about the pictures of another kind
-PICTURES_OF = {"alone": "single", "where": "single", "there": "single",
-               "what_changed": "pair", "real_what_changed": "real_pair"}  # fmt: skip
+WHAT_CHANGED = {f"{kind}_what": kind for kind in PAIRS}
+PAIR_ALONE = {f"{kind}_alone": kind for kind in PAIRS}
+PICTURES_OF = {"alone": "single", "where": "single", "there": "single", **WHAT_CHANGED, **PAIR_ALONE}
 # How often an epoch goes through the pictures of kinds that have fewer.
-TIMES = {"real": 2, "pair": 3, "real_pair": 3, "video": 4, "sequence": 3, "what_changed": 2, "real_what_changed": 2}
-REAL_PAIRS = 4000
-REAL_CLIPS = 1200
+TIMES = {"alone": 2, "real": 2, "pair": 3, "real_pair": 2, "over_pair": 2, "video": 4, "real_video": 2, "sequence": 3,
+         "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2}  # fmt: skip
 QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
-VIEWS = 3  # of each real picture: the whole, and parts in other lights
+# Share of the pairs asked alone that are asked where, not whether: nowhere is one answer, places are many.
+WHERE_ASKED, NOWHERE_ASKED = 0.6, 0.25
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
 TURNS = 7  # at most
@@ -59,7 +53,7 @@ YES_OR_NO = 0.5  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
 LAND_ASKED = 0.35  # of what is asked by yes or no alone, whether the land is of one kind
 NOT_KNOWN = 0.12  # and of all, in which something is asked that cannot be told
-CHOICE = 0.1  # of the questions in other words, where it can be, between both answers
+CHOICE = 0.15  # of the questions in other words, where it can be, between both answers
 OWN_CLUES = 0.7  # of the clues about generated pictures, where the model's own are known
 ERA_NAME = {name.lower(): name for name in ERA_CLASSES}
 
@@ -98,9 +92,15 @@ class Mixture:
         self.rng, self.place_rows = np.random.default_rng(seed), place_rows
         self.words: dict[str, list[Any]] = {}
         self.pictures: dict[str, np.ndarray] = {}  # (samples, pictures, SIZE, SIZE, 3) by kind
+        self.where_changed: dict[str, list[str]] = {}  # of each pair by kind, as `changed_place` tells
         for task in tasks:
             arrays, self.words[task] = load_scenes(scenes, task)
             self.pictures[task] = arrays["pictures"]
+            if task == "video":
+                self.pictures[task] = soften(self.rng, self.pictures[task])
+            if task == "pair":
+                changed = arrays["change"].reshape(-1, GRID, GRID)
+                self.where_changed[task] = [changed_place(shares) for shares in changed]
             if task == "single":
                 self.land, self.centres = arrays["land"][:, 0], arrays["centres"]
                 self._add_turned()
@@ -114,9 +114,9 @@ class Mixture:
             self._add_real(real)
         # what happened in each pair, and how often to ask for it
         self.changes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for kind, find in (("pair", changes_made), ("real_pair", real_changes_made)):
+        for kind in PAIRS:
             if kind in self.words:
-                made = find(self.words[kind])
+                made = (real_changes_made if kind == "real_pair" else changes_made)(self.words[kind])
                 self.changes[kind] = made, change_odds(made)
 
     def _add_turned(self) -> None:
@@ -131,22 +131,11 @@ class Mixture:
         )
 
     def _add_real(self, folder: Path) -> None:
-        pictures, labels = load_real(folder)
-        views = [view(self.rng, picture, SIZE, smallest=1.0) for picture in pictures]
-        for _ in range(VIEWS - 1):
-            views += [relight(self.rng, view(self.rng, picture, SIZE), 0.5) for picture in pictures]
-        self.pictures["real"] = np.stack([np.asarray(one) for one in views])[:, None]
-        self.words["real"] = list(labels) * VIEWS
-        pairs = [real_pair(self.rng, pictures, labels, SIZE, self.rng.random() < 0.5) for _ in range(REAL_PAIRS)]
-        self.pictures["real_pair"] = np.stack([pair.pictures for pair in pairs])
-        self.words["real_pair"] = pairs
-        filmed = self.rng.choice(len(pictures), min(REAL_CLIPS, len(pictures)), replace=False)
-        clips = [real_clip(self.rng, pictures[number], SIZE, FRAMES) for number in filmed]
-        self.pictures["real_video"] = np.stack(clips)
-        self.words["real_video"] = [
-            {"label": "non-event", "clue": f"An aerial view of {SCENE_CLASSES[labels[number]].noun}."}
-            for number in filmed
-        ]
+        for kind, material in real_material(self.rng, folder).items():
+            self.pictures[kind], self.words[kind] = material.pictures, material.words
+            if material.masks is not None:
+                changed = patch_shares(material.masks.astype(np.float32)).reshape(-1, GRID, GRID)
+                self.where_changed[kind] = [changed_place(shares) for shares in changed]
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each conversation of an epoch."""
@@ -155,13 +144,15 @@ class Mixture:
             for kind, words in self.words.items()
             for row in [*range(len(words))] * TIMES.get(kind, 1)
         ]
-        rows += [{"kind": "alone", "row": row} for row in self.alone]
-        for kind in ("what_changed", "real_what_changed"):
-            if PICTURES_OF[kind] in self.changes:
-                made, odds = self.changes[PICTURES_OF[kind]]
+        rows += [{"kind": "alone", "row": row} for row in [*self.alone] * TIMES["alone"]]
+        for kind, pictures in WHAT_CHANGED.items():
+            if pictures in self.changes:
+                made, odds = self.changes[pictures]
                 asked, quiet = odds.max(1) > 0, is_quiet(made)
                 asked[quiet] &= np.arange(quiet.sum()) % QUIET_PAIRS == 0
                 rows += [{"kind": kind, "row": row} for row in np.flatnonzero(asked).tolist() * TIMES[kind]]
+        for kind, pictures in PAIR_ALONE.items():
+            rows += [{"kind": kind, "row": row} for row in range(len(self.words.get(pictures, ())))]
         return rows + [{"kind": "there", "row": row} for row in self.where if self.odds[row].any()]
 
     def reseed(self, seed: int) -> None:
@@ -184,8 +175,10 @@ class Mixture:
             return self.ask_alone(row, self.alone[row])
         if kind == "there":
             return self.ask_alone(row, [self._there(row)])
-        if kind in ("what_changed", "real_what_changed"):
-            return self._what_changed(PICTURES_OF[kind], row)
+        if kind in WHAT_CHANGED:
+            return self._what_changed(WHAT_CHANGED[kind], row)
+        if kind in PAIR_ALONE:
+            return self._pair_alone(PAIR_ALONE[kind], row)
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind == "real":
             return self._single(
@@ -195,7 +188,7 @@ class Mixture:
             # of the land alone: words on what is new would tell that something changed
             clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
             return self._pair(pictures, captions(word), clue)
-        if kind == "pair":
+        if kind in ("pair", "over_pair"):
             return self._pair(pictures, word["questions"][0]["references"], word["clue"])
         if kind == "single":
             asked = self._place_turns(row) if self.rng.random() < self.place_rows else self._world_turns(word)
@@ -225,6 +218,14 @@ class Mixture:
         made, odds = self.changes[pictures]
         turn = change_turn(self.rng, made[row], odds[row])
         return Talk(conversation(image_items(list(self.pictures[pictures][row])), [turn]), "pixel_values_pairs")
+
+    def _pair_alone(self, pictures: str, row: int) -> Talk:
+        """Whether, or where something changed. Alone: each would tell of the other."""
+        place, changed = self.where_changed[pictures][row], not is_quiet(self.changes[pictures][0][row : row + 1])[0]
+        turn = (FLAG_QUESTION, "yes" if changed else "no")
+        if place and self.rng.random() < (WHERE_ASKED if changed else NOWHERE_ASKED):
+            turn = (WHERE_CHANGED, place)
+        return Talk(self._asked(image_items(list(self.pictures[pictures][row])), [turn]), "pixel_values_pairs")
 
     def _pair(self, pictures: np.ndarray, references: tuple[str, ...], clue: str) -> Talk:
         visuals = image_items(list(pictures))

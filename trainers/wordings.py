@@ -22,6 +22,7 @@ from .scene_questions import (
     URBAN_QUESTION,
 )
 from .scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION
+from .tiny_where_changed import WHERE_CHANGED
 
 CLIP_QUESTIONS = (
     DEFAULT_INSTRUCTIONS["video"],
@@ -169,6 +170,16 @@ WORDINGS = (
          "Can you tell whether something changed?", "Are the two pictures different?", "Have things changed here?"),
         ("Can you see any change between these pictures?", "Did the scene change?",
          "Is there any change between these images?"),
+    ),
+    Wordings(
+        re.escape(WHERE_CHANGED),
+        ("Where has it changed?", "Where is the change?", "Where is the difference?", "Where are the changes?",
+         "Where did something change?", "Where in the image is the change?", "Where is it different?",
+         "Where do the two pictures differ?", "In which part of the image is the change?",
+         "Which part has changed?", "Which part of the image is different?", "Where can you see a change?",
+         "Where did anything change?", "Where exactly did it change?", "Where is it not the same?",
+         "Tell me where it changed.", "Which part of the picture is not the same?"),
+        ("Where has the area changed?", "At which place is the change?", "Where do you see a difference?"),
     ),
     Wordings(
         re.escape(WHEN_QUESTION),

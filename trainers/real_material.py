@@ -1,0 +1,67 @@
+"""All that the embedded checkpoint is tuned on of real pictures: views, made pairs, and RS-World laid over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .over_real import over_clip, over_pair
+from .real_scenes import SCENE_CLASSES, load_real, real_pair, relight, view
+from .scene_shapes import Array
+from .tiny_data import FRAMES, SIZE
+
+VIEWS = 3  # of each picture: the whole, and parts in other lights
+REAL_PAIRS, OVER_PAIRS, REAL_CLIPS = 4000, 3000, 2200
+SOFT_CLIPS, SOFT_SIDES = 0.25, (64, 128)  # share of the clips that come of smaller frames, and these frames' sides
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pictures `(samples, pictures, SIZE, SIZE, 3)` of one kind, the words of each, and what changed in pairs."""
+
+    pictures: Array
+    words: list[Any]
+    masks: Array | None = None  # (samples, SIZE, SIZE)
+
+
+def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]:
+    """Material by kind, of RSSCN7's training folder."""
+    pictures, labels = load_real(folder)
+    views = [view(rng, picture, SIZE, smallest=1.0) for picture in pictures]
+    for _ in range(VIEWS - 1):
+        views += [relight(rng, view(rng, picture, SIZE), 0.5) for picture in pictures]
+    pairs = [real_pair(rng, pictures, labels, SIZE, rng.random() < 0.5) for _ in range(REAL_PAIRS)]
+    dry = np.flatnonzero([SCENE_CLASSES[label].cover != "water" for label in labels])
+    over = [
+        over_pair(rng, pictures[number], SCENE_CLASSES[labels[number]], SIZE, rng.random() < 0.5)
+        for number in rng.choice(dry, OVER_PAIRS)
+    ]
+    clips, words = [], []
+    for number in rng.choice(len(pictures), REAL_CLIPS):
+        frames, name, clue = over_clip(rng, pictures[number], SCENE_CLASSES[labels[number]], SIZE, FRAMES)
+        clips.append(frames)
+        words.append({"label": name, "clue": clue})
+    return {
+        "real": Material(np.stack([np.asarray(one) for one in views])[:, None], list(labels) * VIEWS),
+        "real_pair": Material(np.stack([one.pictures for one in pairs]), pairs, np.stack([one.mask for one in pairs])),
+        "over_pair": Material(
+            np.stack([one.pictures for one in over]),
+            [{"label": one.label, "clue": one.clue, "questions": [{"references": one.captions}]} for one in over],
+            np.stack([one.mask for one in over]),
+        ),
+        "real_video": Material(soften(rng, np.stack(clips)), words),
+    }
+
+
+def soften(rng: np.random.Generator, clips: Array) -> Array:
+    """The clips `(samples, frames, side, side, 3)`; some are overwritten as enlarged from smaller frames."""
+    for number in np.flatnonzero(rng.random(len(clips)) < SOFT_CLIPS):
+        side, full = int(rng.integers(*SOFT_SIDES)), clips.shape[2]
+        for frame in clips[number]:
+            small = Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC)
+            frame[:] = np.asarray(small.resize((full, full), Image.Resampling.BICUBIC))
+    return clips
