@@ -40,6 +40,8 @@ def whole_run(tmp_path_factory):
     assert printed.getvalue() == ""
     assert told[0].startswith("9 trainings, together 15 steps,")
     assert [line for line in told if " of 9 trainings are left, about " in line] != []
+    first, after = (next(k for k, line in enumerate(told) if part in line) for part in ("seed 0, full: ", "commonest"))
+    assert after == first + 1
     return folder
 
 
@@ -78,6 +80,16 @@ def test_a_killed_run_goes_on_with_the_arm_it_was_at(whole_run, copied, monkeypa
     assert "full" not in trained
     assert "no clues" in trained
     assert result["claims"] == json.loads((whole_run / "claims.json").read_text())["claims"]
+
+
+@pytest.mark.parametrize(("learnt", "better"), [(47.0, False), (47.5, False), (48.0, True)])
+def test_an_arm_that_is_better_than_the_commonest_answer_at_nothing_is_told_to_be_short_of_steps(learnt, better):
+    from unirs.evaluation.reproduce import beside_commonest
+
+    measures, baseline = {"questions": learnt, "clips": 3.0}, {"questions": 47.5, "clips": 13.3, "captions": 9.0}
+    first, *warned = beside_commonest(measures, baseline)
+    assert first.endswith(": questions 47.5, clips 13.3")
+    assert ["--epochs" in line for line in warned] == [True] * (not better)
 
 
 def test_json_is_all_that_the_command_prints(copied, unirs, monkeypatch):
