@@ -32,10 +32,11 @@ PAIR_ALONE = {f"{kind}_alone": kind for kind in PAIRS}
 PICTURES_OF = {"alone": "single", "where": "single", "there": "single", **WHAT_CHANGED, **PAIR_ALONE}
 # How often an epoch goes through the pictures of kinds that have fewer.
 TIMES = {"alone": 2, "real": 2, "pair": 3, "real_pair": 2, "over_pair": 2, "video": 4, "real_video": 2, "sequence": 3,
-         "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2}  # fmt: skip
+         "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2,
+         "pair_alone": 4, "real_pair_alone": 4, "over_pair_alone": 4}  # fmt: skip
 QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
 # Share of the pairs asked alone that are asked where, not whether: nowhere is one answer, places are many.
-WHERE_ASKED, NOWHERE_ASKED = 0.6, 0.25
+WHERE_ASKED, NOWHERE_ASKED = 0.7, 0.25
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
 TURNS = 7  # at most
@@ -152,7 +153,8 @@ class Mixture:
                 asked[quiet] &= np.arange(quiet.sum()) % QUIET_PAIRS == 0
                 rows += [{"kind": kind, "row": row} for row in np.flatnonzero(asked).tolist() * TIMES[kind]]
         for kind, pictures in PAIR_ALONE.items():
-            rows += [{"kind": kind, "row": row} for row in range(len(self.words.get(pictures, ())))]
+            known = [*range(len(self.words.get(pictures, ())))]
+            rows += [{"kind": kind, "row": row} for row in known * TIMES[kind]]
         return rows + [{"kind": "there", "row": row} for row in self.where if self.odds[row].any()]
 
     def reseed(self, seed: int) -> None:
