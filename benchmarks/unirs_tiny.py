@@ -83,7 +83,7 @@ NAMES = {
     "same_or_not": "are both dates the same, has nothing changed, in words not trained on",
     "choice": "town or countryside, same or different: which, in words not trained on",
     "what_changed": "was one kind of thing built, removed or planted (changed pairs), in words not trained on",
-    "where_changed": "where did it change, nine places or several (changed pairs), in words not trained on",
+    "where_changed": "where did it change: nine places, several, all (changed pairs), in words not trained on",
     "not_known": "what no picture tells, not trained on: says so",
     "unknown_thing": "of a thing that it was never told of, not trained on: says so",
     "real_scene": "RSSCN7 class, of 7 (real pictures)",

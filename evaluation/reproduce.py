@@ -149,15 +149,15 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
                 answers = arms.answer(model, processor, test, arm)
                 _write(path, {"minutes": (time.time() - begun) / 60, "answers": answers})
             minutes, answers, earned[seed][arm.name] = _whole(path, _answers)
-            if first := not baseline:  # the arm "full", which is asked everything
-                baseline = commonest(answers)
             pace.arm(seed, arm.name, minutes)
             trained += minutes
             learnt = {name: score(points) for name, points in earned[seed][arm.name].items()}
             shown = ", ".join(f"{name} {value:.1f}" for name, value in learnt.items())
             say(f"seed {seed}, {arm.name}: {shown} ({duration(60 * minutes)})")
-            for line in beside_commonest(learnt, baseline) if first else ():
-                say(line)
+            if not baseline:  # the arm "full", which is asked everything
+                baseline = commonest(answers)
+                for line in beside_commonest(learnt, baseline):
+                    say(line)
         result = _report(folder, plan, checkpoint, earned, baseline, started, trained)
     return result
 
@@ -166,7 +166,7 @@ def beside_commonest(learnt: dict[str, float], baseline: dict[str, float]) -> li
     """What always the commonest answer would earn, and whether the arm has learnt more than that of anything."""
     lines = ["  always the commonest answer: " + ", ".join(f"{name} {baseline[name]:.1f}" for name in learnt)]
     if all(learnt[name] <= baseline[name] for name in learnt):
-        lines.append("  the arm is better at nothing: so few steps teach little; more --scenes or --epochs take more")
+        lines.append("  the arm is better at nothing: these are too few steps; raise --scenes or --epochs")
     return lines
 
 

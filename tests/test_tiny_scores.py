@@ -112,10 +112,11 @@ def test_changed_pairs_are_asked_where_in_words_kept_for_that_and_captions_agree
         assert one.question in kept
         assert pair_captions(one.scene)[0]
         captions = " ".join(pair_captions(one.scene)[1])
-        found = re.search(r"(?:at the|in the|on the) (top|bottom|left|right|middle)\b", captions)
+        found = re.search(r"(?:at|in|on) the ((?:top|bottom|left|right) ?(?:left|right)?|middle of)", captions)
         if found and " and " not in captions and place in PLACES:
-            assert set(place.split()) & set(found[1].split()) or place == "middle", (place, captions)
-            agreed += 1
+            opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}
+            assert not {opposite.get(word) for word in found[1].split()} & set(place.split()), (place, captions)
+            agreed += bool(set(found[1].split()) & set(place.split()))
     assert agreed > 3
 
 

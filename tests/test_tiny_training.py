@@ -18,7 +18,7 @@ from unirs.trainers.scene_tasks import OBJECTS
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_changes import pretrain_changes
 from unirs.trainers.tiny_data import GRID, make_scenes, patch_centres, turned
-from unirs.trainers.tiny_mixture import TIMES, Mixture, WhereFirst
+from unirs.trainers.tiny_mixture import PICTURES_OF, TIMES, Mixture, WhereFirst
 from unirs.trainers.tiny_patches import SAMPLES, PatchSteps, Samples, place_patches, pretrain_patches
 from unirs.trainers.tiny_places import turned_place, where_turns
 from unirs.trainers.tiny_real import RealBatches, pixels
@@ -29,6 +29,8 @@ from unirs.trainers.tiny_tuning import (
     keep_features,
     tune,
 )
+from unirs.trainers.tiny_what_changed import is_quiet
+from unirs.trainers.tiny_where_changed import NOWHERE
 
 REAL = Path("../shared/data/rsscn7/train")
 
@@ -365,6 +367,9 @@ def test_real_rows_name_their_class_and_never_contradict_it(tmp_path, monkeypatc
                 assert text.count(CLASSES[label]) > sum(CLASSES[label] in name for name in CLASSES)
             if CLASSES[label] == "forest":
                 assert "urban " not in text.replace("rural or an urban", "")
+    for kind in ("real_pair", "over_pair"):
+        assert [one == NOWHERE for one in mixture.where_changed[kind]] == is_quiet(mixture.changes[kind][0]).tolist()
+    assert {one["kind"] for one in mixture.rows()} <= {*mixture.pictures, *PICTURES_OF}
     pairs = [mixture.talk("real_pair", row) for row in range(6)]
     flags = ["no change" if not pair.new else "change" for pair in mixture.words["real_pair"]]
     for talk, flag in zip(pairs, flags, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from unirs.trainers.tiny_data import GRID, SIZE, make_scenes, patch_shares
 from unirs.trainers.tiny_mixture import PAIR_ALONE, TIMES, Mixture
 from unirs.trainers.tiny_places import turned_place
-from unirs.trainers.tiny_where_changed import EVERYWHERE, NOWHERE, SEVERAL, changed_place
-from unirs.trainers.wordings import FLAG_QUESTION
+from unirs.trainers.tiny_where_changed import EVERYWHERE, NOWHERE, SEVERAL, WHERE_CHANGED, changed_place
+from unirs.trainers.wordings import FLAG_QUESTION, WORDINGS
 
 from tests.turns import words_of
 
@@ -38,6 +39,7 @@ def marked(*boxes: tuple[float, float, float, float]) -> np.ndarray:
         (((0.1, 0.1, 0.2, 0.2), (0.8, 0.8, 0.9, 0.9)), SEVERAL),
         (((0.1, 0.1, 0.4, 0.4), (0.8, 0.8, 0.9, 0.9)), ""),  # nearly all of it is at one place
         (((0.0, 0.45, 1.0, 0.52),), ""),  # a road across
+        (((0.0, 0.46, 1.0, 0.5), (1 / 12, 1 / 12, 2 / 12, 2 / 12)), ""),  # and a house that fills its patch
         (((0.0, 0.0, 1.0, 0.6),), ""),
         (((0.25, 0.45, 0.4, 0.55),), ""),  # on the border of two ninths
         (((0.22, 0.45, 0.3, 0.55), (0.7, 0.45, 0.78, 0.55)), ""),  # its middle holds none of it
@@ -64,6 +66,9 @@ def test_conversations_ask_where_or_whether_and_say_what_the_masks_say(tmp_path)
     rows = Counter(row["row"] for row in mixture.rows() if row["kind"] == kind)
     assert rows == dict.fromkeys(range(30), TIMES[kind])
     labels = [word["label"] for word in mixture.words["pair"]]
+    where, whether = (
+        next(one for one in WORDINGS if re.fullmatch(one.pattern, asked)) for asked in (WHERE_CHANGED, FLAG_QUESTION)
+    )
     asked = set()
     for row, label in enumerate(labels):
         place = mixture.where_changed["pair"][row]
@@ -77,10 +82,12 @@ def test_conversations_ask_where_or_whether_and_say_what_the_masks_say(tmp_path)
             for question, answer in said.items():
                 if answer == "I cannot tell.":
                     continue
-                if question.startswith(("Where", "Which part", "In which part", "Tell me where")):
+                if question in {WHERE_CHANGED, *where.trained}:
                     assert answer == place
                     asked.add("where")
-                elif question == FLAG_QUESTION:
+                elif question in {FLAG_QUESTION, *whether.trained}:
                     assert answer == ("no" if label == "no change" else "yes")
-                    asked.add("whether")
-    assert asked == {"where", "whether"}
+                    asked.add("whether" if question == FLAG_QUESTION else "whether in other words")
+                else:  # by another answer's name
+                    assert answer in ("yes", "no", "the same", "different")
+    assert asked == {"where", "whether", "whether in other words"}

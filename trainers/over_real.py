@@ -19,7 +19,7 @@ from .scene_shapes import LAND_CLASSES, Array
 from .scenes import land_map, render
 
 QUIET = 0.4  # share of the clips in which nothing happens
-LIGHT = 0.7  # as `relight` takes it, between the dates of a pair
+LIGHT, CLIP_LIGHT = 0.7, 0.5  # as `relight` takes it, between the dates of a pair, and of a clip
 GROUND_SEEN = 0.5  # share of both dates from which what the land is can be told
 WOOD, CAR_PARK = "a forest", "a parking lot"
 # Changes that would not be told from the land around, by its noun.
@@ -55,7 +55,7 @@ def over_clip(
     """
     quiet = rng.random() < QUIET
     name = "non-event" if quiet else str(rng.choice([one for one in CLIP_CLASSES if one != "non-event"]))
-    ground = relight(rng, Image.fromarray(np.rot90(picture, int(rng.integers(4)))), 0.5)
+    ground = relight(rng, Image.fromarray(np.rot90(picture, int(rng.integers(4)))), CLIP_LIGHT)
     images, clue = film(rng, name, size, frames, ground=np.asarray(ground))
     return np.stack([np.asarray(image) for image in images]), name, clue or _view_of(scene)
 

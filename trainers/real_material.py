@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .over_real import over_clip, over_pair
 from .real_scenes import SCENE_CLASSES, load_real, real_pair, relight, view
+from .scene_clips import soften
 from .scene_shapes import Array
 from .tiny_data import FRAMES, SIZE
 
 VIEWS = 3  # of each picture: the whole, and parts in other lights
 REAL_PAIRS, OVER_PAIRS, REAL_CLIPS = 4000, 3000, 2200
-SOFT_CLIPS, SOFT_SIDES = 0.25, (64, 128)  # share of the clips that come of smaller frames, and these frames' sides
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,3 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
         ),
         "real_video": Material(soften(rng, np.stack(clips)), words),
     }
-
-
-def soften(rng: np.random.Generator, clips: Array) -> Array:
-    """The clips `(samples, frames, side, side, 3)`; some are overwritten as enlarged from smaller frames."""
-    for number in np.flatnonzero(rng.random(len(clips)) < SOFT_CLIPS):
-        side, full = int(rng.integers(*SOFT_SIDES)), clips.shape[2]
-        for frame in clips[number]:
-            small = Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC)
-            frame[:] = np.asarray(small.resize((full, full), Image.Resampling.BICUBIC))
-    return clips

@@ -26,6 +26,8 @@ LAND_ALONE = 0.5  # share of the clips of "non-event" over a picture in which no
 VIEW = 0.74  # share of the painted land that one frame sees
 FRAME_STEP = 7919  # moves the sensor noise between frames
 CENTRE = (0.36, 0.64)  # where actors are placed, so that the camera keeps them in view
+# Share of the training clips that come of smaller frames, and their sides: sharp ones alone made "fire" of soft ones.
+SOFT_CLIPS, SOFT_SIDES = 0.25, (64, 128)
 Painter = Callable[[Image.Image, float], None]  # draws the actors at time 0..1 on the land
 
 
@@ -41,10 +43,10 @@ def film(
 ) -> tuple[tuple[Image.Image, ...], str]:
     """`frames` pictures of size x size of one class, and a sentence on what is visible.
 
-    `ground` is a picture `(side, side, 3)` to stand for grass and soil.
-
-    `unseen` lays the stage out as no training clip has it: a long lake, a meandering river, a road with corners, a
-    track of two straights, planted rows, a house round a court, a round field, a pitch inside a running track.
+    Args:
+        unseen: Lays the stage out as no training clip has it: a long lake, a meandering river, a road with corners, a
+            track of two straights, planted rows, a house round a court, a round field, a pitch inside a running track.
+        ground: A picture `(side, side, 3)` to stand for grass and soil.
     """
     look = replace(random_look(rng), haze=float(rng.uniform(0, 0.08)), ground=ground)
     pixels = round(size / VIEW)
@@ -377,3 +379,13 @@ STAGES: dict[str, Callable[[np.random.Generator, Look, int, bool, bool], Scene]]
     "boating": _boating, "car racing": _racing, "constructing": _constructing, "fire": _fire, "flood": _flood,
     "harvesting": _harvesting, "ploughing": _ploughing, "soccer": _soccer, "traffic congestion": _traffic,
 }  # fmt: skip
+
+
+def soften(rng: np.random.Generator, clips: Array) -> Array:
+    """The clips `(samples, frames, side, side, 3)`; some are overwritten as enlarged from smaller frames."""
+    for number in np.flatnonzero(rng.random(len(clips)) < SOFT_CLIPS):
+        side, full = int(rng.integers(*SOFT_SIDES)), clips.shape[2]
+        for frame in clips[number]:
+            small = Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC)
+            frame[:] = np.asarray(small.resize((full, full), Image.Resampling.BICUBIC))
+    return clips

@@ -25,9 +25,8 @@ class Look:
     blur: float  # of the optics, standard deviation in pixels
     water: float  # 0 blue-black .. 1 green-brown
     seed: int  # of the sensor noise
-    ground: Array | None = field(
-        default=None, compare=False
-    )  # a picture (side, side, 3) in place of painted grass and soil
+    # A picture (side, side, 3) in place of painted grass and soil; here, for all that paints takes the look along.
+    ground: Array | None = field(default=None, compare=False)
 
 
 def random_look(rng: np.random.Generator) -> Look:

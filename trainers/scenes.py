@@ -146,7 +146,7 @@ def _open_ground(layout: Layout, look: Look, grain: Array) -> Array:
     """Grass with dry patches, soil with tufts of grass, or the picture that stands for both: (size, size, 3)."""
     if look.ground is not None:
         return np.asarray(
-            Image.fromarray(look.ground).resize(grain.shape[:0:-1], Image.Resampling.BICUBIC), np.float32
+            Image.fromarray(look.ground).resize((grain.shape[-1],) * 2, Image.Resampling.BICUBIC), np.float32
         )
     grass, dry = (
         mix_colours((84, 100, 64), (142, 130, 98), look.season),

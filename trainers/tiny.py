@@ -120,8 +120,8 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
 def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     """What the model card says of the weights, for `pictures` real ones."""
     real = (
-        f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, and pairs of dates made "
-        "of them. "
+        f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, pairs of dates made of "
+        "them, and RS-World's changes and clips laid over them. "
         if pictures
         else "alone. "
     )

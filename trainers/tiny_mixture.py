@@ -11,9 +11,10 @@ import numpy as np
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
-from .real_material import real_material, soften
+from .real_material import real_material
 from .real_scenes import CLASSES, SCENE_CLASSES, SceneClass, captions
 from .rows import conversation, image_items, video_item
+from .scene_clips import soften
 from .scene_questions import COUNTABLE, COVER_QUESTION, MAX_COUNT_ASKED, PRESENCE_TEMPLATES, URBAN_QUESTION
 from .scene_tasks import FLAG_QUESTION, OBJECTS
 from .tiny_data import GRID, load_scenes, patch_shares, turned
@@ -35,7 +36,7 @@ TIMES = {"alone": 2, "real": 2, "pair": 3, "real_pair": 2, "over_pair": 2, "vide
          "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2,
          "pair_alone": 4, "real_pair_alone": 4, "over_pair_alone": 4}  # fmt: skip
 QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
-# Share of the pairs asked alone that are asked where, not whether: nowhere is one answer, places are many.
+# Share of the changed, and of the unchanged pairs that are asked where, not whether: places are many, nowhere is one.
 WHERE_ASKED, NOWHERE_ASKED = 0.7, 0.25
 GIVEN_CLUES = 0.3  # share of conversations with a clue
 CLUE_ROWS = 0.12  # share of conversations that ask for the clue, the base model's way
@@ -164,11 +165,10 @@ class Mixture:
         """What the tokenizer is trained on."""
         texts = [SYSTEM_PROMPT, "USER: ASSISTANT: Clue:", *CLIP_QUESTIONS, *PAIR_QUESTIONS]
         texts += [*TASK_TAGS.values(), *DEFAULT_INSTRUCTIONS.values(), *CLUE_PROMPTS.values(), *CLASSES] * 50
-        for kind, words in self.words.items():
-            for row in range(len(words)):
-                for turn in self.talk(kind, row).messages:
-                    content = turn["content"]
-                    texts += [content] if isinstance(content, str) else [i["text"] for i in content if "text" in i]
+        for kind, row in dict.fromkeys((one["kind"], one["row"]) for one in self.rows()):
+            for turn in self.talk(kind, row).messages:
+                content = turn["content"]
+                texts += [content] if isinstance(content, str) else [i["text"] for i in content if "text" in i]
         return texts
 
     def talk(self, kind: str, row: int) -> Talk:

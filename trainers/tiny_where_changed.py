@@ -34,7 +34,7 @@ def changed_place(shares: Array) -> str:
     near = np.hypot(middles[None] - x, middles[:, None] - y) <= NEAR
     share = shares[near].sum() / shares.sum()
     if share <= LESS:
-        return SEVERAL if shares[_largest(shares)].sum() <= LESS * shares.sum() else ""
+        return SEVERAL if _largest(shares) <= LESS * shares.sum() else ""
     if share < MOST or any(abs(at - third) < CLEAR for at in (x, y) for third in (1 / 3, 2 / 3)):
         return ""
     held = ninths(shares.reshape(1, -1))[0]
@@ -42,13 +42,22 @@ def changed_place(shares: Array) -> str:
     return PLACES[place] if held[place] >= HELD * held.sum() else ""
 
 
-def _largest(shares: Array) -> Array:
-    """The connected part with the patch that changed most, `(side, side)`; patches join at corners as well."""
-    part = shares == shares.max()
-    part.ravel()[part.argmax() + 1 :] = False
+def _largest(shares: Array) -> float:
+    """How much of the change the largest of its parts holds; patches of one part join at sides or corners."""
+    most, left = 0.0, shares.copy()
+    while left.any():
+        part = _part(left)
+        most = max(most, float(left[part].sum()))
+        left[part] = 0
+    return most
+
+
+def _part(shares: Array) -> Array:
+    """The part that the first changed patch belongs to, `(side, side)`."""
+    part = np.zeros(shares.shape, bool)
+    part.ravel()[(shares > 0).argmax()] = True
     while True:
-        wide = np.pad(part, 1)
-        windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3))
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(part, 1), (3, 3))
         grown = windows.any((-2, -1)) & (shares > 0)
         if (grown == part).all():
             return part
