@@ -22,7 +22,7 @@ from ..trainers.progress import duration
 from ..trainers.scene_tasks import TEST_SEED, WORLD_VERSION
 from ..trainers.tiny_data import FRAMES, GRID, SIZE, load_scenes, load_words, make_scenes
 from ..trainers.tiny_tuning import Schedule, keep_features
-from .claims import Earned, commonest, figure, judge, scene_scores, score, table
+from .claims import Answers, Earned, commonest, figure, judge, scene_scores, score, table
 from .model_hash import model_hash
 
 Say = Callable[[str], None]
@@ -156,17 +156,20 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
             say(f"seed {seed}, {arm.name}: {shown} ({duration(60 * minutes)})")
             if not baseline:  # the arm "full", which is asked everything
                 baseline = commonest(answers)
-                for line in beside_commonest(learnt, baseline):
+                for line in beside_commonest(learnt, baseline, answers):
                     say(line)
         result = _report(folder, plan, checkpoint, earned, baseline, started, trained)
     return result
 
 
-def beside_commonest(learnt: dict[str, float], baseline: dict[str, float]) -> list[str]:
+def beside_commonest(learnt: dict[str, float], baseline: dict[str, float], answers: Answers) -> list[str]:
     """What always the commonest answer would earn, and whether the arm has learnt more than that of anything."""
     lines = ["  always the commonest answer: " + ", ".join(f"{name} {baseline[name]:.1f}" for name in learnt)]
     if all(learnt[name] <= baseline[name] for name in learnt):
-        lines.append("  the arm is better at nothing: these are too few steps; raise --scenes or --epochs")
+        said = [one["said"] for some in answers.values() for one in some]
+        silent = sum(not words.strip() for words in said)
+        nothing = f", and says nothing to {silent} of {len(said)} questions" if silent else ""
+        lines.append(f"  the arm is better at nothing{nothing}: these are too few steps; raise --scenes or --epochs")
     return lines
 
 

@@ -87,9 +87,10 @@ def test_an_arm_that_is_better_than_the_commonest_answer_at_nothing_is_told_to_b
     from unirs.evaluation.reproduce import beside_commonest
 
     measures, baseline = {"questions": learnt, "clips": 3.0}, {"questions": 47.5, "clips": 13.3, "captions": 9.0}
-    first, *warned = beside_commonest(measures, baseline)
+    answers = {"single": [{"said": "yes"}, {"said": " "}], "video": [{"said": ""}]}
+    first, *warned = beside_commonest(measures, baseline, answers)
     assert first.endswith(": questions 47.5, clips 13.3")
-    assert ["--epochs" in line for line in warned] == [True] * (not better)
+    assert ["nothing to 2 of 3 questions" in line for line in warned] == [True] * (not better)
 
 
 def test_json_is_all_that_the_command_prints(copied, unirs, monkeypatch):
