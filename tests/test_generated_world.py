@@ -267,9 +267,13 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
     assert (process.returncode, err) == (130, "unirs: stopped; run the same command again to go on\n")
 
 
-def test_progress_in_a_log_speaks_of_samples(unirs, monkeypatch):
+def test_progress_in_a_log_speaks_of_samples_and_the_end_of_how_to_open_them(unirs, monkeypatch):
     monkeypatch.setattr("unirs.terminal.SECONDS_BETWEEN_LINES", 0)
-    _, _, err = unirs("data", "world", "world", *WORDS, "--processes", 1)
+    _, out, err = unirs("data", "world", "world", *WORDS, "--processes", 1)
+    counts, opened = out.splitlines()
+    assert opened == "In Python: datasets.load_from_disk('world')"
+    found = load_from_disk("world")
+    assert counts == "world: " + ", ".join(f"{len(rows):,} rows of {part}" for part, rows in found.items())
     lines = err.splitlines()
     assert lines
     assert all(line.startswith("Drawing: ") and " of 15 samples, " in line for line in lines)

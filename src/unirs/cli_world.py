@@ -63,3 +63,4 @@ def world(
         typer.echo(json.dumps({"task": "data world", "output": str(output), "split": split, "rows": rows}))
     else:
         typer.echo(f"{output}: " + ", ".join(f"{count:,} rows of {part}" for part, count in rows.items()))
+        typer.echo(f"In Python: datasets.load_from_disk({str(output)!r})")
