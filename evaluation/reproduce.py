@@ -30,7 +30,7 @@ Read = TypeVar("Read")
 
 # Training seeds that the embedded checkpoint's tower was not trained on. The base learns from scenes of its own: of
 # those that it had learned to describe, its clues would be better than they are in the test.
-FIRST_SEEDS = {"base": 300_000, "train": 500_000, "test": TEST_SEED}
+FIRST_SEEDS = {"base": 300_000, "train": 700_000, "test": TEST_SEED}
 PICTURES = {"single": 1, "pair": 2, "video": FRAMES}
 # Bytes that a picture takes: its pixels and, for each patch, 192 features and the shares of 12 land classes, in half
 # precision. Words and answers are a twentieth more.
@@ -51,15 +51,18 @@ class Plan:
     video: int = 500
     test: int = 300  # scenes of each task
     seeds: int = 5
+    base: int = 3  # times as many scenes for the base as for an arm: its clues must be good of scenes it never saw
     base_epochs: float = 3.0
     epochs: float = 2.0
-    batch: int = 25
+    batch: int = 12  # of 25 in half the steps a language model this small learns less: docs/ablations.md
     learning_rate: float = 1e-3
     clues: bool = True
 
     def counts(self, name: str) -> dict[str, int]:
         """Scenes of each task in a split."""
-        return {task: self.test if name == "test" else getattr(self, task) for task in arms.TASKS}
+        if name == "test":
+            return dict.fromkeys(arms.TASKS, self.test)
+        return {task: getattr(self, task) * (self.base if name == "base" else 1) for task in arms.TASKS}
 
     def steps(self, tasks: tuple[str, ...], epochs: float) -> int:
         return max(1, round(sum(getattr(self, task) for task in tasks) * epochs / self.batch))
@@ -69,8 +72,8 @@ class Plan:
         return round(steps / 20)
 
     def base_warmup(self, steps: int) -> int:
-        """Of the base, which starts from nothing: 50 of the 300 steps of the default plan."""
-        return round(steps / 6)
+        """Of the base, which starts from nothing: 156 of the 1,875 steps of the default plan."""
+        return round(steps / 12)
 
     def bytes(self) -> int:
         """What a whole run takes on the disk."""
@@ -181,7 +184,7 @@ def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
         _write(path, wanted)
         return
     try:
-        kept = {"clues": True} | _json(path)  # a run of before there was a choice
+        kept = {"clues": True, "base": 1} | _json(path)  # a run of before there was a choice
         known = {name: kept[name] for name in wanted}
     except (ValueError, KeyError, TypeError) as error:  # without it nobody knows how the rest was made
         raise PlanError(f"{path}: damaged; give an empty or new --output") from error
@@ -265,7 +268,7 @@ def _base(
         if missing != ["lm_head.weight"] or unexpected:  # the one that is tied
             raise PlanError(f"{path}: holds another base; remove {folder}, or give another --output")
     else:
-        steps, begun = plan.steps(arms.TASKS, plan.base_epochs), time.time()
+        steps, begun = plan.steps(arms.TASKS, plan.base * plan.base_epochs), time.time()
         say(f"the base learns to describe: {steps} steps")
         schedule = Schedule(steps, plan.batch, plan.learning_rate, 0, folder / "checkpoints", plan.base_warmup(steps))
         arms.train_base(base, processor, split, schedule, _now_and_then(say))
