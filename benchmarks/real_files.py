@@ -107,7 +107,7 @@ def main() -> None:
     summary = (
         f"{len(inputs)} inputs in {time.time() - started:.0f} s: {len(inputs) - refused} answered, {refused} refused, "
         f"{odd} answers empty or with anything but plain words. Change map on {len(scores)} labelled real pairs: "
-        f"mean AUC {np.mean(scores):.2f} (0.5 is chance)."
+        f"mean AUC {np.mean(scores):.2f} by the map's cells (0.5 is chance; by pixels it is in evaluation.json)."
     )
     print(summary)
     args.output.parent.mkdir(parents=True, exist_ok=True)

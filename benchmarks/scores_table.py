@@ -7,7 +7,7 @@ import unirs
 
 METRICS = {"accuracy": "accuracy", "cider_d": "CIDEr-D", "auc": "AUC"}
 scores = json.loads((Path(unirs.default_checkpoint()) / "evaluation.json").read_text())["scores"]
-print("| held-out | n | metric | unirs-tiny | 95 % | blind | commonest |\n|---|---|---|---|---|---|---|")
+print("| held-out | n | metric | unirs-tiny | 95 % | blind | commonest | aim |\n|---|---|---|---|---|---|---|---|")
 for row in scores.values():
     metric = next(name for name in METRICS if name in row)
     places = 1 if metric == "cider_d" else 3
@@ -15,5 +15,5 @@ for row in scores.values():
     low, high = (f"{end:.{places}f}" for end in row["interval_95"])
     print(
         f"| {row['name']} | {row['count']} | {METRICS[metric]} | {row[metric]:.{places}f} | {low}-{high} | "
-        f"{row['blind']:.{places}f} | {commonest} |"
+        f"{row['blind']:.{places}f} | {commonest} | {row.get('aim', '')} |"
     )

@@ -15,7 +15,8 @@ TEMPLATE = Path(__file__).with_name("model_card.md")
 TAGS = ["unirs", "remote-sensing", "change-captioning", "visual-question-answering", "video-classification"]
 TASK = "image-text-to-text"
 
-BESIDE = ("name", "count", "blind", "interval_95")  # of a score, what is not its value
+# Of a score, what is not its value.
+BESIDE = ("name", "count", "blind", "interval_95", "commonest_answer", "dataset", "aim")
 
 # What weights carry by where they come from: the hub's name of the license, and the sentence of the card.
 VILA_LICENSE = (
@@ -67,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """Scores as rows of the card's table: name, count, metric, value, interval, blind.
+    """Scores as rows of the card's table: name, count, metric, value, interval, blind, commonest, data set.
 
     Raises:
         WeightError: A score has no number.
@@ -87,6 +88,8 @@ def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
                 "value": value,
                 "interval": f"{low_high[0]:.3f}-{low_high[1]:.3f}" if low_high else "",
                 "blind": f"{score['blind']:.3f}" if "blind" in score else "",
+                "commonest": f"{score['commonest_answer']:.3f}" if "commonest_answer" in score else "",
+                "dataset": score.get("dataset", evaluation.get("dataset", "held-out")),
             }
         )
     return rows
@@ -116,7 +119,6 @@ def render_card(
         recorded = (provenance.training["license"], provenance.training.get("license_note", ""))
     if license_id and license_id != recorded[0]:
         recorded = (license_id, f"The weights are published under {license_id}.")
-    dataset = provenance.evaluation.get("dataset", "held-out")
     data = ModelCardData(
         license=recorded[0],
         library_name="transformers",
@@ -130,8 +132,8 @@ def render_card(
         eval_results=[
             EvalResult(
                 task_type=TASK,
-                dataset_type=dataset.lower().replace(" ", "-"),
-                dataset_name=f"{dataset}: {row['name']}",
+                dataset_type=row["dataset"].lower().replace(" ", "-"),
+                dataset_name=f"{row['dataset']}: {row['name']}",
                 metric_type=row["metric"],
                 metric_value=row["value"],
             )

@@ -60,7 +60,7 @@ def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stra
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "image-text-to-text")
     assert card.data.license == "apache-2.0"
     scores = re.findall(r"^\| .* \| (?:accuracy|cider_d|auc) \|", card.text, re.MULTILINE)
-    assert len(card.data.eval_results) == len(scores) == len(evaluation["scores"]) == 40
+    assert len(card.data.eval_results) == len(scores) == len(evaluation["scores"]) == 43
     blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(blocks) == 3
     for seed, name in enumerate(("scene.png", "before.png", "after.png")):
@@ -113,14 +113,22 @@ def test_the_card_tells_vilas_license_the_fresh_parts_and_the_given_scores(sourc
         "fresh": ["model.change_extraction.fuse.weight", "lm_head.weight[10:64]"],
     }
     (model / "conversion.json").write_text(json.dumps(record))
-    scores = {"presence": {"count": 20, "accuracy": 0.75, "interval_95": [0.531, 0.888], "blind": 0.5}}
+    scores = {
+        "presence": {
+            "count": 20,
+            "accuracy": 0.75,
+            "interval_95": [0.531, 0.888],
+            "blind": 0.5,
+            "commonest_answer": 0.6,
+        }
+    }
     (tmp_path / "scores.json").write_text(json.dumps({"dataset": "RSVQA-LR", "scores": scores}))
     publish(model, tmp_path / "out", evaluation=tmp_path / "scores.json", base="A/VILA", checked=False)
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert (card.data.license, card.data.base_model, card.data.metrics) == ("cc-by-nc-sa-4.0", "A/VILA", ["accuracy"])
     assert card.data.eval_results[0].metric_value == 0.75
     assert "LLaMA 2" in card.text
-    assert "| presence | 20 | accuracy | 0.750 | 0.531-0.888 | 0.500 |" in card.text
+    assert "| presence | 20 | accuracy | 0.750 | 0.531-0.888 | 0.500 | 0.600 |" in card.text
     assert "**not trained**: lm_head, model.change_extraction.fuse" in card.text
     assert json.loads((tmp_path / "out" / "conversion.json").read_text()) == record
 
