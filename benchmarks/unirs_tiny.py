@@ -27,7 +27,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from unirs.evaluation.change_captions import change_caption_scores
 from unirs.evaluation.change_flags import says_change
 from unirs.evaluation.cider import CiderD
-from unirs.evaluation.model_hash import file_hash
+from unirs.evaluation.model_hash import model_hash
 from unirs.evaluation.questions import normalise_answer
 from unirs.evaluation.statistics import auc, bootstrap_mean, bootstrap_ratio, majority, wilson
 from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
@@ -48,80 +48,11 @@ from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_m
 from unirs.trainers.tiny_where_changed import WHERE_CHANGED, changed_place
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
 from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
+from unirs_tiny_rows import NAMES, NOTE, QUESTIONS, told
 
 import unirs
 from unirs.closer_map import closer_change_map
 
-NOTE = (
-    "On RS-World's test split, whose layouts do not occur in training, on its validation split (layouts as in "
-    'training), and on real pictures. "No picture" is the same model with the same question on a grey picture; for '
-    "CIDEr-D it is the best one caption for all."
-)
-QUESTIONS = ("presence", "comparison", "rural_urban", "count", "scene", "area", "position")
-NAMES = {
-    "vqa_micro": "questions on one image, all",
-    "presence": "presence",
-    "comparison": "comparison",
-    "rural_urban": "rural or urban",
-    "count": "count",
-    "scene": "land cover",
-    "area": "area, four classes",
-    "position": "position, nine places",
-    "change_caption": "change caption is one of five references",
-    "change_flag_of_caption": "caption says rightly whether anything changed",
-    "change_flag": "has anything changed, yes or no",
-    "change_only_cider_d": "captions of changed pairs",
-    "clip_class": "clip class, of 25 named",
-    "when": "when did it change, of four dates",
-    "change_map": "change map against the masks of changed pairs",
-    "closer_map": "closer change map (`--closer`) against the same masks",
-    "familiar_vqa_micro": "questions on one image, familiar layouts",
-    "familiar_change_flag": "has anything changed, familiar layouts",
-    "familiar_clip_class": "clip class, familiar layouts",
-    "reworded_vqa_micro": "questions on one image, all, in words not trained on",
-    "reworded_change_flag": "has anything changed, in words not trained on",
-    "reworded_clip_class": "clip class, in words not trained on",
-    "yes_or_no": "is it one land cover, rural or urban, in words not trained on",
-    "same_or_not": "are both dates the same, has nothing changed, in words not trained on",
-    "choice": "town or countryside, same or different: which, in words not trained on",
-    "what_changed": "was one kind of thing built, removed or planted (changed pairs), in words not trained on",
-    "where_changed": "where did it change: nine places, several, all (changed pairs), in words not trained on",
-    "not_known": "what no picture tells, not trained on: says so",
-    "unknown_thing": "of a thing that it was never told of, not trained on: says so",
-    "real_scene": "RSSCN7 class, of 7 (real pictures)",
-    "real_presence": "presence of what such a scene surely shows, or surely does not (the same pictures)",
-    "real_rural_urban": "rural or urban (those of the same pictures whose class tells)",
-    "real_cover": "land cover (those of the same pictures whose class tells)",
-    "real_change": "has anything changed (15 real pairs: LEVIR-CD, DSIFN)",
-    "real_no_change": "has anything changed (the same 30 dates against themselves in another light: no)",
-    "real_change_map": "change map against the masks of 14 real pairs",
-    "real_closer_map": "closer change map against the masks of 14 real pairs",
-    "levir_cd_change_map": "change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
-    "levir_cd_closer_map": "closer change map against the masks of 7 LEVIR-CD pairs (of buildings alone)",
-    "dsifn_change_map": "change map against the masks of 7 DSIFN pairs",
-    "dsifn_closer_map": "closer change map against the masks of 7 DSIFN pairs",
-    "crops_change_map": "change map against the masks of 4 crops of figures of LEVIR-CC",
-    "crops_closer_map": "closer change map against the masks of 4 crops of figures of LEVIR-CC",
-}
-DATASETS = {  # of rows about real pictures, by how their names begin
-    "real_change": "LEVIR-CD and DSIFN-CD",
-    "real_no_change": "LEVIR-CD and DSIFN-CD",
-    "real_closer_map": "LEVIR-CD and DSIFN-CD",
-    "real_": "RSSCN7",
-    "levir_cd_": "LEVIR-CD",
-    "dsifn_": "DSIFN-CD",
-    "crops_": "LEVIR-CC",
-}
-# What the checkpoint is to reach; of captions, as many times as the best one caption for all.
-AIMS = {
-    "vqa_micro": 0.92,
-    "change_flag": 0.97,
-    "clip_class": 0.90,
-    "real_scene": 0.80,
-    "real_change": 0.80,
-    "real_change_map": 0.75,
-}
-CAPTION_AIM = 2
 LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
 MARKED = 60  # of 255: masks of figures are colours on black, with a figure's blur
 FAMILIAR, REWORDED = "familiar_", "reworded_"
@@ -355,24 +286,11 @@ def captions(cases: list[Case], said: list[str]) -> tuple[dict, dict]:
     return row, {"best_one_caption": sentence, "cider_d_of_all_pairs": round(found["cider_d"], 2)}
 
 
-def told(scores: dict[str, dict]) -> dict[str, dict]:
-    """The scores in the order of NAMES, each with its data set, where that is not RS-World, and its aim."""
-    rows = {kind: scores[kind] for kind in NAMES if kind in scores}
-    for kind, row in rows.items():
-        if found := next((name for start, name in DATASETS.items() if kind.startswith(start)), ""):
-            row["dataset"] = found
-        if kind == "change_only_cider_d":
-            row["aim"] = round(CAPTION_AIM * row["blind"], 2)
-        elif kind in AIMS:
-            row["aim"] = AIMS[kind]
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=unirs.default_checkpoint())
     parser.add_argument("--count", type=int, default=400, help="generated scenes of each task and split")
-    parser.add_argument("--skip", type=int, default=0, help="first scenes of each split to leave out")
+    parser.add_argument("--skip", type=int, default=0, help="first scenes of each split to leave out: seen before")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument(
         "--data", type=Path, help="folder with rsscn7, levir_cd, dsifn, levir_cc; without it no real pictures"
@@ -385,6 +303,8 @@ def main() -> None:
     model = AutoModelForImageTextToText.from_pretrained(args.model, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(args.model)
     augmenter = model.prompt_augmenter(processor) if args.clue else None
+    if args.skip < 0:
+        parser.error("--skip must be 0 or more: seeds below are those of training")
     test, familiar = TEST_SEED + args.skip, HELD_OUT_SEED + args.skip
     everything = list(generated(test, args.count))
     everything += [*generated(familiar, args.count, FAMILIAR), *in_other_words(everything)]
@@ -392,6 +312,7 @@ def main() -> None:
     everything += real(args.data) if args.data else []
     # read before anything is asked: a folder that is missing is told in time
     crops_of_figures = list(figure_crops(args.data)) if args.data else []
+    weights = model_hash(args.model)
     started = time.time()
     said: dict[bool, list[str]] = {}
     for blind in (False, True):
@@ -414,7 +335,7 @@ def main() -> None:
         "world": WORLD_VERSION,
         "note": NOTE,
         "weights": sum(p.numel() for p in model.parameters()),
-        "weights_sha256": file_hash(Path(args.model) / "model.safetensors"),
+        "model_sha256": weights,
         "first_seeds": {"test": test, "validation": familiar},
         "scenes_of_each_task": args.count,
         "clues": args.clue,

@@ -54,7 +54,7 @@ class Plan:
     base: int = 3  # times as many scenes for the base as for an arm: its clues must be good of scenes it never saw
     base_epochs: float = 3.0
     epochs: float = 2.0
-    batch: int = 12  # of 25 in half the steps a language model this small learns less: docs/ablations.md
+    batch: int = 12  # 25 in half the steps teach a language model this small less: docs/ablations.md
     learning_rate: float = 1e-3
     clues: bool = True
 
@@ -66,6 +66,9 @@ class Plan:
 
     def steps(self, tasks: tuple[str, ...], epochs: float) -> int:
         return max(1, round(sum(getattr(self, task) for task in tasks) * epochs / self.batch))
+
+    def base_steps(self) -> int:
+        return self.steps(arms.TASKS, self.base * self.base_epochs)
 
     def warmup(self, steps: int) -> int:
         """Steps of warming up: the same share of every arm's training, or short ones would learn less of it."""
@@ -118,8 +121,12 @@ def reproduce(folder: Path, plan: Plan, checkpoint: str, say: Say) -> dict[str, 
         PlanError: `folder` was begun with another plan, is no run, is damaged or has no room for one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = {**asdict(plan), "first_seeds": FIRST_SEEDS}
+    wanted |= {"checkpoint": model_hash(checkpoint), "world": WORLD_VERSION}
+    is_new = _is_new(folder, wanted)
     _check_room(folder, plan)
-    _keep_plan(folder, {**asdict(plan), "checkpoint": model_hash(checkpoint), "world": WORLD_VERSION})
+    if is_new:
+        _write(folder / "plan.json", wanted)
     started = time.time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     processor = AutoProcessor.from_pretrained(checkpoint)
@@ -176,21 +183,22 @@ def beside_commonest(learnt: dict[str, float], baseline: dict[str, float], answe
     return lines
 
 
-def _keep_plan(folder: Path, wanted: dict[str, Any]) -> None:
+def _is_new(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether nothing is in the folder yet. Raises `PlanError` if it holds anything but a run of this plan."""
     path = folder / "plan.json"
     if not path.exists():
         if any(one.name != "plan.part" for one in folder.iterdir()):
             raise PlanError(f"{folder}: is no run of reproduce; give an empty or new --output")
-        _write(path, wanted)
-        return
+        return True
     try:
-        kept = {"clues": True, "base": 1} | _json(path)  # a run of before there was a choice
+        # runs of before clues were a choice, and of before the base had more scenes than an arm
+        kept = {"clues": True, "base": 1, "first_seeds": None} | _json(path)
         known = {name: kept[name] for name in wanted}
     except (ValueError, KeyError, TypeError) as error:  # without it nobody knows how the rest was made
         raise PlanError(f"{path}: damaged; give an empty or new --output") from error
     differ = [name for name, value in wanted.items() if known[name] != value and name != "seeds"]
     if not differ:
-        return
+        return False
     name = differ[0]
     if not set(differ) <= set(OPTIONS):
         raise PlanError(f"{folder}: it was begun with another {_spoken(differ)}; give another --output")
@@ -214,7 +222,8 @@ def _option(name: str, value: Any) -> str:
 def _spoken(names: list[str]) -> str:
     """The first that no option changes."""
     name = next(name for name in names if name not in OPTIONS)
-    return {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World"}.get(name, name)
+    known = {"checkpoint": "checkpoint (unirs-tiny)", "world": "version of RS-World"}
+    return known.get(name, "plan, that of another version of unirs")
 
 
 def _check_room(folder: Path, plan: Plan) -> None:
@@ -268,7 +277,7 @@ def _base(
         if missing != ["lm_head.weight"] or unexpected:  # the one that is tied
             raise PlanError(f"{path}: holds another base; remove {folder}, or give another --output")
     else:
-        steps, begun = plan.steps(arms.TASKS, plan.base * plan.base_epochs), time.time()
+        steps, begun = plan.base_steps(), time.time()
         say(f"the base learns to describe: {steps} steps")
         schedule = Schedule(steps, plan.batch, plan.learning_rate, 0, folder / "checkpoints", plan.base_warmup(steps))
         arms.train_base(base, processor, split, schedule, _now_and_then(say))

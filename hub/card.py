@@ -88,7 +88,7 @@ def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
                 "value": value,
                 "interval": f"{low_high[0]:.3f}-{low_high[1]:.3f}" if low_high else "",
                 "blind": f"{score['blind']:.3f}" if "blind" in score else "",
-                "commonest": f"{score['commonest_answer']:.3f}" if "commonest_answer" in score else "",
+                "commonest": f"{score['commonest_answer']:.3f}" if score.get("commonest_answer") is not None else "",
                 "dataset": score.get("dataset", evaluation.get("dataset", "held-out")),
             }
         )
@@ -133,8 +133,9 @@ def render_card(
             EvalResult(
                 task_type=TASK,
                 dataset_type=row["dataset"].lower().replace(" ", "-"),
-                dataset_name=f"{row['dataset']}: {row['name']}",
+                dataset_name=row["dataset"],
                 metric_type=row["metric"],
+                metric_name=row["name"],
                 metric_value=row["value"],
             )
             for row in rows

@@ -84,5 +84,5 @@ def test_the_base_warms_up_as_in_the_committed_run_and_small_ones_for_the_same_s
     from unirs.evaluation.reproduce import Plan
 
     plan = Plan()
-    assert plan.base_warmup(plan.steps(claims.TASKS, plan.base * plan.base_epochs)) == 156
+    assert (plan.base_steps(), plan.base_warmup(plan.base_steps())) == (1875, 156)
     assert plan.base_warmup(15) < 15

@@ -216,6 +216,29 @@ def test_scenes_that_were_removed_are_drawn_again_and_pictures_are_not_missed(wh
     assert drawn.read_bytes() == before.read_bytes()
 
 
+def test_a_run_of_an_earlier_version_is_told_and_left_as_it_is(copied, monkeypatch):
+    """Then the base had as many scenes as an arm, of other seeds. That no room is left is not what is wrong."""
+    from unirs.evaluation.reproduce import PlanError
+
+    plan = json.loads((copied / "plan.json").read_text())
+    del plan["base"], plan["first_seeds"]
+    (copied / "plan.json").write_text(json.dumps(plan))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(PlanError, match="another plan, that of another version of unirs; give another --output"):
+        run(copied)
+    assert json.loads((copied / "plan.json").read_text()) == plan
+
+
+def test_no_scene_is_in_two_splits_however_many_are_asked_for():
+    from unirs.evaluation.reproduce import FIRST_SEEDS, Plan
+    from unirs.trainers.scene_tasks import HELD_OUT_SEED
+
+    plan = Plan(single=100_000, pair=100_000, video=50_000)  # the most that the command takes
+    last = {name: first + max(plan.counts(name).values()) for name, first in FIRST_SEEDS.items()}
+    assert last["base"] <= FIRST_SEEDS["train"]
+    assert last["train"] <= HELD_OUT_SEED < FIRST_SEEDS["test"]
+
+
 def test_room_is_looked_for_before_anything_is_written(tmp_path, monkeypatch):
     """100,000 scenes: two million pictures of 62 kB and of 55 kB of features."""
     from unirs.evaluation.reproduce import Plan, PlanError

@@ -138,3 +138,42 @@ def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path
     for dates, mask in found:
         assert [date.getpixel((0, 0)) for date in dates] == [(40,) * 3, (200,) * 3]
         assert mask.any(1).tolist() == mask.all(1).tolist() == [True, True, False, False, False, False, True, True]
+
+
+def test_rows_tell_their_data_set_where_it_is_another_and_what_was_to_be_reached():
+    rows = scores.told(
+        {
+            "change_only_cider_d": {"cider_d": 190.0, "blind": 65.9},
+            "vqa_micro": {"accuracy": 0.9},
+            "levir_cd_change_map": {"auc": 0.7},
+            "real_change_map": {"auc": 0.7},
+            "real_cover": {"accuracy": 0.7},
+        }
+    )
+    assert [*rows] == ["vqa_micro", "change_only_cider_d", "real_cover", "real_change_map", "levir_cd_change_map"]
+    sets = ["", "", "RSSCN7", "LEVIR-CD and DSIFN-CD", "LEVIR-CD"]
+    assert [row.get("dataset", "") for row in rows.values()] == sets
+    assert [row.get("aim") for row in rows.values()] == [0.92, 131.8, None, 0.75, None]
+
+
+def test_real_pictures_are_asked_only_for_what_their_class_tells(tmp_path):
+    classes = ("grass", "field", "industry", "river-lake", "forest", "residential", "parking")
+    for name in classes:
+        (tmp_path / "rsscn7/test" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (8, 8)).save(tmp_path / "rsscn7/test" / name / f"{number:02}.jpg")
+    for name in ("levir_cd", "dsifn"):
+        (tmp_path / name / "label").mkdir(parents=True)
+    asked = list(scores.real(tmp_path))
+    counts = {"real_scene": 140, "real_presence": 140, "real_rural_urban": 120, "real_cover": 120}
+    assert Counter(one.kind for one in asked) == counts
+    of_class = [[one for one in asked if one.scene // 20 == number] for number in range(7)]
+    answers = [{one.references for one in some if one.kind == "real_rural_urban"} for some in of_class]
+    rural, urban = {("rural",)}, {("urban",)}
+    assert answers == [rural, rural, urban, set(), rural, urban, urban]
+    parking = {(one.question, one.references) for one in of_class[-1] if one.kind == "real_presence"}
+    assert ("Is there a parking lot in the image?", ("yes",)) in parking
+    assert ("Is there a boat in the image?", ("no",)) in parking
+    assert {one.references for one in of_class[0] if one.kind == "real_presence"} == {
+        ("no",)
+    }  # nothing is sure of grass
