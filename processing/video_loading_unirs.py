@@ -7,9 +7,11 @@ and file-name patterns, through which a hostile "clip" could reach the network o
 import contextlib
 import io
 import logging
+import math
 import os
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,12 @@ class _Clip:
     name: str
     container: str  # FFmpeg's name of the demuxer, or "pillow"
     max_pixels: int = MAX_FRAME_PIXELS  # of a frame
+    until: float = math.inf  # by `time.monotonic`
 
 
-def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None) -> list[Image.Image]:
+def load_video(
+    source: Any, num_frames: int, max_frame_pixels: int | None = None, max_seconds: float | None = None
+) -> list[Image.Image]:
     """Read at most `num_frames` frames of a clip.
 
     Args:
@@ -69,6 +74,7 @@ def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None
             animated GIF, WebP, PNG.
         num_frames: Frames wanted, 1 to `MAX_FRAMES`; fewer come back where the clip has fewer.
         max_frame_pixels: Of each frame of a file; default and most: `MAX_FRAME_PIXELS`.
+        max_seconds: For all of a file; a small one may hold days of frames. By default it takes what it takes.
 
     Returns:
         RGB frames in time order, turned upright by the container's rotation.
@@ -90,7 +96,8 @@ def load_video(source: Any, num_frames: int, max_frame_pixels: int | None = None
         name, frames = "<array>", _frames_of_array(source, choose)
     else:
         most = min(max_frame_pixels or MAX_FRAME_PIXELS, MAX_FRAME_PIXELS)
-        clip = replace(_recognise(source), max_pixels=most)
+        until = math.inf if max_seconds is None else time.monotonic() + max_seconds
+        clip = replace(_recognise(source), max_pixels=most, until=until)
         name, frames = clip.name, _read(clip, choose)
     if len(frames) < num_frames:
         logger.info("%s: gives %d frames, %d were asked for", name, len(frames), num_frames)
@@ -187,11 +194,14 @@ def _read_with_pillow(clip: _Clip, choose: Choose) -> list[Image.Image]:
     with quiet_strict_pillow, file:
         image = open_header(file, clip.name)
         try:
-            frames = []
-            for index in choose(getattr(image, "n_frames", 1)):
+            frames, wanted = [], set(choose(getattr(image, "n_frames", 1)))
+            for index in range(max(wanted) + 1):  # each needs those before it, which may enlarge the canvas of a GIF
                 image.seek(index)
                 _check_frame_size(image.width, image.height, clip)
-                frames.append(load_image(image))
+                _check_time(clip)
+                image.load()
+                if index in wanted:
+                    frames.append(load_image(image))
         except VisualInputError as error:
             raise VisualInputError(str(error).replace("<PIL image>", clip.name)) from error
         except Exception as error:  # decoders raise a dozen types on damaged data; all mean the same here
@@ -208,7 +218,7 @@ def _read_with_pyav(clip: _Clip, choose: Choose) -> list[Image.Image]:
     try:
         with _open_container(av, clip) as container:
             stream = _video_stream(container, clip)
-            times, keys, packets, told = *_packet_times(av, container, stream), stream.frames
+            times, keys, packets, told = *_packet_times(av, container, stream, clip), stream.frames
             guess = len(times) or packets
             wanted = choose(guess) if guess else []
             frames = None
@@ -254,7 +264,7 @@ def _video_stream(container: Any, clip: _Clip) -> Any:
     return stream
 
 
-def _packet_times(av: Any, container: Any, stream: Any) -> tuple[list[int], list[int], int]:
+def _packet_times(av: Any, container: Any, stream: Any, clip: _Clip) -> tuple[list[int], list[int], int]:
     """Count frames without decoding: headers are often wrong or silent.
 
     Returns:
@@ -264,6 +274,7 @@ def _packet_times(av: Any, container: Any, stream: Any) -> tuple[list[int], list
     times, keys, packets = [], [], 0
     with contextlib.suppress(av.FFmpegError):  # a cut file: what came before counts
         for packet in container.demux(stream):
+            _check_time(clip)
             if packet.size == 0:
                 continue
             packets += 1
@@ -284,18 +295,18 @@ def _seek_frames(
     decoded: Any = iter(())
     last: int | None = None
     try:
-        for time in times:
-            key = bisect_right(keys, time)
+        for shown_at in times:
+            key = bisect_right(keys, shown_at)
             if key == 0:
                 return None
             if last is None or keys[key - 1] > last:  # else the wanted frame follows without a seek
-                container.seek(time, stream=stream, backward=True)
-                decoded = container.decode(stream)
+                container.seek(shown_at, stream=stream, backward=True)
+                decoded = _decode(container, stream, clip)
             for frame in decoded:
                 last = frame.pts
-                if last is None or last > time or frame.is_corrupt:
+                if last is None or last > shown_at or frame.is_corrupt:
                     return None
-                if last == time:
+                if last == shown_at:
                     frames.append(_to_picture(frame, clip))
                     break
             else:
@@ -305,6 +316,13 @@ def _seek_frames(
     return frames
 
 
+def _decode(container: Any, stream: Any, clip: _Clip) -> Iterator[Any]:
+    """As `container.decode`, but looks at the time also where packets give no frame."""
+    for packet in container.demux(stream):
+        _check_time(clip)
+        yield from packet.decode()
+
+
 def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[Image.Image], int]:
     """Decode the whole clip, keep the frames at the positions `wanted`, count those that decode."""
     keep, frames, count = set(wanted), [], 0
@@ -312,6 +330,7 @@ def _walk(av: Any, clip: _Clip, wanted: list[int], threads: str) -> tuple[list[I
         stream = _video_stream(container, clip)
         stream.thread_type = threads
         for packet in container.demux(stream):
+            _check_time(clip)
             try:
                 decoded = packet.decode()
             except av.FFmpegError as error:
@@ -373,6 +392,11 @@ def _check_frame_size(width: int, height: int, clip: _Clip) -> None:
         raise VisualInputError(
             f"{clip.name}: frames of {width} x {height} are not 1 to {clip.max_pixels} pixels; export it smaller"
         )
+
+
+def _check_time(clip: _Clip) -> None:
+    if time.monotonic() > clip.until:
+        raise VisualInputError(f"{clip.name}: takes too long to read; cut it, or export it smaller")
 
 
 def _damaged(clip: _Clip, error: Exception) -> VisualInputError:

@@ -3,8 +3,10 @@
 import base64
 import fractions
 import io
+import itertools
 import pathlib
 import struct
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -271,6 +273,41 @@ def test_frames_above_the_limit_are_refused_before_decoding(tmp_path, monkeypatc
     monkeypatch.setattr(door, "MAX_FRAME_PIXELS", 64 * 48 - 1)
     monkeypatch.setattr(door, "_to_picture", None)
     assert "frames of 64 x 48" in refusal(path)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.ts", "mpeg2video"), ("a.gif", "")])
+def test_a_clip_that_takes_too_long_is_refused_wherever_its_time_is_spent(tmp_path, monkeypatch, name, codec):
+    """By a clock that goes on by one at each look."""
+    if codec:
+        content = clip_file(tmp_path / name, codec).read_bytes()
+    else:
+        pages = [Image.new("L", (8, 8), 10 * i + 5) for i in range(20)]
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        content = (tmp_path / name).read_bytes()
+
+    def read(max_seconds):
+        ticks = itertools.count()
+        monkeypatch.setattr(door, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+        return load_video(content, 4, max_seconds=max_seconds), next(ticks)
+
+    frames, looks = read(10_000)
+    assert (levels(frames), looks >= 20) == ([0, 6, 12, 18], True)  # a look for each frame, at least
+    for seconds in range(looks - 2):
+        with pytest.raises(VisualInputError, match="<bytes>: takes too long to read; cut it"):
+            read(seconds)
+    assert levels(read(looks)[0]) == [0, 6, 12, 18]
+
+
+def test_a_frame_that_is_not_chosen_may_not_enlarge_the_canvas():
+    pages = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (8, 8), np.uint8)) for i in range(3)]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, "GIF", save_all=True, append_images=pages[1:])
+    content = bytearray(buffer.getvalue())
+    whole = struct.pack("<BHHHH", 0x2C, 0, 0, 8, 8)
+    second = content.index(whole, content.index(whole) + 1)
+    struct.pack_into("<BHHHH", content, second, 0x2C, 0, 0, 4096, 4096)
+    with pytest.raises(VisualInputError, match="frames of 4096 x 4096 are not 1 to 100 pixels"):
+        load_video(bytes(content), 1 + 1, max_frame_pixels=100)
 
 
 def test_cover_of_a_sound_file_is_not_a_clip(tmp_path):

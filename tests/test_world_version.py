@@ -1,8 +1,8 @@
 """What version 3 of RS-World says and shows, beside a record of it.
 
 Whoever must change the record raises WORLD_VERSION with it, unless numpy draws other numbers for a seed: scores,
-trained weights and runs of `unirs reproduce` name the version that they belong to. `python tests/test_world_version.py`
-writes the record anew.
+trained weights and runs of `unirs reproduce` name the version that they belong to. The record is written anew by
+`python tests/test_world_version.py`.
 """
 
 from __future__ import annotations

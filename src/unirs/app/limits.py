@@ -14,6 +14,7 @@ class Limits:
     characters: Of a question.
     new_tokens: Longest answer.
     seconds: Longest time for an answer's words, those of its clue included.
+    clip_seconds: Longest time for reading a clip: a small file may hold days of frames.
     map_seconds: Longest time for a map, whose tiles are answered one batch after another.
     folder_bytes: All that visitors have uploaded and been shown; more is refused until some has been removed.
     kept_seconds: Uploads and results are removed after this time.
@@ -25,6 +26,7 @@ class Limits:
     characters: int = 2000
     new_tokens: int = 64
     seconds: float = 60.0
+    clip_seconds: float = 15.0
     map_seconds: float = 600.0
     folder_bytes: int = 4 * 2**30
     kept_seconds: int = 1800

@@ -124,7 +124,7 @@ class Uploads:
                 self._check_pixels(paths)
                 return load_video(DatedSequence(load_dates([str(path) for path in paths])), num_frames)
             # For each frame, since a clip's frames may change their size.
-            return load_video(paths[0], num_frames, self.limits.pixels // num_frames)
+            return load_video(paths[0], num_frames, self.limits.pixels // num_frames, self.limits.clip_seconds)
         except ValueError as error:
             raise readable(error, paths) from error
 

@@ -103,7 +103,11 @@ class Opener:
             raise RequestError(400, f"{where}: a url must be data:image/...;base64,... or an address of http(s)")
         if not self.allow_fetch:
             raise RequestError(400, f"{where}: this server fetches no URLs; send data:image/...;base64,...")
-        return fetch(url, self.limits.fetched_bytes, min(self.limits.seconds / 4, self._seconds_left()))
+        return fetch(url, self.limits.fetched_bytes, self._seconds_of_an_item())
+
+    def _seconds_of_an_item(self) -> float:
+        """To fetch it, and as many to read a clip, which may hold days of frames in a few bytes."""
+        return min(self.limits.seconds / 4, self._seconds_left())
 
     def _seconds_left(self) -> float:
         left = self.until - time.monotonic()
@@ -119,7 +123,7 @@ class Opener:
                 picture = load_image(content, max_pixels=most)
                 self.pixels -= picture.width * picture.height
                 return {"type": "image", "image": picture}
-            frames = load_video(content, self.num_frames, most)
+            frames = load_video(content, self.num_frames, most, self._seconds_of_an_item())
         except VisualInputError as error:
             sentence = str(error).removeprefix("<bytes>: ")
             if f" {most} pixels" in sentence:  # a number that the sender could not make sense of
