@@ -114,6 +114,28 @@ def shown(text: Any) -> str:
     return line if len(line) <= 200 else f"{line[:140]}...{line[-50:]}"
 
 
+def local_path(text: str) -> str:
+    """The path that "file://" text names; other text is one.
+
+    Raises:
+        VisualInputError: It names another machine, or the network.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if not scheme:
+        return text
+    name = shown(text)
+    if scheme[1].lower() != "file":
+        raise VisualInputError(f"{name}: is a URL and UniRS never opens the network; download the file first")
+    try:
+        host = urlsplit(text).netloc
+    except ValueError as error:
+        raise VisualInputError(f"{name}: is no address of a file; give its path") from error
+    if host.lower() not in ("", "localhost"):
+        raise VisualInputError(f"{name}: lies on another machine ({shown(host)}); copy the file first")
+    path = os.fsdecode(unquote_to_bytes(text[len("file://") + len(host) :]))
+    return path[1:] if re.match(r"/[A-Za-z]:", path) else path  # file:///C:/... on Windows
+
+
 def find_file(source: Any) -> tuple[Path, str]:
     """Turn a path or "file://" text into the absolute path of a readable, non-empty, regular file.
 
@@ -126,18 +148,8 @@ def find_file(source: Any) -> tuple[Path, str]:
         )
     text = os.fsdecode(source)
     name = shown(text)
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
-    if scheme and scheme[1].lower() != "file":
-        raise VisualInputError(f"{name}: is a URL and UniRS never opens the network; download the file first")
-    if scheme:
-        host = urlsplit(text).netloc
-        if host.lower() not in ("", "localhost"):
-            raise VisualInputError(f"{name}: lies on another machine ({shown(host)}); copy the file first")
-        text = os.fsdecode(unquote_to_bytes(text[len("file://") + len(host) :]))
-        if re.match(r"/[A-Za-z]:", text):  # file:///C:/... on Windows
-            text = text[1:]
     try:
-        path = Path(os.path.abspath(text))
+        path = Path(os.path.abspath(local_path(text)))
         status = path.stat()
         # A pipe or a device could block for ever or never end.
         if not stat.S_ISREG(status.st_mode):

@@ -222,7 +222,13 @@ def test_progress_in_a_log_has_rate_and_time_left(monkeypatch, capsys):
     ]
 
 
-def test_output_may_be_a_file_url(predict, table, tmp_path):
-    code, _, err = predict(table, f"file://{tmp_path}/out.jsonl")
+def test_table_pictures_and_output_may_be_file_urls(predict, table, expected, tmp_path):
+    code, _, err = predict(f"file://{table}", f"file://{tmp_path}/out.jsonl")
     assert code == 0, err
-    assert (tmp_path / "out.jsonl").is_file()
+    assert answers(lines_of(tmp_path / "out.jsonl")) == expected
+    picture(1).save(tmp_path / "a picture.png")
+    url = (tmp_path / "a picture.png").as_uri()  # with %20
+    (tmp_path / "t.csv").write_text(f"image,question\n{url},What is it?\n{tmp_path}/a picture.png,What is it?\n")
+    assert predict(tmp_path / "t.csv", tmp_path / "two.jsonl")[0] == 0
+    first, second = lines_of(tmp_path / "two.jsonl")
+    assert (first["error"], first["answer"]) == (None, second["answer"])

@@ -3,7 +3,11 @@
 # ruff: noqa: F811 - tests take imported fixtures by their names
 
 import json
+import os
+import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from unirs.evaluation.models import UniRS
 
@@ -22,6 +26,7 @@ from tests.predicting import (  # noqa: F401 - fixtures
     write_table,
 )
 from tests.tiny import picture
+from unirs.predicting.running import LocalEngine
 
 POISON = {
     b'{"question": "no picture"}': "names no picture",
@@ -36,6 +41,8 @@ POISON = {
     b"[1]": "is no JSON object",
     b"\xff\xfe": "is no JSON",
     b"[" * 100_000: "is no JSON",
+    b'{"image": "\\ud800.png"}': "cannot be opened",
+    b'{"image": "http://h/\\udce9"}': "download it first",
 }
 
 
@@ -44,23 +51,23 @@ def test_poison_rows_become_error_rows_and_harm_no_other(predict, folder, tmp_pa
     (tmp_path / "text.png").write_text("no picture")
     expected = expected_answers(table, folder)
     good = table.read_bytes().splitlines()
-    mixed = [line for pair in zip(POISON, [*good, *good[:4]], strict=True) for line in pair]
+    mixed = [line for pair in zip(POISON, [*good, *good[:6]], strict=True) for line in pair]
     table.write_bytes(b"\n".join(mixed) + b"\n")
     code, out, err = predict(table, "out.jsonl", "--batch-size", 4)
     assert code == 0
-    assert "12 rows have an error, row 1 first: names no picture" in err
+    assert "14 rows have an error, row 1 first: names no picture" in err
     rows = lines_of(tmp_path / "out.jsonl")
     for row, reason in zip(rows[::2], POISON.values(), strict=True):
         assert reason in row["error"]
         assert (row["answer"], row["score"], row["seconds"]) == (None, None, None)
-    assert answers(rows[1::2]) == [*expected, *expected[:4]]
+    assert answers(rows[1::2]) == [*expected, *expected[:6]]
     # mended, they are asked by the same command; the others are not
     table.write_bytes(b"\n".join(good[0] if line in POISON else line for line in mixed) + b"\n")
     code, out, err = predict(table, "out.jsonl", "--batch-size", 4, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    assert (found["rows"], found["answered"], found["went_on_from"]) == (24, 24, 12)
-    assert answers(lines_of(tmp_path / "out.jsonl")[::2]) == [expected[0]] * 12
+    assert (found["rows"], found["answered"], found["went_on_from"]) == (28, 28, 14)
+    assert answers(lines_of(tmp_path / "out.jsonl")[::2]) == [expected[0]] * 14
     assert not (tmp_path / "out.jsonl.journal").exists()
 
 
@@ -75,6 +82,67 @@ def test_bad_lines_of_csv_are_told_and_the_next_ones_read(predict, tmp_path):
     assert "has 1 cells, and the head has 2" in errors[1]
     assert "no valid UTF-8" in errors[2]
     assert "has 3 cells" in errors[3]
+
+
+def test_a_quote_that_is_not_closed_makes_no_cell_of_the_lines_behind_it(predict, tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(
+        'image,question\na.png,"fine"\na.png,"not" closed\na.png,fine\na.png,"open\na.png,x\n'
+    )
+    assert predict("t.csv", "out.jsonl")[0] == 0
+    errors = [row["error"] for row in lines_of(tmp_path / "out.jsonl")]
+    assert errors[0] is errors[2] is None
+    assert ["is no line of CSV" in (errors[place] or "") for place in (1, 3)] == [True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_pictures_whose_names_are_no_utf8_are_answered(predict, tmp_path):
+    """A folder of another encoding, and a table that names its files."""
+    (tmp_path / "old").mkdir()
+    names = [b"b\xe9ach.png", b"plain.png"]
+    for number, name in enumerate(names):
+        picture(number).save(tmp_path / "new.png")
+        os.rename(tmp_path / "new.png", os.fsencode(tmp_path / "old") + b"/" + name)
+    (tmp_path / "old.csv").write_bytes(b"image\nold/" + b"\nold/".join(names) + b"\n")
+    for number, given in enumerate(("old", "old.csv")):
+        code, _, err = predict(given, f"{number}.jsonl")
+        assert (code, [row["error"] for row in lines_of(tmp_path / f"{number}.jsonl")]) == (0, [None, None]), err
+
+
+def test_cells_of_parquet_that_are_no_text_harm_no_other_row(predict, tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    words = pa.array([b"Fine?", b"\xff", b"Fine?"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"image": ["a.png"] * 3, "question": words}), tmp_path / "t.parquet")
+    code, _, err = predict("t.parquet", "out.jsonl")
+    errors = [row["error"] for row in lines_of(tmp_path / "out.jsonl")]
+    assert (code, errors[0], errors[2]) == (0, None, None), err
+    assert "cannot be read" in errors[1]
+
+
+@pytest.mark.parametrize("change", ["grown", "shorter"])
+def test_a_table_that_changes_during_the_run_loses_no_answer(predict, table, tmp_path, monkeypatch, change):
+    """What is added is not asked, and what is missing is told: the same command then answers all that is there."""
+    lines = table.read_text().splitlines(keepends=True)
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("".join(lines[:6]))
+    ask = LocalEngine.answers
+
+    def answers_then_changes(self, batches):
+        mine.write_text("".join(lines[: 7 if change == "grown" else 5]))
+        yield from ask(self, batches)
+
+    monkeypatch.setattr(LocalEngine, "answers", answers_then_changes)
+    code, _, err = predict(mine, "out.jsonl", "--images", table.parent)
+    if change == "grown":
+        assert (code, len(lines_of(tmp_path / "out.jsonl"))) == (0, 6), err
+        return
+    assert (code, err.strip().splitlines()[-1]) == (
+        2,
+        "unirs: row 6 was not there when it was to be asked: the table was changed; run it again",
+    )
+    monkeypatch.setattr(LocalEngine, "answers", ask)
+    code, out, err = predict(mine, "out.jsonl", "--images", table.parent, "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, 5), err
 
 
 def test_wrong_words_are_one_line(unirs, table, folder, tmp_path):

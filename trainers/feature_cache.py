@@ -101,11 +101,11 @@ def identity(source: Any) -> bytes:
     """What tells a picture from another: a file's path, size and time, or the content itself."""
     if isinstance(source, (str, os.PathLike)) and os.path.exists(source):
         stat = os.stat(source)
-        return f"{os.path.abspath(source)} {stat.st_size} {stat.st_mtime_ns}".encode()
+        return os.fsencode(os.path.abspath(source)) + f" {stat.st_size} {stat.st_mtime_ns}".encode()
     if isinstance(source, Image.Image):
         return hashlib.sha256(f"{source.mode}{source.size}".encode() + source.tobytes()).digest()
     if isinstance(source, (bytes, bytearray)):
         return hashlib.sha256(source).digest()
     if isinstance(source, np.ndarray):
         return hashlib.sha256(f"{source.shape}{source.dtype}".encode() + source.tobytes()).digest()
-    return hashlib.sha256(str(source).encode()).digest()
+    return hashlib.sha256(str(source).encode(errors="surrogatepass")).digest()  # a name need not be UTF-8

@@ -99,7 +99,8 @@ def predict(
                 typer.echo(f"Going on: {ledger.begun_with:,} of {len(rows):,} rows have their answers.", err=True)
             # Ray prints of dead workers; the output of this command is one line, or one object of JSON.
             with redirect_stdout(sys.stderr), counted("Asking", unit="rows") as progress:
-                answer_table(rows, asking, ledger, question, images, clue, progress)
+                base_of_paths = None if images is None else images.removeprefix("file://")
+                answer_table(rows, asking, ledger, question, base_of_paths, clue, progress)
             write_output(ledger.in_order(), output, clue)
             tell(ledger, output, model, as_json)
     except DataError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unirs.trainers.data_sets import DataError
 from unirs.trainers.journal import JournalFile
 
 
@@ -73,7 +74,14 @@ class Ledger(JournalFile):
         return self.at(int(self.places[self.failed.argmax()]))
 
     def in_order(self) -> Iterator[dict[str, Any]]:
-        """Lines of the output by the table's rows."""
+        """Lines of the output by the table's rows.
+
+        Raises:
+            DataError: Not every row was asked.
+        """
+        if (self.places < 0).any():
+            row = int((self.places < 0).argmax()) + 1
+            raise DataError(f"row {row} was not there when it was to be asked: the table was changed; run it again")
         for place in self.places:
             line = self.at(int(place))
             del line["key"]

@@ -12,6 +12,7 @@ from typing import Any
 from unirs.evaluation.visuals import Messages
 from unirs.given import ending
 from unirs.picture_files import RASTERS, details_of_bands, read_dates
+from unirs.processing.image_loading_unirs import VisualInputError, local_path
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import identity
 from unirs.trainers.rows import add_clue, image_items, video_item, visuals_of
@@ -99,8 +100,13 @@ def _source(value: Any, base: str) -> Any:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"a picture or clip is {value!r:.80}; give its path")
     value = value.strip()
-    if value.startswith("data:") or value.lower().startswith("file://"):
+    if value.startswith("data:"):
         return value
+    if value.lower().startswith("file://"):
+        try:
+            return local_path(value)
+        except VisualInputError as error:
+            raise DataError(str(error)) from error
     if "://" in value:
         if value.split("://")[0].lower() not in STORES:
             raise DataError(f"{value:.200}: is fetched from nowhere but {', '.join(STORES)}; download it first")

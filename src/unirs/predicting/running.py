@@ -79,6 +79,8 @@ def answer_table(
 
     def rows() -> Iterator[TableRow]:
         for record in table:
+            if record.number > total:  # it has grown since
+                return
             try:
                 row = read_row(record, base or table.base, question)
             except DataError as error:
@@ -111,7 +113,8 @@ def batches(rows: Iterator[TableRow], size: Callable[[], int]) -> Iterator[list[
 def line_of(asked: Asked[TableRow], clue: bool) -> dict[str, Any]:
     """A line of the output, and the key of its question for the journal."""
     row, said = asked.question, asked.said
-    known: dict[str, Any] = {"answer": None, "score": None, "seconds": None, "error": asked.error}
+    error = asked.error and asked.error.encode(errors="replace").decode()  # may quote a name that is no UTF-8
+    known: dict[str, Any] = {"answer": None, "score": None, "seconds": None, "error": error}
     if not asked.error:
         score = None if said.score is None else round(said.score, 6)
         known |= {"answer": said.text, "score": score, "seconds": round(asked.seconds, 4)}

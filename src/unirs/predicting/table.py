@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirs.given import CLIPS, PICTURES, PICTURES_OR_CLIPS, ending
+from unirs.processing.image_loading_unirs import VisualInputError, local_path
 from unirs.trainers.data_sets import DataError
 
 from .stores import exists, file_system, is_remote, open_file, parent, reason
@@ -55,7 +56,10 @@ class Table:
     """
 
     def __init__(self, path: str):
-        self.path = path.rstrip("/") if is_remote(path) else path
+        try:
+            self.path = path.rstrip("/") if is_remote(path) else local_path(path)
+        except VisualInputError as error:
+            raise DataError(str(error)) from error
         files, place = file_system(self.path)
         try:
             self.is_folder = files.isdir(place)
@@ -107,7 +111,10 @@ class Table:
                     raise DataError(f"{self.path}: is no whole Parquet file; write it again") from error
         elif self.kind in (".csv", ".tsv"):
             with self._csv() as text:
-                names = next(self._reader(text), [])
+                try:
+                    names = next(self._reader(text), [])
+                except csv.Error as error:
+                    raise DataError(f"{self.path}: its head is no line of CSV ({error}); mend it") from error
         else:  # lines of JSON each have their own
             first = next(iter(self), None) if not self.is_folder else None
             self.unread = [name for name in first.values if name not in COLUMNS] if first else []
@@ -174,9 +181,9 @@ class Table:
                 table = pq.ParquetFile(file)
                 names = [name for name in table.schema_arrow.names if name in COLUMNS]
                 for batch in table.iter_batches(PARQUET_ROWS, columns=names):
-                    for values in batch.to_pylist():
+                    for place in range(batch.num_rows):
                         number += 1
-                        yield Record(number, values)
+                        yield _of_row(number, batch.slice(place, 1))
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{self.path}, behind row {number}: is damaged ({reason(error)})") from error
 
@@ -188,4 +195,13 @@ class Table:
         csv.field_size_limit(LONGEST_FIELD)
         head = text.readline(100_000)
         text.seek(0)
-        return csv.reader(text, delimiter=max(DELIMITERS, key=head.count))
+        # Strict: or a quote that is not closed would make one cell of all lines behind it.
+        return csv.reader(text, delimiter=max(DELIMITERS, key=head.count), strict=True)
+
+
+def _of_row(number: int, batch: pa.RecordBatch) -> Record:
+    """A single row of Parquet: text that is no UTF-8, or a time that Python has none for, harms no other row."""
+    try:
+        return Record(number, batch.to_pylist()[0])
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        return Record(number, {}, f"cannot be read ({reason(error)})")
