@@ -79,6 +79,48 @@ def test_worker_killed_in_the_middle_costs_no_row(engine, table, folder, tmp_pat
     assert len(list(pids.iterdir())) == 3  # two workers, and the one that took the place of the dead
 
 
+@pytest.mark.parametrize(
+    ("machines", "workers", "each"),
+    [
+        ([2], 1, 2),
+        ([2], 2, 1),
+        ([2], 3, 0.5),
+        ([8], 3, 2),
+        ([2, 6], 2, 3),
+        ([2, 6], 3, 2),
+        ([2, 6], 9, 0.5),
+        ([1], 3, 0.3333),
+    ],
+)
+def test_all_workers_find_room(machines, workers, each):
+    from unirs.predicting.ray_engine import processors_each
+
+    assert processors_each(machines, workers) == each
+    assert sum(int(processors / each + 1e-9) for processors in machines) >= workers
+
+
+def test_more_workers_than_processors_start_and_answer(engine, table, folder, tmp_path):  # noqa: F811
+    asking = engine(partial(load, str(folder), False, None, None), workers=(os.cpu_count() or 1) + 1)
+    rows = Table(str(table))
+    with closing(Ledger(tmp_path / "journal", asking.settings, len(rows))) as ledger:
+        answer_table(rows, asking, ledger)
+        assert [line["answer"] for line in ledger.in_order()] == expected_answers(table, folder)
+
+
+def test_workers_that_do_not_start_or_hold_other_models_are_told(engine, folder, tmp_path, monkeypatch):  # noqa: F811
+    from unirs.predicting import ray_engine
+
+    def another():
+        network, settings = load(str(folder), False, None, None)
+        return network, settings | {"model_sha256": os.getpid()}
+
+    with pytest.raises(DataError, match="hold different models; copy the same folder"):
+        engine(another)
+    monkeypatch.setattr(ray_engine, "START_SECONDS", 0.5)
+    with pytest.raises(DataError, match="2 workers of Ray did not start within 0 minutes; give fewer --workers"):
+        engine(partial(load, str(folder), False, None, None))
+
+
 def test_row_that_kills_its_worker_is_the_only_one_with_an_error(engine, folder, tmp_path):  # noqa: F811
     table = write_table(tmp_path, 6)  # noqa: F811
     expected = expected_answers(table, folder)

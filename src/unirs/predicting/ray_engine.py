@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -19,6 +21,7 @@ from .running import LocalEngine
 
 AHEAD = 2  # batches that a worker has: one is read while the other is answered
 RETRIES = 2  # of a batch whose worker died
+START_SECONDS = 1800  # for all workers to load the model: others may keep the cluster busy
 Load = Callable[[], tuple[ImageTextModel, dict[str, Any]]]
 Answered = tuple[list[Asked[TableRow]], str | None]  # what became of a batch, and why its worker is of no more use
 
@@ -67,24 +70,40 @@ class RayEngine:
         bands: str | None = None,
     ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        found = ray.cluster_resources()
-        accelerators, processors = int(found.get("GPU", 0)), int(found.get("CPU", 1))
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        accelerators = int(ray.cluster_resources().get("GPU", 0))
         count = workers or accelerators or 1
-        resources: dict[str, float] = {"num_gpus": min(1, accelerators / count)}
-        if not accelerators:
-            resources = {"num_cpus": max(1, processors // count)}
+        if accelerators:
+            resources = {"num_gpus": 1 / math.ceil(count / accelerators)}
+        else:
+            resources = {"num_cpus": processors_each(_processors(), count)}
         self.batch_size = batch_size
         remote: Any = ray.remote(Worker).options(
             max_restarts=-1, max_task_retries=RETRIES, max_concurrency=AHEAD, **resources
         )
         self.workers = [remote.remote(load, batch_size, max_new_tokens, bands) for _ in range(count)]
         try:
-            self.settings: dict[str, Any] = ray.get(self.workers[0].made_with.remote())
-        except ray.exceptions.RayError as error:
+            self.settings = self._loaded()
+        except DataError:
             ray.shutdown()
+            raise
+
+    def _loaded(self) -> dict[str, Any]:
+        """What all workers have loaded."""
+        asked = [worker.made_with.remote() for worker in self.workers]
+        try:
+            first, *others = ray.get(asked, timeout=START_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise DataError(
+                f"{len(asked)} workers of Ray did not start within {START_SECONDS / 60:.0f} minutes; "
+                "give fewer --workers, or wait until the cluster is free"
+            ) from error
+        except ray.exceptions.RayError as error:
             last = str(error).strip().splitlines()[-1]
             raise DataError(f"a worker of Ray cannot load the model: {last}; is it there on every machine?") from error
+        if any(other != first for other in others):
+            raise DataError("workers of Ray hold different models; copy the same folder to every machine")
+        return first
 
     def answers(self, batches: Iterator[list[TableRow]]) -> Iterator[list[Asked[TableRow]]]:
         """What became of each batch, in the order of their ends.
@@ -116,6 +135,24 @@ class RayEngine:
         ray.shutdown()
 
 
+def _processors() -> list[int]:
+    """Of each machine."""
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def processors_each(machines: Sequence[int], workers: int) -> float:
+    """How many processors a worker may have, so that all of them find room.
+
+    Args:
+        machines: Processors of each.
+    """
+    for whole in range(max(machines, default=0), 0, -1):
+        if sum(processors // whole for processors in machines) >= workers:
+            return whole
+    share = next(n for n in itertools.count(2) if max(1, sum(machines)) * n >= workers)  # workers of one processor
+    return math.floor(10_000 / share) / 10_000  # Ray counts in ten thousandths
+
+
 def _told(answered: Answered) -> Iterator[list[Asked[TableRow]]]:
     """What became of a batch; then, once that is kept, the end if its worker is of no more use."""
     found, broken = answered
@@ -132,7 +169,7 @@ def _result(done: Any) -> Answered | None:
     """
     try:
         return ray.get(done)
-    except ray.exceptions.RayActorError:
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
         return None
     except ray.exceptions.RayTaskError as error:
         raise RuntimeError(str(error.cause)) from error
