@@ -75,6 +75,8 @@ def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     """
     rows = []
     for name, score in evaluation.get("scores", {}).items():
+        if not isinstance(score, dict):
+            raise WeightError(f'the evaluation\'s score {name} is no object; write {{"count": 1, "accuracy": 0.5}}')
         numbers = {key: value for key, value in score.items() if key not in BESIDE}
         metric, value = next(iter(numbers.items()), ("", None))
         if not isinstance(value, int | float):

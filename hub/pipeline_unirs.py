@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import GenerationConfig, Pipeline
 
+FEWEST_DATES = 3  # of a sequence: two pictures are a pair
 LONGEST_CLUE = 4000  # in characters, of one that is given: roles and markers are taken out, little is cut
 
 
@@ -72,12 +73,16 @@ class UniRSPipeline(Pipeline):
             raise ValueError(
                 f"an input of {self.task} needs {', '.join(needed)}; {wrong} (several at once are a list of dicts)"
             )
-        content = [{"type": self.item_type, self.item_type: inputs[name]} for name in self.visual_fields]
+        content = [item for name in self.visual_fields for item in self.items(inputs[name])]
         content.append({"type": "text", "text": inputs.get(self.words_field) or ""})
         clue = self.processor.clean_clue(inputs.get("clue") or clue or "", LONGEST_CLUE)
         if clue:
             content.append({"type": "clue", "text": clue})
         return [{"role": "user", "content": content}]
+
+    def items(self, visual: Any) -> list[dict]:
+        """What is shown, as items of a chat."""
+        return [{"type": self.item_type, self.item_type: visual}]
 
     def get_iterator(
         self,
@@ -196,8 +201,8 @@ class ChangeCaptioningPipeline(UniRSPipeline):
 class VideoSceneClassificationPipeline(UniRSPipeline):
     """`pipe(video, instruction)`, or `pipe([{"video": ...}, ...])`; a video is a file or a list of dated pictures.
 
-    A list of plain paths or pictures is one clip; a list of dicts is several. `num_frames` sets how many frames are
-    taken.
+    A list of plain paths or pictures is one sequence; a list of dicts is several. `num_frames` sets how many frames
+    are taken; of dated pictures always the first and the last.
     """
 
     visual_fields = ("video",)
@@ -208,6 +213,11 @@ class VideoSceneClassificationPipeline(UniRSPipeline):
     ) -> tuple[dict, dict, dict]:
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         return preprocess if num_frames is None else {**preprocess, "num_frames": num_frames}, forward, postprocess
+
+    def items(self, visual: Any) -> list[dict]:
+        if not isinstance(visual, (list, tuple)) or len(visual) < FEWEST_DATES:
+            return super().items(visual)
+        return [{"type": "image", "image": one} for one in visual]  # as a clip it would be shown without its end
 
     def __call__(self, video, instruction: str | None = None, **kwargs):
         several = isinstance(video, list) and len(video) > 0 and all(isinstance(one, dict) for one in video)

@@ -22,11 +22,12 @@ from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .card import Provenance, render_card
 from .convert import fill, language_dtype, write_rest
+from .loading import LoadingError, check_whole
 from .quantize import is_quantized
 from .sources import UNIRS, one_line, open_source, read_json
 from .stranger import check
 from .weight_files import WeightError, read_weights, write_weights
-from .whole_folder import check_free, counting, files_of, verify, whole_folder, write_sums
+from .whole_folder import SUMS, check_free, counting, files_of, read_sums, verify, whole_folder, write_sums
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -152,9 +153,24 @@ def base_of(adapter: Path, base: str | None) -> str:
 
 def load_base(base: str) -> UniRSForConditionalGeneration:
     try:
-        return UniRSForConditionalGeneration.from_pretrained(base)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        network, loading = UniRSForConditionalGeneration.from_pretrained(base, output_loading_info=True)
+        check_whole(loading)
+        return network
+    except (LoadingError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise WeightError(f"the base model {base} cannot be loaded ({one_line(error)}); give it (--base)") from error
+
+
+def check_base_is_on_the_hub(adapter: Path, base: str | None) -> None:
+    """An adapter that names a folder of this machine can be loaded by nobody else.
+
+    Raises:
+        WeightError: It does.
+    """
+    if (adapter / ADAPTER_CONFIG).is_file() and Path(found := base_of(adapter, base)).expanduser().exists():
+        raise WeightError(
+            f"{adapter}: sits on {found}, a folder of this machine; push that too and give its hub id "
+            "(--base OWNER/NAME), or --merge"
+        )
 
 
 def merge_adapter(adapter: Path, base: str | None, folder: Path) -> None:
@@ -215,6 +231,8 @@ def published_before(folder: Path) -> Published:
 def push(folder: Path, repo: str, private: bool = False, revision: str | None = None) -> str:
     """Uploads exactly the folder's files in one commit and returns its address.
 
+    What an earlier push left, by its list of hashes, is removed; what somebody else put there stays.
+
     The token is the one that `hf auth login` or `HF_TOKEN` left. A push that was cut may be repeated: large files
     that arrived are not sent again.
     """
@@ -224,7 +242,7 @@ def push(folder: Path, repo: str, private: bool = False, revision: str | None = 
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
         names = files_of(folder)
-        stale = set(api.list_repo_files(repo, revision=revision)) - {*names, ".gitattributes"}
+        stale = _published_in(api, repo, revision) - {*names}
         done = api.create_commit(
             repo,
             [
@@ -240,3 +258,11 @@ def push(folder: Path, repo: str, private: bool = False, revision: str | None = 
             f"then `unirs publish {folder} --push {repo}`"
         ) from error
     return str(done.commit_url)
+
+
+def _published_in(api: HfApi, repo: str, revision: str | None) -> set[str]:
+    """The files that an earlier push brought."""
+    there = set(api.list_repo_files(repo, revision=revision))
+    if SUMS not in there:
+        return set()
+    return there & read_sums(Path(api.hf_hub_download(repo, SUMS, revision=revision))).keys()

@@ -13,7 +13,8 @@ from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .card import Provenance
-from .sources import UNIRS, open_source
+from .loading import LoadingError, check_whole
+from .sources import UNIRS, one_line, open_source
 from .weight_files import WeightError
 from .whole_folder import check_free, whole_folder
 
@@ -57,10 +58,11 @@ def quantize(source: str | Path, target: str | Path) -> int:
         model, loading = UniRSForConditionalGeneration.from_pretrained(
             source, dtype=torch.bfloat16, quantization_config=settings, output_loading_info=True
         )
+        check_whole(loading)
+    except LoadingError as error:
+        raise WeightError(f"{source}: {error}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise WeightError(f"{source}: cannot be loaded ({str(error).splitlines()[0]})") from error
-    if missing := sorted(loading["missing_keys"]):
-        raise WeightError(f"{source}: lacks {', '.join(missing[:5])}; a quantised model has all its weights")
+        raise WeightError(f"{source}: cannot be loaded ({one_line(error)})") from error
     record = Provenance.of_folder(source)
     with whole_folder(target, sum(file.stat().st_size for file in opened.files)) as partial:
         model.save_pretrained(partial)

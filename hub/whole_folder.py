@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .weight_files import WeightError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs for one folder are not noticed
+    fcntl = None  # type: ignore[assignment]
 
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it too
 OF_THE_HUB = (".cache", ".git", ".gitattributes", "__pycache__")  # what downloading and loading a repository adds
@@ -36,16 +42,36 @@ def whole_folder(target: Path, needed: int) -> Iterator[Path]:
         raise WeightError(f"{target}: needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left")
     partial = parent / f".{target.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir()
-        yield partial
-        if target.exists():
-            target.rmdir()  # it is empty
-        partial.rename(target)
+        partial.mkdir(exist_ok=True)  # that of a run that was killed may be there
+        with _locked(partial, target):
+            try:
+                for left in partial.iterdir():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                yield partial
+                if target.exists():
+                    target.rmdir()  # it is empty
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise WeightError(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    """One run at a time writes into a folder; the lock ends with the process, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WeightError(f"{target}: another run is making it; wait for that one") from error
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(opened)
 
 
 def counting(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
@@ -76,24 +102,36 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
+def read_sums(file: Path) -> dict[str, str]:
+    """The hashes of a published folder's files, by their names.
+
+    Raises:
+        WeightError: There is no such list, or a damaged one.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightError(
+            f"{file.parent}: has no readable {SUMS}; only a folder that was published has one"
+        ) from error
+    listed: dict[str, str] = {}
+    for line in lines:
+        match = re.fullmatch(r"([0-9a-f]{64})  ([^/\\].*)", line)
+        if match is None or ".." in Path(match[2]).parts:
+            raise WeightError(f"{file}: is damaged at {line[:80]!r}; download the folder again")
+        listed[match[2]] = match[1]
+    if not listed:
+        raise WeightError(f"{file}: lists nothing; download the folder again")
+    return listed
+
+
 def verify(folder: Path) -> dict[str, str]:
     """What is wrong with a published folder: `{file: "changed" | "missing" | "added"}`, empty where all is as it was.
 
     Raises:
         WeightError: The folder has no list of hashes, or a damaged one.
     """
-    try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightError(f"{folder}: has no readable {SUMS}; only a folder that was published has one") from error
-    listed: dict[str, str] = {}
-    for line in lines:
-        match = re.fullmatch(r"([0-9a-f]{64})  ([^/\\].*)", line)
-        if match is None or ".." in Path(match[2]).parts:
-            raise WeightError(f"{folder / SUMS}: is damaged at {line[:80]!r}; download the folder again")
-        listed[match[2]] = match[1]
-    if not listed:
-        raise WeightError(f"{folder / SUMS}: lists nothing; download the folder again")
+    listed = read_sums(folder / SUMS)
     there = {name for name in files_of(folder) if name != SUMS}
     wrong = dict.fromkeys(sorted(there - listed.keys()), "added")
     for name, value in listed.items():

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from .configuration_unirs import UniRSConfig
 from .projector_unirs import DownsampleProjector
 from .prompt_augmentation_unirs import PromptAugmenter
 
+COMMIT = re.compile("[0-9a-f]{40}")
 # What a picture-carrying forward or `generate` takes, by kind: pixels, or features that were computed before.
 VISUAL_INPUTS = (
     "pixel_values",
@@ -89,7 +92,13 @@ class UniRSPreTrainedModel(PreTrainedModel):
     def _loaded_companion_files(self) -> list[str]:
         """In remote code: the pipelines' file of the folder or repository that the model came from."""
         origin = self.config._name_or_path
-        found = origin and cached_file(origin, "pipeline_unirs.py", _raise_exceptions_for_missing_entries=False)
+        commit = Path(__file__).parent.name  # that was loaded, if from the hub: what came after it was not reviewed
+        found = origin and cached_file(
+            origin,
+            "pipeline_unirs.py",
+            revision=commit if COMMIT.fullmatch(commit) else None,
+            _raise_exceptions_for_missing_entries=False,
+        )
         return [found] if found else []
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -301,3 +301,10 @@ def test_the_embedded_name_yields_to_a_folder_of_that_name(tmp_path, monkeypatch
     assert find_model("unirs-tiny") == unirs.default_checkpoint()
     shutil.copytree(source, Path("unirs-tiny"))
     assert find_model("unirs-tiny") == "unirs-tiny"
+
+
+def test_a_score_that_is_no_object_is_told(source, tmp_path):
+    (tmp_path / "scores.json").write_text(json.dumps({"scores": {"presence": 0.91}}))
+    with pytest.raises(WeightError, match="score presence is no object; write"):
+        publish(source, tmp_path / "out", evaluation=tmp_path / "scores.json", checked=False)
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForImageTextToText
 
 from tests.publishing import run_unirs, source  # noqa: F401 - a fixture
 
@@ -29,10 +31,28 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.calls.append(self.path)
-        if "/tree/" in self.path:  # what an earlier push left
-            self.reply([{"type": "file", "path": "stale.py", "oid": "0" * 40, "size": 1}])
+        names = ["SHA256SUMS", "stale.py", "config.json", "theirs.bin"]
+        if "/tree/" in self.path:
+            self.reply([{"type": "file", "path": name, "oid": "0" * 40, "size": 1} for name in names])
+        elif "/resolve/" in self.path:
+            self.send_sums()
         else:
-            self.reply({"id": "me/unirs", "sha": "0" * 40, "siblings": [{"rfilename": "stale.py"}], "private": True})
+            siblings = [{"rfilename": name} for name in names]
+            self.reply({"id": "me/unirs", "sha": "0" * 40, "siblings": siblings, "private": True})
+
+    def do_HEAD(self):
+        self.send_sums()
+
+    def send_sums(self):
+        """What an earlier push left."""
+        content = "".join(f"{'0' * 64}  {name}\n" for name in ("stale.py", "config.json", "gone.py")).encode()
+        self.send_response(200)
+        self.send_header("ETag", '"0123"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -89,6 +109,7 @@ def test_a_push_is_one_commit_of_exactly_the_folder(hub, source, tmp_path):
     assert {name: base64.b64decode(one["content"]) for name, one in sent.items()} == {
         path.name: path.read_bytes() for path in folder.iterdir()
     }
+    # neither what is not there any more, nor what somebody else put there
     assert [one["value"]["path"] for one in hub.commits[0] if one["key"] == "deletedFile"] == ["stale.py"]
     assert (
         'from_pretrained("me/unirs"' in (folder / "README.md").read_text()
@@ -120,3 +141,16 @@ def test_a_refused_push_is_one_line_and_the_folder_stays(hub, source, tmp_path):
     done = run_unirs(*again.split()[1:], **settings)
     assert (done.returncode, len(hub.commits)) == (2, 1)
     assert "README.md" in done.stderr
+
+
+def test_an_adapter_over_a_folder_of_this_machine_is_not_pushed(hub, source, tmp_path):
+    """Whoever downloaded it could not load it."""
+    network = get_peft_model(
+        AutoModelForImageTextToText.from_pretrained(source),
+        LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)"),
+    )
+    network.save_pretrained(tmp_path / "lora")
+    done = push_to(hub, tmp_path, tmp_path / "lora")
+    assert done.returncode == 2
+    assert f"lora: sits on {source}, a folder of this machine; push that too" in done.stderr
+    assert (hub.calls, (tmp_path / "out").exists()) == ([], False)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 import unirs
-from tests.tiny import encode, picture, user
+from tests.tiny import encode, picture, tiny_model, user
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = {path.name for folder in ("modeling_unirs", "processing", "hub") for path in (ROOT / folder).glob("*_unirs.py")}
@@ -170,3 +170,21 @@ def test_public_names_are_listed_and_load():
         assert name in dir(unirs)
     with pytest.raises(AttributeError, match="no attribute 'UniRSNothing'"):
         _ = unirs.UniRSNothing
+
+
+@pytest.mark.parametrize(
+    ("place", "revision"),
+    [("transformers_modules/me/unirs/" + 5 * "01234567", 5 * "01234567"), ("modeling_unirs", None)],
+)
+def test_code_that_is_saved_along_is_of_the_commit_that_was_loaded(place, revision, processor, monkeypatch):
+    """A pinned revision was reviewed; the newest one need not be."""
+    from unirs.modeling_unirs import modeling_unirs
+
+    asked = []
+    monkeypatch.setattr(modeling_unirs, "__file__", f"/cache/{place}/modeling_unirs.py")
+    monkeypatch.setattr(modeling_unirs, "cached_file", lambda *given, **options: asked.append((given, options)))
+    model = tiny_model(processor)
+    model.config._name_or_path = "me/unirs"
+    assert model._loaded_companion_files() == []
+    (given, options), *_ = asked
+    assert (given, options["revision"]) == (("me/unirs", "pipeline_unirs.py"), revision)

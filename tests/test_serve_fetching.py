@@ -101,6 +101,9 @@ def names(monkeypatch, server):
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
         ("2001:0:7f00:1::1", False),
+        ("fec0::1", False),
+        ("::7f00:1", False),
+        ("::10.0.0.1", False),
     ],
 )
 def test_public_addresses_are_told_from_others(address, public):
@@ -130,6 +133,7 @@ def test_redirect_to_a_private_address_is_not_followed(server, names):
         f"//127.0.0.1:{port}/secret",
         "file:///etc/passwd",
         "gopher://x/",
+        "http://[",
     ):
         with pytest.raises(RequestError):
             fetch(f"http://public.example/to/{target}", 100, 5)

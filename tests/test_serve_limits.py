@@ -18,10 +18,13 @@ from tests.tiny import picture
 openai = pytest.importorskip("openai", reason="openai is not installed: pip install 'unirs[serve]'")
 
 from fastapi.responses import JSONResponse  # noqa: E402
+from starlette.datastructures import Headers  # noqa: E402
 
 from tests.serving import data, image, png, post, running, saved, turn  # noqa: E402
 from unirs.serving.application import application  # noqa: E402
+from unirs.serving.chat import _as_openai  # noqa: E402
 from unirs.serving.guard import Guard  # noqa: E402
+from unirs.serving.incoming import check_host  # noqa: E402
 from unirs.serving.limits import Limits, RequestError  # noqa: E402
 from unirs.serving.messages import Opener  # noqa: E402
 
@@ -171,3 +174,38 @@ def test_bytes_of_all_requests_together_are_limited():
         for size, expected in ((600, 200), (1500, 200), (1501, 413)):  # alone, it may have more than all together
             wait(lambda: guard.bytes_inside == guard.inside == 0)
             assert post(url, b"x" * size)[0] == expected
+
+
+def test_reading_a_clip_has_a_quarter_of_the_requests_time(monkeypatch):
+    """A few bytes may hold days of frames, and each such clip would keep one of four readers for as long."""
+    given = []
+    monkeypatch.setattr("unirs.serving.messages.load_video", lambda *args: given.append(args) or [picture(1)])
+    opener = Opener(Limits(seconds=40.0), 4, False, 100, time.monotonic() + 1000)
+    ask = {"type": "text", "text": "What?"}
+    clip = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}
+    opener.chat([{"role": "user", "content": [clip, ask]}])
+    assert [(args[1], args[3]) for args in given] == [(4, 10.0)]
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:8000", "LOCALHOST:80", "127.0.0.1"])
+def test_own_names_are_known_with_and_without_a_port(host):
+    own = {"[::1]", "localhost", "127.0.0.1"}
+    check_host(Headers({"host": host}), own)
+    for other in (f"x.{host}", "", "evil.example:8000"):
+        with pytest.raises(RequestError):
+            check_host(Headers({"host": other}), own)
+
+
+def test_words_and_an_error_that_come_together_are_both_told():
+    """As transformers' handler joins what waits in its queue."""
+
+    async def collected():
+        async def parts():
+            yield 'data: {"a": "data: {\\"error\\": \\"no\\"}"}\n\n'
+            yield 'data: {"b": 1}\n\ndata: {"error": "too slow"}\n\n'
+
+        return [part async for part in _as_openai(parts())]
+
+    words, more, error, done = asyncio.run(collected())
+    assert (words.startswith('data: {"a"'), more, done) == (True, 'data: {"b": 1}\n\n', "data: [DONE]\n\n")
+    assert json.loads(error.removeprefix("data: "))["error"]["message"] == "too slow"

@@ -109,15 +109,18 @@ def publish(
                     raise InputError(f"{option} says how to --push OWNER/NAME, which is not given")
             if push and not HUB_ID.fullmatch(push):
                 raise InputError(f"--push {push}: a hub id is written OWNER/NAME")
+            from unirs.hub.publish import check_base_is_on_the_hub, published_before
             from unirs.hub.publish import publish as make
-            from unirs.hub.publish import published_before
             from unirs.hub.publish import push as upload
 
             if target is None:  # a push that was cut or refused is repeated
                 target = Path(model).expanduser()
                 made = published_before(target)
+                check_base_is_on_the_hub(target, None)
             else:
                 folder = model_folder(model)
+                if push and not merge:
+                    check_base_is_on_the_hub(folder, base)
                 target = target.expanduser()
                 with counted(
                     "Writing the repository", "Loading it as a stranger would" if check else None

@@ -145,9 +145,11 @@ async def _as_openai(parts: Any) -> AsyncIterator[str]:
     """The stream as OpenAI's clients read it: an error is an object with a message, and the end is told."""
     async with aclosing(parts):
         async for part in parts:
-            if not part.startswith(ERROR):
-                yield part
+            before, is_error, behind = part.partition(ERROR)
+            if before:
+                yield before  # words and an error may come together
+            if not is_error:
                 continue
-            message = part.removeprefix(ERROR).rsplit('"', 1)[0]
+            message = behind.rsplit('"', 1)[0]
             yield f"data: {json.dumps({'error': {'message': message, 'type': 'server_error'}})}\n\n"
     yield "data: [DONE]\n\n"

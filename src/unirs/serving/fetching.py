@@ -18,8 +18,9 @@ REDIRECTS = 3
 PORTS = {"http": 80, "https": 443}
 # The system's resolver takes no time limit: one that hangs keeps a thread here, and whoever waits for it goes on.
 LOOKUPS = ThreadPoolExecutor(16, "lookup")
-# Addresses that lead on to an IPv4 one which only a translator sees.
-TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+# Addresses that lead on to an IPv4 one which only a translator sees, and those of one site.
+NETWORKS = ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10")  # the last but one are ::a.b.c.d
+TRANSLATED = tuple(map(ipaddress.ip_network, NETWORKS))
 
 
 def is_public(address: str) -> bool:
@@ -111,7 +112,10 @@ def fetch(url: str, largest: int, seconds: float) -> bytes:
         target, content = _ask(url, largest, until)
         if target is None:
             return content
-        url = urljoin(url, target)
+        try:
+            url = urljoin(url, target)
+        except ValueError as error:
+            raise RequestError(400, "a URL is redirected to one that is malformed") from error
     raise RequestError(400, f"a URL is redirected more than {REDIRECTS} times")
 
 

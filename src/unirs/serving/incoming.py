@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
@@ -21,7 +22,8 @@ def check_host(headers: Headers, hosts: set[str] | None) -> None:
     Raises:
         RequestError: It is called otherwise.
     """
-    if hosts is not None and headers.get("host", "").rsplit(":", 1)[0].lower() not in hosts:
+    called = re.sub(r":\d*$", "", headers.get("host", "").lower())  # without port; [::1] has colons of its own
+    if hosts is not None and called not in hosts:
         raise RequestError(403, "this server answers to its own names only")
 
 

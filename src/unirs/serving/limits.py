@@ -23,7 +23,7 @@ class Limits:
     pixels: Of all pictures and frames of a request together.
     pictures: In a request; a clip counts as one.
     new_tokens: Longest answer; the default where a request names none.
-    seconds: From a request's arrival to its answer's end.
+    seconds: From when all of a request has arrived to its answer's end.
     waiting: Requests at a time; more are sent away at once.
     waiting_bytes: Their bodies together; above it, whoever is not alone is sent away.
     batch: Requests that are answered together.
