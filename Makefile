@@ -78,6 +78,8 @@ $(VLLM_READY): pyproject.toml
 
 # The web page in Chromium (`apt-get install chromium`), in a venv of its own: Gradio wants an older Pillow.
 test-app:
+	@command -v chromium > /dev/null || { echo "test-app needs chromium: apt-get install chromium"; exit 1; }
+	@test -d ../shared/data || { echo "test-app needs real pictures in ../shared/data"; exit 1; }
 	$(PYTHON) -m venv .venv-app
 	.venv-app/bin/python -m pip install --quiet --upgrade pip
 	grep -v '^pillow==' requirements-tested.txt > .venv-app/requirements.txt

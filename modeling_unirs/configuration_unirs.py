@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import transformers
 
-if int(transformers.__version__.partition(".")[0]) < 5:  # before an import fails with a riddle
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 17):  # before an import fails with a riddle
     raise ImportError(
         f"UniRS needs transformers 5.17 or newer, and this is {transformers.__version__}: pip install -U transformers"
     )

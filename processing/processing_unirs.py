@@ -5,7 +5,7 @@ from typing import Any
 
 import transformers
 
-if int(transformers.__version__.partition(".")[0]) < 5:  # before an import fails with a riddle
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 17):  # before an import fails with a riddle
     raise ImportError(
         f"UniRS needs transformers 5.17 or newer, and this is {transformers.__version__}: pip install -U transformers"
     )
@@ -269,8 +269,10 @@ class UniRSProcessor(ProcessorMixin):
         if images is not None:
             data.update(self.image_processor(images, **{**merged["images_kwargs"], "return_tensors": "pt"}))
         if videos is not None:
-            clips = list_of_clips(videos)
-            data["pixel_values_videos"] = self.video_processor(clips, **merged["videos_kwargs"])["pixel_values_videos"]
+            kwargs = merged["videos_kwargs"]
+            if kwargs.get("num_frames") is None:
+                kwargs = {**kwargs, "num_frames": self.num_frames}
+            data["pixel_values_videos"] = self.video_processor(list_of_clips(videos), **kwargs)["pixel_values_videos"]
         return BatchFeature(data)
 
     def _expand(self, texts: list[str], frames_per_video) -> tuple[list[str], list[list[dict]]]:

@@ -387,3 +387,12 @@ def test_of_many_dates_in_a_turn_the_last_is_seen(processor, as_markers):
     else:
         found = processor.encode_chats([user(*shown, "What?")], {}, num_frames=4)
     assert torch.equal(found["pixel_values_videos"], expected)
+
+
+def test_pictures_without_words_are_as_many_frames_as_with_them(processor):
+    """The video processor's own number is another one."""
+    clip, mine = [picture(seed) for seed in range(20)], tiny_processor(processor.tokenizer, num_frames=16)
+    assert mine(videos=[clip])["pixel_values_videos"].shape[0] == 16
+    assert mine(videos=[clip], num_frames=5)["pixel_values_videos"].shape[0] == 5
+    with_words = mine(text="<video> What?", videos=[clip], return_tensors="pt")
+    assert torch.equal(torch.as_tensor(mine(videos=[clip])["pixel_values_videos"]), with_words["pixel_values_videos"])
