@@ -32,7 +32,7 @@ def reproduce(
     """Train with and without joint tuning, Change Extraction and clues on generated scenes, and compare.
 
     The paper's tables VIII, IX and X in the small (X with --clues alone): a table, a figure and a verdict with
-    intervals over seeds. It takes about an hour and a half on two cores, and 2.8 GB; a run that was stopped goes on
+    intervals over seeds. It takes about a hundred minutes on two cores, and 2.8 GB; a run that was stopped goes on
     where it was.
     """
     if output.exists() and not output.is_dir():
