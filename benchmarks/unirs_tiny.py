@@ -48,7 +48,7 @@ from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_m
 from unirs.trainers.tiny_where_changed import WHERE_CHANGED, changed_place
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
 from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
-from unirs_tiny_rows import NAMES, NOTE, QUESTIONS, told
+from unirs_tiny_rows import NAMES, NOTE, QUESTIONS, SKIPPED, told
 
 import unirs
 from unirs.closer_map import closer_change_map
@@ -333,7 +333,7 @@ def main() -> None:
         "model": Path(args.model).name,
         "dataset": "RS-World",
         "world": WORLD_VERSION,
-        "note": NOTE,
+        "note": NOTE + (SKIPPED.format(args.skip) if args.skip else ""),
         "weights": sum(p.numel() for p in model.parameters()),
         "model_sha256": weights,
         "first_seeds": {"test": test, "validation": familiar},

@@ -5,6 +5,7 @@ NOTE = (
     'training), and on real pictures. "No picture" is the same model with the same question on a grey picture; for '
     "CIDEr-D it is the best one caption for all."
 )
+SKIPPED = " Of generated scenes the first {:,} of each split are left out: earlier rounds were scored on those."
 QUESTIONS = ("presence", "comparison", "rural_urban", "count", "scene", "area", "position")
 NAMES = {
     "vqa_micro": "questions on one image, all",
