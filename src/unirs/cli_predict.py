@@ -77,6 +77,7 @@ def predict(
         from unirs.predicting.ledger import Ledger
         from unirs.predicting.output import check_output, journal_of, write_output
         from unirs.predicting.running import answer_table
+        from unirs.predicting.stores import without_scheme
         from unirs.predicting.table import Table
         from unirs.trainers.data_sets import DataError
     except ImportError as error:
@@ -99,8 +100,7 @@ def predict(
                 typer.echo(f"Going on: {ledger.begun_with:,} of {len(rows):,} rows have their answers.", err=True)
             # Ray prints of dead workers; the output of this command is one line, or one object of JSON.
             with redirect_stdout(sys.stderr), counted("Asking", unit="rows") as progress:
-                base_of_paths = None if images is None else images.removeprefix("file://")
-                answer_table(rows, asking, ledger, question, base_of_paths, clue, progress)
+                answer_table(rows, asking, ledger, question, images and without_scheme(images), clue, progress)
             write_output(ledger.in_order(), output, clue)
             tell(ledger, output, model, as_json)
     except DataError as error:

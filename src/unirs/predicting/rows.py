@@ -12,12 +12,11 @@ from typing import Any
 from unirs.evaluation.visuals import Messages
 from unirs.given import ending
 from unirs.picture_files import RASTERS, details_of_bands, read_dates
-from unirs.processing.image_loading_unirs import VisualInputError, local_path
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import identity
 from unirs.trainers.rows import add_clue, image_items, video_item, visuals_of
 
-from .stores import STORES, fetch, is_remote
+from .stores import STORES, fetch, is_remote, without_scheme
 from .table import VISUALS, WANTED, Record
 
 BETWEEN = ";"  # of several pictures in one cell
@@ -103,10 +102,7 @@ def _source(value: Any, base: str) -> Any:
     if value.startswith("data:"):
         return value
     if value.lower().startswith("file://"):
-        try:
-            return local_path(value)
-        except VisualInputError as error:
-            raise DataError(str(error)) from error
+        return without_scheme(value)
     if "://" in value:
         if value.split("://")[0].lower() not in STORES:
             raise DataError(f"{value:.200}: is fetched from nowhere but {', '.join(STORES)}; download it first")

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import fsspec
 
+from unirs.processing.image_loading_unirs import VisualInputError, local_path
 from unirs.trainers.data_sets import DataError
 
 # What a table may name. Its author need not be who runs it, so http is not here: it reaches every inner service.
@@ -17,6 +18,18 @@ LARGEST = 2**31  # bytes of one picture or clip
 
 def is_remote(path: str) -> bool:
     return "://" in path and not path.lower().startswith("file://")
+
+
+def without_scheme(path: str) -> str:
+    """A path of this machine without "file://"; one in a store as it is.
+
+    Raises:
+        DataError: It names another machine.
+    """
+    try:
+        return path if is_remote(path) else local_path(path)
+    except VisualInputError as error:
+        raise DataError(str(error)) from error
 
 
 def file_system(path: str) -> tuple[Any, str]:

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unirs.given import CLIPS, PICTURES, PICTURES_OR_CLIPS, ending
-from unirs.processing.image_loading_unirs import VisualInputError, local_path
 from unirs.trainers.data_sets import DataError
 
-from .stores import exists, file_system, is_remote, open_file, parent, reason
+from .stores import exists, file_system, is_remote, open_file, parent, reason, without_scheme
 
 VISUALS = ("image", "before", "after", "images", "video")
 COLUMNS = ("id", *VISUALS, "question", "clue")
@@ -56,10 +55,7 @@ class Table:
     """
 
     def __init__(self, path: str):
-        try:
-            self.path = path.rstrip("/") if is_remote(path) else local_path(path)
-        except VisualInputError as error:
-            raise DataError(str(error)) from error
+        self.path = path.rstrip("/") if is_remote(path) else without_scheme(path)
         files, place = file_system(self.path)
         try:
             self.is_folder = files.isdir(place)
