@@ -26,7 +26,9 @@ from tests.predicting import (  # noqa: F401 - fixtures
     write_table,
 )
 from tests.tiny import picture
+from unirs.predicting import table as table_module
 from unirs.predicting.running import LocalEngine
+from unirs.predicting.table import Table
 
 POISON = {
     b'{"question": "no picture"}': "names no picture",
@@ -299,3 +301,17 @@ def test_columns_that_are_not_read_are_named(predict, tmp_path):
         code, _, err = predict(tmp_path / name, tmp_path / f"{name}.out.jsonl")
         assert code == 0, err
         assert f"Not read of {tmp_path / name}: {unread} (what is asked stands under question)" in err
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["ended", "cut off"])
+def test_a_line_without_an_end_is_one_bad_row_and_is_not_kept_in_memory(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(table_module, "LONGEST_FIELD", 40)
+    path = tmp_path / "long.jsonl"
+    exact = json.dumps({"image": "x" * 27}) + "\n"
+    assert len(exact) == 41  # its end does not count
+    path.write_text(f'{{"image": "a.png"}}\n{"y" * 1000}\n\n{exact}{"z" * 41}{end}')
+    rows = list(Table(str(path)))
+    assert [row.values.get("image") for row in rows] == ["a.png", None, "x" * 27, None]
+    assert [row.number for row in rows] == [1, 2, 3, 4]
+    assert [bool(row.error) for row in rows] == [False, True, False, True]
+    assert "40 characters" in rows[1].error

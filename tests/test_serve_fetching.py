@@ -1,5 +1,7 @@
 """Fetching pictures for clients: from the open internet, and from nowhere else, whatever names and redirects say."""
 
+# ruff: noqa: F811 - tests take imported fixtures by their names
+
 import socket
 import threading
 import time
@@ -7,8 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.chatting import LIMITS, folder, model  # noqa: F401 - fixtures
+from tests.serving import image, post, running
 from tests.tiny import picture
 from unirs.serving import fetching
+from unirs.serving.application import application
 from unirs.serving.fetching import fetch, is_public
 from unirs.serving.limits import Limits, RequestError
 from unirs.serving.messages import Opener
@@ -207,3 +212,23 @@ def test_time_limit_is_for_all_urls_of_a_request(server, names):
 def test_malformed_urls_are_refused(url):
     with pytest.raises(RequestError, match="URL"):
         fetch(url, 100, 5)
+
+
+@pytest.mark.parametrize("allow_fetch", [True, False])
+def test_a_server_fetches_where_it_may_and_answers_as_of_the_picture_itself(server, names, model, allow_fetch):
+    chat = [{"role": "user", "content": [{"type": "image", "image": picture(1)}, {"type": "text", "text": "What?"}]}]
+    inside = f"http://127.0.0.1:{server.server_address[1]}/late.png"
+    app = application("tiny", model.network, model.processor, LIMITS, allow_fetch=allow_fetch)
+    with running(app) as url:
+        asked = [
+            post(url, {"model": "tiny", "max_tokens": 8, "messages": [image(one)]})
+            for one in (inside, f"http://public.example/to/{inside}", "http://public.example/late.png")
+        ]
+    assert [status for status, _ in asked] == [400, 400, 200 if allow_fetch else 400]
+    if allow_fetch:
+        assert asked[-1][1]["choices"][0]["message"]["content"].strip() == model.answer([chat], 8)[0]
+        assert [host for host, _ in server.asked] == ["public.example"] * 2
+        assert "no public address" in asked[0][1]["error"]["message"]
+    else:
+        assert server.asked == []
+        assert "fetches no URLs" in asked[-1][1]["error"]["message"]

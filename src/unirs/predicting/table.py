@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ COLUMNS = ("id", *VISUALS, "question", "clue")
 WANTED = "image, before and after, images, or video"
 KINDS = "CSV (.csv, .tsv), JSONL (.jsonl), Parquet (.parquet), or a folder of pictures and clips"
 DELIMITERS = ",;\t"
-LONGEST_FIELD = 2**27  # characters of a CSV field: a picture as a data URI
+LONGEST_FIELD = 2**27  # characters of a CSV field, or of a line of JSON: a picture as a data URI
 PARQUET_ROWS = 32  # read at a time: rows may hold whole pictures
 
 
@@ -134,10 +134,13 @@ class Table:
     def _of_json_lines(self) -> Iterator[Record]:
         number = 0
         with open_file(self.path) as file:
-            for line in file:
-                if not line.strip():
+            for line in _bounded_lines(file):
+                if line is not None and not line.strip():
                     continue
                 number += 1
+                if line is None:
+                    yield Record(number, {}, f"has more than {LONGEST_FIELD:,} characters")
+                    continue
                 try:
                     values = json.loads(line)
                 except (ValueError, RecursionError) as error:
@@ -193,6 +196,17 @@ class Table:
         text.seek(0)
         # Strict: or a quote that is not closed would make one cell of all lines behind it.
         return csv.reader(text, delimiter=max(DELIMITERS, key=head.count), strict=True)
+
+
+def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Lines, None for each that is longer than LONGEST_FIELD: a file without line ends is not read into memory."""
+    while line := file.readline(LONGEST_FIELD + 1):
+        if len(line) <= LONGEST_FIELD or line.endswith(b"\n"):
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_FIELD)
+        yield None
 
 
 def _of_row(number: int, batch: pa.RecordBatch) -> Record:

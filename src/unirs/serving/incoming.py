@@ -14,17 +14,26 @@ SECONDS_FOR_A_BODY = 30.0
 
 
 def check_host(headers: Headers, hosts: set[str] | None) -> None:
-    """A web page whose name was made to point to this machine (DNS rebinding) calls it by its own.
+    """Web pages of elsewhere: one whose name was made to point to this machine (DNS rebinding) calls it by its own,
+    another, which calls it rightly, is named by the browser in `Origin`.
 
     Args:
         hosts: Names by which the server may be called, without port; None for any.
 
     Raises:
-        RequestError: It is called otherwise.
+        RequestError: It is called otherwise, or by a page of another host.
     """
-    called = re.sub(r":\d*$", "", headers.get("host", "").lower())  # without port; [::1] has colons of its own
-    if hosts is not None and called not in hosts:
+    if hosts is None:
+        return
+    if _without_port(headers.get("host", "")) not in hosts:
         raise RequestError(403, "this server answers to its own names only")
+    origin = headers.get("origin")  # of browsers alone; "null" of pages from files
+    if origin is not None and _without_port(origin.partition("://")[2]) not in hosts:
+        raise RequestError(403, "this server answers to no web page of another host")
+
+
+def _without_port(host: str) -> str:
+    return re.sub(r":\d*$", "", host.lower())  # [::1] has colons of its own
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
