@@ -2,17 +2,22 @@
 
 # ruff: noqa: F811 - tests take imported fixtures by their names
 
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
+import typer
 from unirs.processing.video_loading_unirs import load_video
 
 from tests.chatting import NEW_TOKENS, client, folder, model, openai, said, url  # noqa: F401 - fixtures
 from tests.serving import data, turn
 from tests.tiny import picture
+from unirs.cli import app
 
 
 def expected(model, *turns):
@@ -178,3 +183,22 @@ def test_one_model_is_listed_by_whatever_name_transformers_asks(model, processor
     one = OneModel("tiny", model, processor)
     assert one.list_models() == one.get_gen_models()
     assert [each["id"] for each in one.list_models()] == ["tiny"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_the_documented_unit_is_one_that_systemd_takes(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    unit = re.search(r"^```\n(\[Unit\]\n.*?)^```", text, re.M | re.S).group(1)
+    command = re.search(r"^ExecStart=(\S+) (.*)$", unit, re.M)
+    (tmp_path / "unirs.service").write_text(unit.replace(command.group(1), "/bin/true"))
+    said = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "unirs.service"], capture_output=True, text=True, timeout=60
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    (tmp_path / "wrong.service").write_text(unit.replace("ExecStart=", "ExecStrat="))
+    wrong = ["systemd-analyze", "verify", tmp_path / "wrong.service"]
+    assert "ExecStrat" in subprocess.run(wrong, capture_output=True, text=True, timeout=60).stderr
+    given = command.group(2).split()
+    assert given[0] == "serve"
+    known = {name for one in typer.main.get_command(app).commands["serve"].params for name in one.opts}
+    assert {one for one in given if one.startswith("--")} <= known
