@@ -54,6 +54,9 @@ import unirs
 from unirs.closer_map import closer_change_map
 
 LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
+# Of real pictures of other sources, by eye: which covers are right, whether it is urban, what is and is not there.
+OTHER_REAL = Path(__file__).parent / "other_real_pictures.json"
+EUROSAT_COVERS = {"Crop": "cropland", "Industrial": "built-up area", "Pasture": "grassland", "River": "water"}
 MARKED = 60  # of 255: masks of figures are colours on black, with a figure's blur
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
@@ -168,6 +171,28 @@ def real(data: Path):
         for date in dates:
             again = misregister(rng, relight(rng, date))
             yield Case("real_no_change", [date, again], FLAG_QUESTION, ("no",), next(number))
+
+
+def other_real(data: Path):
+    """Questions on real pictures of other sources than those of training, from Sentinel-2 to 0.1 m a pixel."""
+    for scene, (name, seen) in enumerate(json.loads(OTHER_REAL.read_text()).items()):
+        pictures = [Image.open(data / name).convert("RGB")]
+        if seen["cover"]:
+            yield Case("other_cover", pictures, COVER_QUESTION, tuple(seen["cover"]), scene)
+        if seen["urban"] is not None:
+            truth = "urban" if seen["urban"] else "rural"
+            yield Case("other_rural_urban", pictures, URBAN_QUESTION, (truth,), scene)
+        for thing, truth in [(one, "yes") for one in seen["shown"]] + [(one, "no") for one in seen["hidden"]]:
+            yield Case("other_presence", pictures, PRESENCE_TEMPLATES[0].format(a=thing), (truth,), scene)
+
+
+def eurosat(data: Path):
+    """The main land cover of Sentinel-2 patches, by the class that the figure they were cut from gives them."""
+    folder = data / "eurosat_patches"
+    for scene, one in enumerate(json.loads((folder / "labels.json").read_text())):
+        if one["label"] in EUROSAT_COVERS:
+            pictures = [Image.open(folder / one["file"]).convert("RGB")]
+            yield Case("eurosat_cover", pictures, COVER_QUESTION, (EUROSAT_COVERS[one["label"]],), scene)
 
 
 def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[str]:
@@ -293,7 +318,7 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0, help="first scenes of each split to leave out: seen before")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument(
-        "--data", type=Path, help="folder with rsscn7, levir_cd, dsifn, levir_cc; without it no real pictures"
+        "--data", type=Path, help="the shared data, its MANIFEST.md in it; without it no real pictures"
     )
     parser.add_argument("--clue", action="store_true", help="ask with prompt augmentation, the model its own base")
     parser.add_argument("--output", type=Path, help="[default: evaluation.json in the model]")
@@ -309,7 +334,8 @@ def main() -> None:
     everything = list(generated(test, args.count))
     everything += [*generated(familiar, args.count, FAMILIAR), *in_other_words(everything)]
     everything += changes_asked_for(test, args.count)
-    everything += real(args.data) if args.data else []
+    if args.data:
+        everything += [*real(args.data), *other_real(args.data), *eurosat(args.data)]
     # read before anything is asked: a folder that is missing is told in time
     crops_of_figures = list(figure_crops(args.data)) if args.data else []
     weights = model_hash(args.model)

@@ -1,5 +1,6 @@
 """The scores of the README's table, by hand: what counts as right, and what would do without looking."""
 
+import json
 import re
 import sys
 from collections import Counter
@@ -177,3 +178,52 @@ def test_real_pictures_are_asked_only_for_what_their_class_tells(tmp_path):
     assert {one.references for one in of_class[0] if one.kind == "real_presence"} == {
         ("no",)
     }  # nothing is sure of grass
+
+
+def test_other_real_pictures_are_asked_for_what_was_seen_in_them(tmp_path, monkeypatch):
+    labels = {
+        "a.png": {
+            "cover": ["cropland", "grassland"],
+            "urban": False,
+            "shown": ["a road"],
+            "hidden": ["a boat", "a dam"],
+        },
+        "b.png": {"cover": [], "urban": None, "shown": [], "hidden": ["a road"]},
+    }
+    monkeypatch.setattr(scores, "OTHER_REAL", tmp_path / "labels.json")
+    scores.OTHER_REAL.write_text(json.dumps(labels))
+    for number, name in enumerate(labels):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name)
+    asked = [(one.kind, one.pictures[0].getpixel((0, 0))[0], one.references) for one in scores.other_real(tmp_path)]
+    no, yes = ("no",), ("yes",)
+    assert asked == [
+        ("other_cover", 0, ("cropland", "grassland")), ("other_rural_urban", 0, ("rural",)),
+        ("other_presence", 0, yes), ("other_presence", 0, no), ("other_presence", 0, no), ("other_presence", 1, no),
+    ]  # fmt: skip
+
+
+def test_labels_of_other_real_pictures_are_answers_that_the_model_can_give():
+    labels = json.loads(scores.OTHER_REAL.read_text())
+    covers = {"grassland", "cropland", "forest", "water", "built-up area"}
+    things = {
+        "a building", "a road", "a water area", "a forest", "a crop field", "a vehicle", "a parking lot",
+        "a sports field", "a storage tank",
+    }  # fmt: skip
+    assert len(labels) == 104
+    for seen in labels.values():
+        assert {*seen["cover"]} <= covers
+        assert seen["urban"] in (True, False, None)
+        assert {*seen["shown"], *seen["hidden"]} <= things
+        assert not {*seen["shown"]} & {*seen["hidden"]}
+
+
+def test_eurosat_patches_of_known_cover_are_asked_for_it(tmp_path):
+    folder = tmp_path / "eurosat_patches"
+    folder.mkdir()
+    names = ["Crop", "Highway", "River", "Pasture", "Industrial"]
+    (folder / "labels.json").write_text(json.dumps([{"file": f"{name}.png", "label": name} for name in names]))
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / f"{name}.png")
+    asked = [(one.kind, one.references) for one in scores.eurosat(tmp_path)]
+    covers = ("cropland", "water", "grassland", "built-up area")
+    assert asked == [("eurosat_cover", (cover,)) for cover in covers]

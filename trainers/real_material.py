@@ -1,13 +1,14 @@
-"""All that the embedded checkpoint is tuned on of real pictures: views, made pairs, and RS-World laid over them."""
+"""All that the embedded checkpoint is tuned on of real pictures: views, made pairs, RS-World over them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .far_views import by_one_camera, far_views
 from .over_real import over_clip, over_pair
 from .real_scenes import SCENE_CLASSES, load_real, real_pair, relight, view
 from .scene_clips import soften
@@ -16,6 +17,7 @@ from .tiny_data import FRAMES, SIZE
 
 VIEWS = 3  # of each picture: the whole, and parts in other lights
 REAL_PAIRS, OVER_PAIRS, REAL_CLIPS = 4000, 3000, 2200
+STRANGE = 0.25  # share of the made pairs whose dates are both seen by another camera
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,11 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
     views = [view(rng, picture, SIZE, smallest=1.0) for picture in pictures]
     for _ in range(VIEWS - 1):
         views += [relight(rng, view(rng, picture, SIZE), 0.5) for picture in pictures]
+    far = far_views(rng, pictures, labels, SIZE)
     pairs = [real_pair(rng, pictures, labels, SIZE, rng.random() < 0.5) for _ in range(REAL_PAIRS)]
+    pairs = [
+        replace(one, pictures=by_one_camera(rng, one.pictures)) if rng.random() < STRANGE else one for one in pairs
+    ]
     dry = np.flatnonzero([SCENE_CLASSES[label].cover != "water" for label in labels])
     over = [
         over_pair(rng, pictures[number], SCENE_CLASSES[labels[number]], SIZE, rng.random() < 0.5)
@@ -46,6 +52,7 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
         words.append({"label": name, "clue": clue})
     return {
         "real": Material(np.stack([np.asarray(one) for one in views])[:, None], list(labels) * VIEWS),
+        "far": Material(np.stack([np.asarray(one.strange) for one in far])[:, None], [one.told for one in far]),
         "real_pair": Material(np.stack([one.pictures for one in pairs]), pairs, np.stack([one.mask for one in pairs])),
         "over_pair": Material(
             np.stack([one.pictures for one in over]),

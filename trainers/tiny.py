@@ -4,8 +4,9 @@
 
 The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
 so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
-Change Extraction to mark the patches that changed (heads thrown away); last of all what is no change. In stage 2 TRL's
-`SFTTrainer` tunes projector and language model on all input types, with clues.
+Change Extraction to mark the patches that changed (heads thrown away); then what is no change; and last of all the
+tower learns to see land in strange lights as in its own. In stage 2 TRL's `SFTTrainer` tunes
+projector and language model on all input types, with clues.
 
 The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
 `training.json` beside them tells of each.
@@ -18,6 +19,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoProcessor, GenerationConfig, PreTrainedTokenizerFast
@@ -25,6 +27,8 @@ from transformers import AutoProcessor, GenerationConfig, PreTrainedTokenizerFas
 from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
+from .far_tower import adapt_tower
+from .far_views import far_views
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_changes import CHANGE_SAMPLES, pretrain_changes
@@ -147,6 +151,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
     parser.add_argument("--steps-changes", type=int, default=300, help="of stage 1 on changes alone, features kept")
+    parser.add_argument("--steps-far", type=int, default=700, help="of stage 1 on real land in strange lights")
     parser.add_argument("--steps", type=int, default=1700, help="of stage 2; 0 ends after stage 1")
     parser.add_argument("--steps-where", type=int, default=450, help="before stage 2: mostly where things lie")
     parser.add_argument("--place-rows", type=float, default=PLACE_ROWS, help="share of conversations about places")
@@ -191,6 +196,11 @@ def main() -> None:
     if batches and args.steps_changes:
         shown = PatchSteps(args.scenes, batches, args.steps_changes, args.seed, args.scale, CHANGE_SAMPLES)
         pretrain_changes(model, shown, args.workers)
+    if batches and args.steps_far:
+        far = far_views(np.random.default_rng(args.seed), batches.pictures, batches.labels, SIZE)
+        strange, plain = (np.stack([np.asarray(getattr(one, name)) for one in far]) for name in ("strange", "plain"))
+        kept = [stack for kind, stack in mixture.pictures.items() if kind != "far"]
+        adapt_tower(model, strange, plain, kept, args.steps_far, args.seed)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
     if not args.steps:

@@ -32,7 +32,8 @@ WHAT_CHANGED = {f"{kind}_what": kind for kind in PAIRS}
 PAIR_ALONE = {f"{kind}_alone": kind for kind in PAIRS}
 PICTURES_OF = {"alone": "single", "where": "single", "there": "single", **WHAT_CHANGED, **PAIR_ALONE}
 # How often an epoch goes through the pictures of kinds that have fewer.
-TIMES = {"alone": 2, "real": 2, "pair": 3, "real_pair": 2, "over_pair": 2, "video": 4, "real_video": 2, "sequence": 3,
+TIMES = {"alone": 2, "real": 2, "far": 2, "pair": 3, "real_pair": 2, "over_pair": 2,
+         "video": 4, "real_video": 2, "sequence": 3,
          "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2,
          "pair_alone": 4, "real_pair_alone": 4, "over_pair_alone": 4}  # fmt: skip
 QUIET_PAIRS = 4  # one of so many unchanged pairs is asked for a change of one kind
@@ -182,10 +183,9 @@ class Mixture:
         if kind in PAIR_ALONE:
             return self._pair_alone(PAIR_ALONE[kind], row)
         pictures, word = self.pictures[kind][row], self.words[kind][row]
-        if kind == "real":
-            return self._single(
-                pictures, self._real_turns(SCENE_CLASSES[word]), f"An aerial view of {SCENE_CLASSES[word].noun}."
-            )
+        if kind in ("real", "far"):
+            scene = SCENE_CLASSES[word] if kind == "real" else word
+            return self._single(pictures, self._real_turns(scene), f"An aerial view of {scene.noun}.")
         if kind == "real_pair":
             # of the land alone: words on what is new would tell that something changed
             clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
@@ -227,7 +227,8 @@ class Mixture:
         turn = (FLAG_QUESTION, "yes" if changed else "no")
         if place and self.rng.random() < (WHERE_ASKED if changed else NOWHERE_ASKED):
             turn = (WHERE_CHANGED, place)
-        return Talk(self._asked(image_items(list(self.pictures[pictures][row])), [turn]), "pixel_values_pairs")
+        visuals = image_items(list(self.pictures[pictures][row]))
+        return Talk(self._asked(visuals, [turn], of_change=changed), "pixel_values_pairs")
 
     def _pair(self, pictures: np.ndarray, references: tuple[str, ...], clue: str) -> Talk:
         visuals = image_items(list(pictures))
@@ -237,7 +238,7 @@ class Mixture:
         turns = [(self._one_of(PAIR_QUESTIONS), self._one_of(references)), (FLAG_QUESTION, flag)]
         if self.rng.random() < 0.4:
             turns.reverse()
-        return Talk(self._with_clue(visuals, turns, clue), "pixel_values_pairs")
+        return Talk(self._with_clue(visuals, turns, clue, of_change=flag == "yes"), "pixel_values_pairs")
 
     def _world_turns(self, word: dict[str, Any]) -> list[tuple[str, str]]:
         """Balanced questions and such as are only true, in any order; no two about one thing: the first would tell."""
@@ -311,10 +312,14 @@ class Mixture:
         return [("How many ponds are there?", number) for number in water]
 
     def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
-        turns = [(REAL_QUESTION, scene.name)]
-        there = bool(scene.shown) and self.rng.random() < 0.5
-        thing = self._one_of(scene.shown if there else scene.hidden)
-        turns.append((self._one_of(PRESENCE_TEMPLATES).format(a=thing), "yes" if there else "no"))
+        """Two things that are there or not, and what else is known of the scene, in any order."""
+        turns = [(REAL_QUESTION, scene.name)] if scene.name else []
+        sides = [(names, answer) for names, answer in ((scene.shown, "yes"), (scene.hidden, "no")) if names]
+        asked = {}
+        for _ in range(2 * bool(sides)):
+            names, answer = sides[int(self.rng.integers(len(sides)))]
+            asked[self._one_of(names)] = answer
+        turns += [(self._one_of(PRESENCE_TEMPLATES).format(a=thing), answer) for thing, answer in asked.items()]
         if scene.urban is not None:
             turns.append((URBAN_QUESTION, "urban" if scene.urban else "rural"))
         if scene.cover is not None:
@@ -322,11 +327,15 @@ class Mixture:
         self.rng.shuffle(turns)
         return turns
 
-    def _asked(self, visuals: list[dict], turns: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    def _asked(
+        self, visuals: list[dict], turns: list[tuple[str, str]], of_change: bool = False
+    ) -> list[dict[str, Any]]:
         """The conversation as people have it: in words of their own, and at times about what no picture tells."""
         said = [self._in_other_words(*turn) if self.rng.random() < OTHER_WORDS else turn for turn in turns]
         if self.rng.random() < NOT_KNOWN:
-            said.insert(int(self.rng.integers(len(said) + 1)), (unanswerable_question(self.rng), UNKNOWN_ANSWER))
+            said.insert(
+                int(self.rng.integers(len(said) + 1)), (unanswerable_question(self.rng, of_change), UNKNOWN_ANSWER)
+            )
         return conversation(visuals, said)
 
     def _in_other_words(self, question: str, answer: str) -> tuple[str, str]:
@@ -336,10 +345,15 @@ class Mixture:
         return turn or (reworded(self.rng, question), answer)
 
     def _with_clue(
-        self, visuals: list[dict], turns: list[tuple[str, str]], clue: str, own_clue: str | None = None
+        self,
+        visuals: list[dict],
+        turns: list[tuple[str, str]],
+        clue: str,
+        own_clue: str | None = None,
+        of_change: bool = False,
     ) -> list[dict[str, Any]]:
         """With a clue at times: the true one, or the model's own, which may err as it does when it is asked."""
-        messages = self._asked(visuals, turns)
+        messages = self._asked(visuals, turns, of_change)
         if clue and self.rng.random() < GIVEN_CLUES:
             clue = own_clue if own_clue and self.rng.random() < OWN_CLUES else clue
             messages[0]["content"].append({"type": "clue", "text": clue})

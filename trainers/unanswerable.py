@@ -35,6 +35,12 @@ UNKNOWN_HELD_OUT = (
     "What is the temperature?", "Who built this?", "In which country was this taken?", "How are you?",
     "What year is it?", "How many people live here?",
 )  # fmt: skip
+# What is not told of a change.
+UNKNOWN_OF_CHANGE = (
+    "Why did it change?", "How large is the change?", "How long did it take?", "Was it legal?", "What was the reason?",
+    "How many square metres changed?", "How large is the area that changed?", "On which day did it change?",
+    "Who ordered it?", "Will it change again?", "Who profits by it?", "How many people had to move?",
+)  # fmt: skip
 # Things of which the model is never told, one and several: neither yes nor no would be more than a guess. Some are in
 # real pictures, which have no labels of them.
 UNTOLD = (
@@ -50,6 +56,14 @@ UNTOLD = (
     ("a tower", "towers"), ("a volcano", "volcanoes"), ("a bus", "buses"), 
     ("a tennis court", "tennis courts"), ("a roundabout", "roundabouts"), ("a sheep", "sheep"),
     ("a bird", "birds"), ("a child", "children"), ("a desert", "deserts"), ("a golf course", "golf courses"),
+    ("a runway", "runways"),
+    ("a racetrack", "racetracks"), ("a playground", "playgrounds"), ("a windmill", "windmills"),
+    ("a vineyard", "vineyards"), ("an orchard", "orchards"), ("a market", "markets"), ("a statue", "statues"),
+    ("a palace", "palaces"), ("a cat", "cats"), ("a camel", "camels"), ("a cliff", "cliffs"),
+    ("a waterfall", "waterfalls"), ("a canyon", "canyons"), ("a pipeline", "pipelines"), ("a quarry", "quarries"),
+    ("a prison", "prisons"), ("a library", "libraries"), ("a zoo", "zoos"),
+    ("a windsock", "windsocks"), ("a cable car", "cable cars"), ("a monument", "monuments"), ("a sauna", "saunas"),
+    ("a rocket", "rockets"), ("a vulture", "vultures"), ("a temple", "temples"), ("a theatre", "theatres"),
     ("a motorway", "motorways"), ("a pier", "piers"), ("a mosque", "mosques"), ("a petrol station", "petrol stations"),
 )  # fmt: skip
 UNTOLD_HELD_OUT = (
@@ -65,8 +79,10 @@ ABOUT_THINGS = (
 )  # fmt: skip
 
 
-def unanswerable_question(rng: np.random.Generator) -> str:
-    """One that is trained on: half are of things that it is never told of."""
+def unanswerable_question(rng: np.random.Generator, of_change: bool = False) -> str:
+    """One that is trained on: half are of things that it is never told of, or of the change as often."""
+    if of_change and rng.random() < 0.5:
+        return UNKNOWN_OF_CHANGE[int(rng.integers(len(UNKNOWN_OF_CHANGE)))]
     if rng.random() < 0.5:
         return UNKNOWN[int(rng.integers(len(UNKNOWN)))]
     return about_thing(rng, UNTOLD[int(rng.integers(len(UNTOLD)))])

@@ -145,7 +145,9 @@ WORDINGS = (
          "Describe this picture.", "What is in this picture?", "What does this image show?", "What is shown here?",
          "Please describe the image.", "Give a caption.", "What can be seen in the picture?", "Describe the scene.",
          "What is this?", "Describe this satellite image.", "Caption this image.", "Tell me about this image.",
-         "What can you see?", "Describe what you see.", "What is there to see?", "Say what is in the picture."),
+         "What can you see?", "Describe what you see.", "What is there to see?", "Say what is in the picture.",
+         "What can you tell me about this area?", "Tell me about this area.", "Describe this area.",
+         "Describe this place.", "What can you tell me about this picture?", "Tell me about this place."),
         ("Tell me what you see.", "What is visible in this image?", "Please describe this picture in a sentence.",
          "Describe what is in the image."),
     ),
@@ -219,6 +221,9 @@ class YesNo:
     held_out: tuple[str, ...]
 
 
+# Other names of a cover, and of a scene.
+ALSO = {"cropland": ("farmland",), "forest": ("woodland",), "a field": ("farmland",), "a forest": ("woodland",)}
+NOT_ASKED = {("grassland", "farmland"), ("grass", "farmland")}  # right answers, and names that could be right as well
 # A kind of land has two entries: by adjectives, and by nouns, which want other sentences.
 YES_NO = (
     YesNo(
@@ -266,7 +271,7 @@ YES_NO = (
     ),
     YesNo(
         re.escape(COVER_QUESTION),
-        {cover: (cover,) for cover in (*COVERS, "built-up area")},
+        {cover: (cover, *ALSO.get(cover, ())) for cover in (*COVERS, "built-up area")},
         ("Is it mainly {it}?", "Is the main land cover {it}?", "Is {it} the main land cover?", "Does {it} dominate?",
          "Is most of it {it}?", "Is most of the land {it}?", "Is the land mostly {it}?",
          "Would you say it is mainly {it}?", "Does {it} cover the most?"),
@@ -274,7 +279,7 @@ YES_NO = (
     ),
     YesNo(
         r"Which scene is this\? Classes: .+",
-        {one.name: (one.noun,) for one in SCENE_CLASSES},
+        {one.name: (one.noun, *ALSO.get(one.noun, ())) for one in SCENE_CLASSES},
         # of the whole alone: what it shows beside its own class is not known
         ("Is this {it}?", "Is it {it}?", "Would you say this is {it}?", "Are we looking at {it}?",
          "Could this be {it}?"),
@@ -323,7 +328,8 @@ def asked_by_yes_or_no(
     right = not others or bool(one.names[answer] and rng.random() < 0.5)
     said = answer if right else _draw(rng, others)
     words = _draw(rng, one.held_out if held_out else one.trained)
-    return words.format(it=_draw(rng, one.names[said])), "yes" if right else "no"
+    names = tuple(name for name in one.names[said] if (answer, name) not in NOT_ASKED)
+    return words.format(it=_draw(rng, names)), "yes" if right else "no"
 
 
 def asked_by_choice(
