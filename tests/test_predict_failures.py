@@ -9,6 +9,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractBufferedFile
 from unirs.evaluation.models import UniRS
 
 from tests.predicting import (  # noqa: F401 - fixtures
@@ -305,7 +306,7 @@ def test_columns_that_are_not_read_are_named(predict, tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", ""], ids=["ended", "cut off"])
 def test_a_line_without_an_end_is_one_bad_row_and_is_not_kept_in_memory(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(table_module, "LONGEST_FIELD", 40)
+    monkeypatch.setattr(table_module, "LONGEST_LINE", 40)
     path = tmp_path / "long.jsonl"
     exact = json.dumps({"image": "x" * 27}) + "\n"
     assert len(exact) == 41  # its end does not count
@@ -314,4 +315,25 @@ def test_a_line_without_an_end_is_one_bad_row_and_is_not_kept_in_memory(tmp_path
     assert [row.values.get("image") for row in rows] == ["a.png", None, "x" * 27, None]
     assert [row.number for row in rows] == [1, 2, 3, 4]
     assert [bool(row.error) for row in rows] == [False, True, False, True]
-    assert "40 characters" in rows[1].error
+    assert "40 bytes" in rows[1].error
+
+
+class Stored(AbstractBufferedFile):
+    """As a store's files are: no `readline` of a part of a line."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+        super().__init__(None, "stored", "rb", size=len(content))
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.content[start:end]
+
+
+def test_lines_of_a_stores_file_are_read_as_those_of_a_local_one(monkeypatch, tmp_path):
+    content = b'{"image": "a.png"}\n{"image": "b.png"}'
+    with pytest.raises(TypeError):
+        Stored(content).readline(5)
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(content)
+    monkeypatch.setattr(table_module, "open_file", lambda path: Stored(content))
+    assert [row.values["image"] for row in Table(str(path))] == ["a.png", "b.png"]

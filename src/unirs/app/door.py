@@ -13,13 +13,12 @@ import logging
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unirs.serving.incoming import check_host, read_body, replayed
+from unirs.serving.incoming import check_host, check_origin, read_body, replayed
 from unirs.serving.limits import RequestError
 
 from .uploads import Uploads
@@ -88,8 +87,7 @@ class Door:
             return
         if method != "POST" or path not in WRITTEN:
             raise RequestError(404, "there is no such page")
-        if "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host", ""):
-            raise RequestError(403, "another site's page may not ask here")
+        check_origin(headers)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets an upload in if there is room for it beside those that are coming in already.

@@ -22,7 +22,8 @@ COLUMNS = ("id", *VISUALS, "question", "clue")
 WANTED = "image, before and after, images, or video"
 KINDS = "CSV (.csv, .tsv), JSONL (.jsonl), Parquet (.parquet), or a folder of pictures and clips"
 DELIMITERS = ",;\t"
-LONGEST_FIELD = 2**27  # characters of a CSV field, or of a line of JSON: a picture as a data URI
+LONGEST_FIELD = 2**27  # characters of a CSV field: a picture as a data URI
+LONGEST_LINE = 2**29  # bytes of a line of JSON, of several
 PARQUET_ROWS = 32  # read at a time: rows may hold whole pictures
 
 
@@ -139,7 +140,7 @@ class Table:
                     continue
                 number += 1
                 if line is None:
-                    yield Record(number, {}, f"has more than {LONGEST_FIELD:,} characters")
+                    yield Record(number, {}, f"has more than {LONGEST_LINE:,} bytes")
                     continue
                 try:
                     values = json.loads(line)
@@ -199,13 +200,14 @@ class Table:
 
 
 def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines, None for each that is longer than LONGEST_FIELD: a file without line ends is not read into memory."""
-    while line := file.readline(LONGEST_FIELD + 1):
-        if len(line) <= LONGEST_FIELD or line.endswith(b"\n"):
+    """Lines, None for each that is longer than LONGEST_LINE: a file without line ends is not read into memory."""
+    buffered = io.BufferedReader(file)  # type: ignore[type-var]  # fsspec's own files read no part of a line
+    while line := buffered.readline(LONGEST_LINE + 1):
+        if len(line) <= LONGEST_LINE or line.endswith(b"\n"):
             yield line
             continue
         while line and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_FIELD)
+            line = buffered.readline(2**20)
         yield None
 
 

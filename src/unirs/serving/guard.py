@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .incoming import check_host, read_body, replayed
+from .incoming import check_host, check_origin, read_body, replayed
 from .limits import Limits, RequestError
 
 MODEL = "/v1/models/{model:path}"  # a model's name may hold slashes
@@ -46,6 +46,7 @@ class Guard:
             self._check(scope)
             if scope["path"] != "/v1/chat/completions":
                 return await self.app(scope, receive, send)
+            check_origin(Headers(scope=scope))
             await self._counted(scope, receive, send)
         except RequestError as error:
             await refusal(error)(scope, receive, send)

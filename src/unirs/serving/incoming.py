@@ -14,26 +14,27 @@ SECONDS_FOR_A_BODY = 30.0
 
 
 def check_host(headers: Headers, hosts: set[str] | None) -> None:
-    """Web pages of elsewhere: one whose name was made to point to this machine (DNS rebinding) calls it by its own,
-    another, which calls it rightly, is named by the browser in `Origin`.
+    """A web page whose name was made to point to this machine (DNS rebinding) calls it by its own.
 
     Args:
         hosts: Names by which the server may be called, without port; None for any.
 
     Raises:
-        RequestError: It is called otherwise, or by a page of another host.
+        RequestError: It is called otherwise.
     """
-    if hosts is None:
-        return
-    if _without_port(headers.get("host", "")) not in hosts:
+    called = re.sub(r":\d*$", "", headers.get("host", "").lower())  # without port; [::1] has colons of its own
+    if hosts is not None and called not in hosts:
         raise RequestError(403, "this server answers to its own names only")
-    origin = headers.get("origin")  # of browsers alone; "null" of pages from files
-    if origin is not None and _without_port(origin.partition("://")[2]) not in hosts:
-        raise RequestError(403, "this server answers to no web page of another host")
 
 
-def _without_port(host: str) -> str:
-    return re.sub(r":\d*$", "", host.lower())  # [::1] has colons of its own
+def check_origin(headers: Headers) -> None:
+    """A browser says in `Origin` which page asks; what is no browser has none. For requests that do something.
+
+    Raises:
+        RequestError: It is a page of another host or port, or a file.
+    """
+    if "origin" in headers and headers["origin"].partition("://")[2] != headers.get("host", ""):
+        raise RequestError(403, "another site's page may not ask here")
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
