@@ -5,8 +5,8 @@ python benchmarks/serving.py [--seconds 20] [--soak 120] [--dtype bfloat16]
 A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by a
 word, changes and pictures to be described in a sentence, and all three by turns. First the server keeps nothing of
 what it saw, as if all pictures were new; then another has seen them all. Of this one 32 clients ask for `--soak`
-seconds, a tenth of whose requests are hostile. Every answer is compared with the answer that the same question had
-alone; in half precision one may differ by what else is in its batch, and counts as mixed up.
+seconds, of clips as well; a tenth of their requests are hostile. Every answer is compared with the answer that the same
+question had alone; in half precision one may differ by what else is in its batch, and counts as mixed up.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from PIL import Image
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
-from unirs.trainers.scene_tasks import TEST_SEED, pair_sample, single_sample
+from unirs.trainers.scene_tasks import TEST_SEED, clip_sample, pair_sample, single_sample
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
 QUESTIONS = 100  # of each kind, dealt out by turns, so that no batch holds a picture twice
@@ -64,14 +65,38 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def clips(count: int) -> list[dict[str, Any]]:
+    """Requests about clips of RS-World's test split, of H.264."""
+    asked = []
+    for number in range(count):
+        file = io.BytesIO()
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=5)
+            frames = clip_sample(TEST_SEED + number).images
+            stream.width, stream.height = frames[0].size
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            container.mux(stream.encode())
+        shown = {"type": "video_url", "video_url": {"url": _data(file, "video/mp4")}}
+        asked.append(_turn([shown], DEFAULT_INSTRUCTIONS["video"]))
+    return asked
+
+
 def _request(pictures: Sequence[Image.Image], question: str) -> dict[str, Any]:
-    content: list[dict[str, Any]] = []
+    shown = []
     for picture in pictures:
         file = io.BytesIO()
         picture.save(file, "PNG")
-        url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-        content.append({"type": "image_url", "image_url": {"url": url}})
-    content.append({"type": "text", "text": question})
+        shown.append({"type": "image_url", "image_url": {"url": _data(file, "image/png")}})
+    return _turn(shown, question)
+
+
+def _data(file: io.BytesIO, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _turn(shown: list[dict[str, Any]], question: str) -> dict[str, Any]:
+    content = [*shown, {"type": "text", "text": question}]
     return {"messages": [{"role": "user", "content": content}], "max_tokens": 32}
 
 
@@ -158,6 +183,8 @@ def measured(given: argparse.Namespace, memory_mb_of_pictures: int, soak: float)
             found[kind] = {"words_an_answer": words, "one": one, "sixteen": sixteen, "ratio": ratio}
             print(kind, found[kind], flush=True)
         if soak:
+            asked = [*asked, *clips(QUESTIONS)]
+            alone += [ask(connection, body)[1] for body in asked[len(alone) :]]
             clients(port, 32, soak / 4, asked, alone, 0.1)  # what is allocated once is allocated
             before = memory_mb(server.pid)
             found["soak"] = clients(port, 32, soak, asked, alone, 0.1)

@@ -30,6 +30,7 @@ from unirs.evaluation.cider import CiderD
 from unirs.evaluation.model_hash import model_hash
 from unirs.evaluation.questions import normalise_answer
 from unirs.evaluation.statistics import auc, bootstrap_mean, bootstrap_ratio, majority, wilson
+from unirs.trainers.real_questions import REAL_QUESTION
 from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
 from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from unirs.trainers.scene_tasks import (
@@ -43,7 +44,7 @@ from unirs.trainers.scene_tasks import (
     single_sample,
 )
 from unirs.trainers.tiny_data import FRAMES, GRID, SIZE, patch_shares
-from unirs.trainers.tiny_mixture import REAL_QUESTION, clip_answer
+from unirs.trainers.tiny_mixture import clip_answer
 from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_made, is_quiet
 from unirs.trainers.tiny_where_changed import WHERE_CHANGED, changed_place
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
@@ -56,7 +57,6 @@ from unirs.closer_map import closer_change_map
 LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
 # Of real pictures of other sources, by eye: which covers are right, whether it is urban, what is and is not there.
 OTHER_REAL = Path(__file__).parent / "other_real_pictures.json"
-EUROSAT_COVERS = {"Crop": "cropland", "Industrial": "built-up area", "Pasture": "grassland", "River": "water"}
 MARKED = 60  # of 255: masks of figures are colours on black, with a figure's blur
 FAMILIAR, REWORDED = "familiar_", "reworded_"
 
@@ -186,15 +186,6 @@ def other_real(data: Path):
             yield Case("other_presence", pictures, PRESENCE_TEMPLATES[0].format(a=thing), (truth,), scene)
 
 
-def eurosat(data: Path):
-    """The main land cover of Sentinel-2 patches, by the class that the figure they were cut from gives them."""
-    folder = data / "eurosat_patches"
-    for scene, one in enumerate(json.loads((folder / "labels.json").read_text())):
-        if one["label"] in EUROSAT_COVERS:
-            pictures = [Image.open(folder / one["file"]).convert("RGB")]
-            yield Case("eurosat_cover", pictures, COVER_QUESTION, (EUROSAT_COVERS[one["label"]],), scene)
-
-
 def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[str]:
     conversations = []
     for case in batch:
@@ -254,14 +245,18 @@ def best_sentence(references: list[tuple[str, ...]]) -> tuple[str, float]:
     return best, scores[best]
 
 
+# Scene, whether right, whether right when blind, and what was asked with all that is accepted.
+Row = tuple[int, bool, bool, tuple[str, frozenset[str]]]
+
+
 def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str, dict]:
     """Shares of right answers by kind, with and without a picture, and the share of the commonest answer."""
-    # scene, right, right when blind, kind and truth
-    found: dict[str, list[tuple[int, bool, bool, tuple[str, str]]]] = defaultdict(list)
+    found: dict[str, list[Row]] = defaultdict(list)
     for case, *words in zip(cases, said, blind, strict=True):
         truths = [normalise_answer(one) for one in case.references]
         right = [normalise_answer(one) in truths for one in words]
-        row = (case.scene, *right, (case.kind, truths[0]))
+        asked = case.question if case.kind == "other_presence" else case.kind  # things there are rarer or commoner
+        row = (case.scene, *right, (asked, frozenset(truths)))
         found[case.kind].append(row)
         kind = case.kind.removeprefix(FAMILIAR).removeprefix(REWORDED)
         if kind in QUESTIONS:
@@ -269,15 +264,15 @@ def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str
         if case.kind == "change_caption":
             truth = says_change(case.references[0])
             flags = [says_change(one) == truth for one in words]
-            found["change_flag_of_caption"].append((case.scene, *flags, (case.kind, str(truth))))
+            found["change_flag_of_caption"].append((case.scene, *flags, (case.kind, frozenset({str(truth)}))))
     return {kind: accuracy(kind, rows) for kind, rows in found.items() if kind in NAMES}
 
 
-def accuracy(kind: str, rows: list[tuple[int, bool, bool, tuple[str, str]]]) -> dict:
+def accuracy(kind: str, rows: list[Row]) -> dict:
     scenes, right, blind = (np.array(column) for column in list(zip(*rows, strict=True))[:3])
     truths: dict[str, list[str]] = defaultdict(list)  # of several kinds, each has a commonest answer of its own
-    for *_, (one, truth) in rows:
-        truths[one].append(truth)
+    for *_, (one, accepted) in rows:
+        truths[one] += accepted
     commonest = sum(majority(some)[1] for some in truths.values())
     _, places = np.unique(scenes, return_inverse=True)
     if places.max() + 1 == len(rows):
@@ -335,7 +330,7 @@ def main() -> None:
     everything += [*generated(familiar, args.count, FAMILIAR), *in_other_words(everything)]
     everything += changes_asked_for(test, args.count)
     if args.data:
-        everything += [*real(args.data), *other_real(args.data), *eurosat(args.data)]
+        everything += [*real(args.data), *other_real(args.data)]
     # read before anything is asked: a folder that is missing is told in time
     crops_of_figures = list(figure_crops(args.data)) if args.data else []
     weights = model_hash(args.model)

@@ -11,7 +11,8 @@ from PIL import Image, ImageFilter
 from unirs.trainers import far_views
 from unirs.trainers.far_tower import adapt_tower, distance
 from unirs.trainers.far_views import DARKEST, FarView, by_one_camera, far_view, patchwork, strange_light
-from unirs.trainers.real_scenes import SCENE_CLASSES, view
+from unirs.trainers.real_questions import real_turns
+from unirs.trainers.real_scenes import SCENE_CLASSES, SceneClass, view
 from unirs.trainers.tiny import build
 from unirs.trainers.tiny_real import pixels
 
@@ -24,7 +25,6 @@ FLAT = np.broadcast_to(COLOURS[:, None, None], (len(SCENE_CLASSES), 60, 60, 3)).
 
 @pytest.fixture
 def in_its_own_light(monkeypatch):
-    monkeypatch.setattr(far_views, "relight", lambda rng, image, strength: image)
     monkeypatch.setattr(far_views, "strange_light", lambda rng, image: image)
     monkeypatch.setattr(far_views, "_coarser", lambda rng, image: image)
     blur = ImageFilter.GaussianBlur
@@ -88,7 +88,7 @@ def test_a_far_view_keeps_what_its_class_tells_and_denies_water_where_there_is_h
     views = [far_view(np.random.default_rng(seed), FLAT[0], scene, SIDE) for seed in range(12)]
     for one in views:
         assert (one.told.name, one.told.cover, one.told.urban) == (scene.name, scene.cover, scene.urban)
-        assert {*scene.shown} - {*one.told.shown} <= {"a vehicle"}  # a part of a car park may be empty
+        assert {*scene.shown} - {*one.told.shown} <= {"a vehicle", "a road"}  # a part may have none
         assert {*one.told.hidden} - {*scene.hidden} <= {"a water area"}
         assert one.plain.size == one.strange.size == (SIDE, SIDE)
     dry = scene.folder in ("grass", "field", "industry", "forest")
@@ -154,3 +154,18 @@ def test_the_tower_comes_to_see_land_in_a_strange_light_as_in_its_own():
         if not torch.equal(new, old)
     }
     assert changed == {"vision_tower"}
+
+
+def test_questions_of_a_scene_are_what_is_told_of_it():
+    scene = SceneClass("", "", "fields", "cropland", False, ("a crop field",), ("a forest", "a water area"))
+    rng, asked = np.random.default_rng(0), set()
+    for _ in range(60):
+        turns = real_turns(rng, scene)
+        assert len({question for question, _ in turns}) == len(turns) <= 4
+        asked |= {(question.split(" in the")[0].split(" present")[0].lower(), answer) for question, answer in turns}
+    of_things = {(question, answer) for question, answer in asked if answer in ("yes", "no")}
+    assert all((answer == "yes") == ("crop field" in question) for question, answer in of_things)
+    assert all(any(name in question for question, _ in of_things) for name in ("crop field", "forest", "water area"))
+    others = {answer for _, answer in asked} - {"yes", "no"}
+    assert others == {"cropland", "rural"}
+    assert not real_turns(rng, SceneClass("", "", "land", None, None, (), ()))

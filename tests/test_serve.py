@@ -194,7 +194,8 @@ def test_the_documented_unit_is_one_that_systemd_takes(tmp_path):
     said = subprocess.run(
         ["systemd-analyze", "verify", tmp_path / "unirs.service"], capture_output=True, text=True, timeout=60
     )
-    assert (said.returncode, said.stderr) == (0, "")
+    assert said.returncode == 0
+    assert "unirs.service" not in said.stderr  # of other units it may say something
     (tmp_path / "wrong.service").write_text(unit.replace("ExecStart=", "ExecStrat="))
     wrong = ["systemd-analyze", "verify", tmp_path / "wrong.service"]
     assert "ExecStrat" in subprocess.run(wrong, capture_output=True, text=True, timeout=60).stderr

@@ -43,6 +43,18 @@ def test_sums_count_all_kinds_of_question_and_their_own_commonest_answers():
     }
 
 
+def test_the_commonest_answer_is_right_wherever_it_is_accepted_and_of_each_thing_another():
+    cases = [
+        case("other_cover", 0, "water", "forest"), case("other_cover", 1, "forest"), case("other_cover", 2, "water"),
+        case("other_cover", 3, "forest"),
+        *(case("other_presence", number, "yes", question="A?") for number in range(2)),
+        *(case("other_presence", number, "no", question="B?") for number in range(2)),
+    ]  # fmt: skip
+    found = scores.accuracies(cases, ["forest"] * 8, ["water"] * 8)
+    assert {kind: row["commonest_answer"] for kind, row in found.items()} == {"other_cover": 0.75, "other_presence": 1}
+    assert (found["other_cover"]["accuracy"], found["other_cover"]["blind"]) == (0.75, 0.5)
+
+
 def test_kinds_under_other_names_have_sums_of_their_own():
     cases = [
         case(f"{prefix}{kind}", 0, "yes") for prefix in ("familiar_", "reworded_") for kind in ("presence", "area")
@@ -215,15 +227,3 @@ def test_labels_of_other_real_pictures_are_answers_that_the_model_can_give():
         assert seen["urban"] in (True, False, None)
         assert {*seen["shown"], *seen["hidden"]} <= things
         assert not {*seen["shown"]} & {*seen["hidden"]}
-
-
-def test_eurosat_patches_of_known_cover_are_asked_for_it(tmp_path):
-    folder = tmp_path / "eurosat_patches"
-    folder.mkdir()
-    names = ["Crop", "Highway", "River", "Pasture", "Industrial"]
-    (folder / "labels.json").write_text(json.dumps([{"file": f"{name}.png", "label": name} for name in names]))
-    for name in names:
-        Image.new("RGB", (4, 4)).save(folder / f"{name}.png")
-    asked = [(one.kind, one.references) for one in scores.eurosat(tmp_path)]
-    covers = ("cropland", "water", "grassland", "built-up area")
-    assert asked == [("eurosat_cover", (cover,)) for cover in covers]

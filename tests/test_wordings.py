@@ -8,13 +8,22 @@ from itertools import chain
 import numpy as np
 import pytest
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
+from unirs.trainers.real_questions import REAL_QUESTION
 from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
 from unirs.trainers.scene_tasks import FLAG_QUESTION, SEQUENCE_INSTRUCTION, WHEN_QUESTION, single_sample
 from unirs.trainers.tiny_data import make_scenes
-from unirs.trainers.tiny_mixture import REAL_QUESTION, Mixture
+from unirs.trainers.tiny_mixture import Mixture
 from unirs.trainers.tiny_presence import ANY_WATER
 from unirs.trainers.tiny_what_changed import ASKED, sentences
-from unirs.trainers.unanswerable import UNKNOWN, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD, UNTOLD_HELD_OUT, about_thing
+from unirs.trainers.unanswerable import (
+    UNKNOWN,
+    UNKNOWN_ANSWER,
+    UNKNOWN_HELD_OUT,
+    UNKNOWN_OF_CHANGE,
+    UNTOLD,
+    UNTOLD_HELD_OUT,
+    about_thing,
+)
 from unirs.trainers.wordings import (
     CLIP_QUESTIONS,
     NAMES,
@@ -99,12 +108,12 @@ def test_words_kept_to_be_tried_are_not_trained_on(questions):
             "(?<!not )the same|identical|equal|alike|nothing|as before",
             "different|not the same|something",
         ),
-        (COVER_QUESTION, "water", "water", "forest|cropland|grassland|bare land|built-up area"),
+        (COVER_QUESTION, "water", "water", "forest|woodland|cropland|farmland|grassland|bare land|built-up area"),
         (
             REAL_QUESTION,
             "river or lake",
             "water",
-            "a forest|a parking lot|an industrial area|.* area|.*field|grassland",
+            "a forest|woodland|a parking lot|an industrial area|.* area|.*field|farmland|grassland",
         ),
     ],
 )
@@ -187,17 +196,31 @@ def test_conversations_ask_in_other_words_and_sometimes_what_no_picture_tells(tm
     mixture = Mixture(tmp_path, None, seed=0)
     asked, unknown, count = set(), 0, 0
     rng = np.random.default_rng(0)
-    cannot_be_told = {*UNKNOWN, *(about_thing(rng, names) for names in UNTOLD for _ in range(300))}
+    cannot_be_told = {*UNKNOWN, *UNKNOWN_OF_CHANGE, *(about_thing(rng, names) for names in UNTOLD for _ in range(300))}
     for _ in range(200):
         for row in mixture.rows():
             messages = mixture.talk(row["kind"], row["row"]).messages
-            for user, assistant in zip(messages[::2], messages[1::2], strict=True):
+            turns = list(zip(messages[::2], messages[1::2], strict=True))
+            for place, (user, assistant) in enumerate(turns, 1):
                 text = words_of(user)
+                if text in UNKNOWN_OF_CHANGE:  # asked of changed pairs alone, so nothing may come behind it
+                    assert (row["kind"].removesuffix("_alone"), place) == ("pair", len(turns))
                 asked.add(text)
                 assert (text in cannot_be_told) == (words_of(assistant) == UNKNOWN_ANSWER)
                 unknown += text in cannot_be_told
             count += 1
     assert {"What do you see?", "What changed?", "When did it change?", "What happens here?"} <= asked
+    assert asked & {*UNKNOWN_OF_CHANGE}
     assert 0.08 < unknown / count < 0.14
     assert not asked & set(UNKNOWN_HELD_OUT)
     assert not [text for text in asked for a, some in UNTOLD_HELD_OUT if a in text or some in text]
+
+
+def test_pasture_is_not_asked_for_as_farmland_but_all_other_land_is():
+    """Whether grass is farmland, nobody tells from above."""
+    rng = np.random.default_rng(0)
+    said = {}
+    for answer in ("grassland", "cropland", "water"):
+        turns = [asked_by_yes_or_no(rng, COVER_QUESTION, answer) for _ in range(400)]
+        said[answer] = {told for question, told in turns if "farmland" in question}
+    assert said == {"grassland": set(), "cropland": {"yes"}, "water": {"no"}}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .real_scenes import Array
+from .scene_shapes import Array
 from .tiny_real import improve, pixels
 
 if TYPE_CHECKING:

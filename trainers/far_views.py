@@ -18,8 +18,11 @@ from .scene_shapes import Array
 NEAREST, NEAREST_GREEN = 0.3, 0.5  # side of the smallest view; a smaller one of a wood may show a clearing alone
 WATER = "a water area"
 SMOOTHEST_OF = 12  # views of water: half of its scenes is bank
-DARKEST = 0.12  # mean of a picture, of 1; Sentinel-2's of Dutch woods have 0.15
-FLATTEST, FLATTER = 8.0, 0.5  # standard deviation of a grey value: at least so much, or so many times what it was
+DARKEST = 0.12  # mean of a picture, of 1; of Sentinel-2's four that were looked at, the darkest has 0.20
+FLATTEST, FLATTER = (
+    8.0,
+    0.5,
+)  # standard deviation of a grey value: at least so much, or this share of what it was, whichever is less
 LAND = tuple(number for number, one in enumerate(SCENE_CLASSES) if one.cover)  # what a patchwork is made of
 COUNTRY = tuple(number for number in LAND if not SCENE_CLASSES[number].buildings)
 CELLS = (3, 60)  # of a patchwork; as many are below 13 as above
@@ -28,7 +31,8 @@ UNTOWNED = 0.4  # share of the patchworks in which but for the main class there 
 OF_MAIN = (0.3, 1.0)  # share of the cells that are of the main class
 MOSTLY = 0.5  # share of the area, of a cover that is called the main one
 SEEN, TOWN, NO_TOWN = 0.1, 0.8, 0.02  # shares of the area: of what is told, of an urban picture, of a rural one
-BUILT_UP, VEHICLE, GARDENS = "built-up area", "a vehicle", "residential area"
+BUILT_UP, GARDENS = "built-up area", "residential area"
+NOT_EVERYWHERE = ("a vehicle", "a road")  # in a scene that has them
 NAMES = {"grassland": "grassland", "cropland": "fields", "forest": "a forest", "water": "water", BUILT_UP: "a town"}
 # Things that are told of a cover where there is enough of it, and where there is none.
 THINGS = {"cropland": "a crop field", "forest": "a forest", "water": WATER, BUILT_UP: "a building"}
@@ -78,7 +82,7 @@ def far_view(rng: np.random.Generator, picture: Array, scene: SceneClass, size: 
         plain = _smoothest([view(rng, picture, size, NEAREST_GREEN) for _ in range(SMOOTHEST_OF)])
     else:
         plain = view(rng, picture, size, smallest)
-    told = scene if whole else replace(scene, shown=tuple(one for one in scene.shown if one != VEHICLE))
+    told = scene if whole else replace(scene, shown=tuple(one for one in scene.shown if one not in NOT_EVERYWHERE))
     if scene.cover not in ("water", None) and scene.name != GARDENS:  # car parks lie at rivers, gardens have pools
         told = replace(told, hidden=(*told.hidden, WATER))
     return FarView(_seen(rng, plain), plain, told)

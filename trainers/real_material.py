@@ -17,6 +17,7 @@ from .tiny_data import FRAMES, SIZE
 
 VIEWS = 3  # of each picture: the whole, and parts in other lights
 REAL_PAIRS, OVER_PAIRS, REAL_CLIPS = 4000, 3000, 2200
+IN_STRANGE_LIGHT = ("far", "real_pair", "real_video")  # kinds, of which all or some are
 STRANGE = 0.25  # share of the made pairs whose dates are both seen by another camera
 
 

@@ -22,7 +22,8 @@ SIDE = 192  # pixels, as the pictures are stored
 
 @dataclass(frozen=True)
 class SceneClass:
-    """A class of RSSCN7 (Zou et al., 2015).
+    """A class of RSSCN7 (Zou et al., 2015), and what may be told of its pictures; or of a picture made of several
+    (far_views.py), which has neither folder nor name.
 
     Args:
         folder: Where its pictures lie.

@@ -29,6 +29,7 @@ from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
 from .far_tower import adapt_tower
 from .far_views import far_views
+from .real_material import IN_STRANGE_LIGHT
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_changes import CHANGE_SAMPLES, pretrain_changes
@@ -125,7 +126,7 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     """What the model card says of the weights, for `pictures` real ones."""
     real = (
         f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, pairs of dates made of "
-        "them, and RS-World's changes and clips laid over them. "
+        "them, RS-World's changes and clips laid over them, and all of it in other cameras' light and from afar. "
         if pictures
         else "alone. "
     )
@@ -162,7 +163,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--place-patches", action="store_true", help="add positions to --start's embedding, as a new model's has them"
     )
-    parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1's last two parts")
+    parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1 but for real land")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches, for an accelerator")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -199,7 +200,7 @@ def main() -> None:
     if batches and args.steps_far:
         far = far_views(np.random.default_rng(args.seed), batches.pictures, batches.labels, SIZE)
         strange, plain = (np.stack([np.asarray(getattr(one, name)) for one in far]) for name in ("strange", "plain"))
-        kept = [stack for kind, stack in mixture.pictures.items() if kind != "far"]
+        kept = [stack for kind, stack in mixture.pictures.items() if kind not in IN_STRANGE_LIGHT]
         adapt_tower(model, strange, plain, kept, args.steps_far, args.seed)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")

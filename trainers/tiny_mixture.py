@@ -12,10 +12,11 @@ from ..evaluation.change_flags import NO_CHANGE_SENTENCES
 from ..modeling_unirs.prompt_augmentation_unirs import BASE_TEMPLATE
 from ..processing.prompts_unirs import CLUE_PROMPTS, DEFAULT_INSTRUCTIONS, ERA_CLASSES, SYSTEM_PROMPT, TASK_TAGS
 from .real_material import real_material
-from .real_scenes import CLASSES, SCENE_CLASSES, SceneClass, captions
+from .real_questions import real_turns
+from .real_scenes import CLASSES, SCENE_CLASSES, captions
 from .rows import conversation, image_items, video_item
 from .scene_clips import soften
-from .scene_questions import COUNTABLE, COVER_QUESTION, MAX_COUNT_ASKED, PRESENCE_TEMPLATES, URBAN_QUESTION
+from .scene_questions import COUNTABLE, MAX_COUNT_ASKED
 from .scene_tasks import FLAG_QUESTION, OBJECTS
 from .tiny_data import GRID, load_scenes, patch_shares, turned
 from .tiny_places import place_turns, turned_place, where_turns
@@ -50,7 +51,6 @@ MANY = f"more than {MAX_COUNT_ASKED}"
 OBJECT_COUNTS = {f"How many {COUNTABLE[name]} are there?": name for name in OBJECTS if name in COUNTABLE}
 WATER_COUNT = "How many water areas are there?"
 LAND = {"main land cover", "urban"}  # a built-up area is urban, every other cover rural
-REAL_QUESTION = f"Which scene is this? Classes: {', '.join(CLASSES)}."
 OTHER_WORDS = 0.7  # share of the questions that are asked in other words
 YES_OR_NO = 0.5  # and of these, where it can be, whether one answer is right
 DESCRIBED = 0.2  # share of the conversations about a picture in which it is described
@@ -185,7 +185,7 @@ class Mixture:
         pictures, word = self.pictures[kind][row], self.words[kind][row]
         if kind in ("real", "far"):
             scene = SCENE_CLASSES[word] if kind == "real" else word
-            return self._single(pictures, self._real_turns(scene), f"An aerial view of {scene.noun}.")
+            return self._single(pictures, real_turns(self.rng, scene), f"An aerial view of {scene.noun}.")
         if kind == "real_pair":
             # of the land alone: words on what is new would tell that something changed
             clue = "" if self.rng.random() < 0.7 else f"An aerial view of {word.land}."
@@ -311,31 +311,15 @@ class Mixture:
         water = [one["answer"] for one in (*word["questions"], *word["more"]) if one["question"] == WATER_COUNT]
         return [("How many ponds are there?", number) for number in water]
 
-    def _real_turns(self, scene: SceneClass) -> list[tuple[str, str]]:
-        """Two things that are there or not, and what else is known of the scene, in any order."""
-        turns = [(REAL_QUESTION, scene.name)] if scene.name else []
-        sides = [(names, answer) for names, answer in ((scene.shown, "yes"), (scene.hidden, "no")) if names]
-        asked = {}
-        for _ in range(2 * bool(sides)):
-            names, answer = sides[int(self.rng.integers(len(sides)))]
-            asked[self._one_of(names)] = answer
-        turns += [(self._one_of(PRESENCE_TEMPLATES).format(a=thing), answer) for thing, answer in asked.items()]
-        if scene.urban is not None:
-            turns.append((URBAN_QUESTION, "urban" if scene.urban else "rural"))
-        if scene.cover is not None:
-            turns.append((COVER_QUESTION, scene.cover))
-        self.rng.shuffle(turns)
-        return turns
-
     def _asked(
         self, visuals: list[dict], turns: list[tuple[str, str]], of_change: bool = False
     ) -> list[dict[str, Any]]:
         """The conversation as people have it: in words of their own, and at times about what no picture tells."""
         said = [self._in_other_words(*turn) if self.rng.random() < OTHER_WORDS else turn for turn in turns]
         if self.rng.random() < NOT_KNOWN:
-            said.insert(
-                int(self.rng.integers(len(said) + 1)), (unanswerable_question(self.rng, of_change), UNKNOWN_ANSWER)
-            )
+            # asked of changed pairs alone, it would tell what the answers to others are
+            place = len(said) if of_change else int(self.rng.integers(len(said) + 1))
+            said.insert(place, (unanswerable_question(self.rng, of_change), UNKNOWN_ANSWER))
         return conversation(visuals, said)
 
     def _in_other_words(self, question: str, answer: str) -> tuple[str, str]:
