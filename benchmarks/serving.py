@@ -5,7 +5,7 @@ python benchmarks/serving.py [--seconds 20] [--soak 120] [--dtype bfloat16]
 A server process is asked by 1 and by 16 clients for `--seconds` each, about generated scenes: questions answered by a
 word, changes and pictures to be described in a sentence, and all three by turns. First the server keeps nothing of
 what it saw, as if all pictures were new; then another has seen them all. Of this one 32 clients ask for `--soak`
-seconds, of clips as well; a tenth of their requests are hostile. Every answer is compared with the answer that the same
+seconds, of clips as well; a tenth of their requests are hostile. Every answer is compared with the one that the same
 question had alone; in half precision one may differ by what else is in its batch, and counts as mixed up.
 """
 
