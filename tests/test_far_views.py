@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from unirs.trainers import far_views
 from unirs.trainers.far_tower import adapt_tower, distance
-from unirs.trainers.far_views import DARKEST, FarView, by_one_camera, far_view, patchwork, strange_light
+from unirs.trainers.far_views import DARKEST, FarView, far_view, patchwork, strange_light
 from unirs.trainers.real_questions import real_turns
 from unirs.trainers.real_scenes import SCENE_CLASSES, SceneClass, view
 from unirs.trainers.tiny import build
@@ -116,13 +116,6 @@ def test_strange_light_is_strange_and_never_black():
     assert means.max() > 2 * means.min()
     grey = np.array([np.ptp(one, axis=-1).max() for one in seen])
     assert 0 < (grey < 0.01).sum() < 20  # one band: a tenth
-
-
-def test_one_camera_shows_both_dates_alike():
-    date = np.random.default_rng(0).integers(60, 200, (SIDE, SIDE, 3)).astype(np.uint8)
-    seen = [by_one_camera(np.random.default_rng(seed), np.stack([date, date])) for seed in range(6)]
-    assert all((one[0] == one[1]).all() for one in seen)
-    assert np.ptp([one.mean() for one in seen]) > 20
 
 
 def test_the_tower_comes_to_see_land_in_a_strange_light_as_in_its_own():

@@ -59,12 +59,6 @@ def strange_light(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
 
 
-def by_one_camera(rng: np.random.Generator, dates: Array) -> Array:
-    """All dates `(dates, size, size, 3)` of a place in the same strange light, whatever light each had."""
-    seed = int(rng.integers(2**32))
-    return np.stack([np.asarray(strange_light(np.random.default_rng(seed), Image.fromarray(date))) for date in dates])
-
-
 @dataclass(frozen=True)
 class FarView:
     """Land in a strange light, the same in its own, and what may be told of both."""

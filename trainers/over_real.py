@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .far_views import strange_light
 from .real_scenes import SceneClass, misregister, relight, view
 from .scene_changes import Change, draw_change
 from .scene_clips import CLIP_CLASSES, film
@@ -21,7 +20,6 @@ from .scenes import land_map, render
 
 QUIET = 0.4  # share of the clips in which nothing happens
 LIGHT, CLIP_LIGHT = 0.7, 0.5  # as `relight` takes it, between the dates of a pair, and of a clip
-STRANGE = 0.3  # share of the clips over land in a strange light
 GROUND_SEEN = 0.5  # share of both dates from which what the land is can be told
 WOOD, CAR_PARK = "a forest", "a parking lot"
 # Changes that would not be told from the land around, by its noun.
@@ -57,8 +55,7 @@ def over_clip(
     """
     quiet = rng.random() < QUIET
     name = "non-event" if quiet else str(rng.choice([one for one in CLIP_CLASSES if one != "non-event"]))
-    land = Image.fromarray(np.rot90(picture, int(rng.integers(4))))
-    ground = strange_light(rng, land) if rng.random() < STRANGE else relight(rng, land, CLIP_LIGHT)
+    ground = relight(rng, Image.fromarray(np.rot90(picture, int(rng.integers(4)))), CLIP_LIGHT)
     images, clue = film(rng, name, size, frames, ground=np.asarray(ground))
     return np.stack([np.asarray(image) for image in images]), name, clue or _view_of(scene)
 

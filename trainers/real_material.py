@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .far_views import by_one_camera, far_views
+from .far_views import far_views
 from .over_real import over_clip, over_pair
 from .real_scenes import SCENE_CLASSES, load_real, real_pair, relight, view
 from .scene_clips import soften
@@ -17,8 +17,6 @@ from .tiny_data import FRAMES, SIZE
 
 VIEWS = 3  # of each picture: the whole, and parts in other lights
 REAL_PAIRS, OVER_PAIRS, REAL_CLIPS = 4000, 3000, 2200
-IN_STRANGE_LIGHT = ("far", "real_pair", "real_video")  # kinds, of which all or some are
-STRANGE = 0.25  # share of the made pairs whose dates are both seen by another camera
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,6 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
         views += [relight(rng, view(rng, picture, SIZE), 0.5) for picture in pictures]
     far = far_views(rng, pictures, labels, SIZE)
     pairs = [real_pair(rng, pictures, labels, SIZE, rng.random() < 0.5) for _ in range(REAL_PAIRS)]
-    pairs = [
-        replace(one, pictures=by_one_camera(rng, one.pictures)) if rng.random() < STRANGE else one for one in pairs
-    ]
     dry = np.flatnonzero([SCENE_CLASSES[label].cover != "water" for label in labels])
     over = [
         over_pair(rng, pictures[number], SCENE_CLASSES[labels[number]], SIZE, rng.random() < 0.5)

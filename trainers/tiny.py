@@ -29,7 +29,6 @@ from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
 from ..processing.tokenizer import MARKERS
 from .far_tower import adapt_tower
 from .far_views import far_views
-from .real_material import IN_STRANGE_LIGHT
 from .real_scenes import load_real
 from .scene_tasks import WORLD_VERSION
 from .tiny_changes import CHANGE_SAMPLES, pretrain_changes
@@ -126,7 +125,7 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     """What the model card says of the weights, for `pictures` real ones."""
     real = (
         f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, pairs of dates made of "
-        "them, RS-World's changes and clips laid over them, and all of it in other cameras' light and from afar. "
+        "them, RS-World's changes and clips laid over them, and views of them in other cameras' light and from afar. "
         if pictures
         else "alone. "
     )
@@ -200,7 +199,7 @@ def main() -> None:
     if batches and args.steps_far:
         far = far_views(np.random.default_rng(args.seed), batches.pictures, batches.labels, SIZE)
         strange, plain = (np.stack([np.asarray(getattr(one, name)) for one in far]) for name in ("strange", "plain"))
-        kept = [stack for kind, stack in mixture.pictures.items() if kind not in IN_STRANGE_LIGHT]
+        kept = [stack for kind, stack in mixture.pictures.items() if kind != "far"]
         adapt_tower(model, strange, plain, kept, args.steps_far, args.seed)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")
