@@ -143,7 +143,9 @@ def clients(
                     counts["hostile_not_refused"] += not 400 <= status < 500
                 else:
                     counts["lost"] += status != 200
-                    counts["mixed_up"] += status == 200 and text != alone[place]
+                    if status == 200 and text != alone[place]:
+                        counts["mixed_up"] += 1
+                        print(f"request {place} alone: {alone[place]!r}, here: {text!r}", flush=True)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     start = time.monotonic()
