@@ -19,10 +19,8 @@ NEAREST, NEAREST_GREEN = 0.3, 0.5  # side of the smallest view; a smaller one of
 WATER = "a water area"
 SMOOTHEST_OF = 12  # views of water: half of its scenes is bank
 DARKEST = 0.12  # mean of a picture, of 1; of Sentinel-2's four that were looked at, the darkest has 0.20
-FLATTEST, FLATTER = (
-    8.0,
-    0.5,
-)  # standard deviation of a grey value: at least so much, or this share of what it was, whichever is less
+# Standard deviation of a grey value: at least so much, or this share of what it was, whichever is less.
+FLATTEST, FLATTER = 8.0, 0.5
 LAND = tuple(number for number, one in enumerate(SCENE_CLASSES) if one.cover)  # what a patchwork is made of
 COUNTRY = tuple(number for number in LAND if not SCENE_CLASSES[number].buildings)
 CELLS = (3, 60)  # of a patchwork; as many are below 13 as above

@@ -5,11 +5,12 @@
 The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
 so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
 Change Extraction to mark the patches that changed (heads thrown away); then what is no change; and last of all the
-tower learns to see land in strange lights as in its own. In stage 2 TRL's `SFTTrainer` tunes
-projector and language model on all input types, with clues.
+tower learns to see land in strange lights as in its own. In stage 2 TRL's `SFTTrainer` tunes projector and language
+model on all input types, with clues.
 
 The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
-`training.json` beside them tells of each.
+`training.json` beside them tells of each. None had strange lights and land from afar yet (docs/decisions.md: the round
+that had them did not ship).
 """
 
 from __future__ import annotations
