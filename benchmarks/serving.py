@@ -167,6 +167,16 @@ def memory_mb(process: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
 
+def answers_alone(port: int, asked: list[dict[str, Any]]) -> list[str]:
+    """What each is answered while nobody else asks."""
+    connection, answers = connect(port), []
+    for place, body in enumerate(asked):
+        status, text = ask(connection, body)
+        assert status == 200, f"request {place} alone: status {status}"
+        answers.append(text)
+    return answers
+
+
 def measured(given: argparse.Namespace, memory_mb_of_pictures: int, soak: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "unirs.cli", "serve", "--port", "0", "--dtype", given.dtype]
     command += ["--picture-memory-mb", str(memory_mb_of_pictures)]
@@ -176,17 +186,17 @@ def measured(given: argparse.Namespace, memory_mb_of_pictures: int, soak: float)
         port = int(server.stderr.readline().split("/v1")[0].rsplit(":", 1)[1])
         threading.Thread(target=server.stderr.read, daemon=True).start()  # its log, or a full pipe would hold it up
         found: dict[str, Any] = {"load_average": os.getloadavg()[0], "cpus": os.cpu_count()}
-        kinds, connection = questions(), connect(port)
+        kinds = questions()
         for kind, asked in kinds.items():
-            alone = [ask(connection, body)[1] for body in asked]
+            alone = answers_alone(port, asked)
             one, sixteen = (clients(port, count, given.seconds, asked, alone) for count in (1, 16))
             ratio = round(sixteen["requests_a_second"] / one["requests_a_second"], 2)
             words = round(sum(len(answer.split()) for answer in alone) / len(alone), 1)
             found[kind] = {"words_an_answer": words, "one": one, "sixteen": sixteen, "ratio": ratio}
             print(kind, found[kind], flush=True)
         if soak:
-            asked = [*asked, *clips(QUESTIONS)]
-            alone += [ask(connection, body)[1] for body in asked[len(alone) :]]
+            filmed = clips(QUESTIONS)
+            asked, alone = [*asked, *filmed], [*alone, *answers_alone(port, filmed)]
             clients(port, 32, soak / 4, asked, alone, 0.1)  # what is allocated once is allocated
             before = memory_mb(server.pid)
             found["soak"] = clients(port, 32, soak, asked, alone, 0.1)
