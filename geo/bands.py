@@ -26,6 +26,9 @@ DEFAULTS = {
     13: (4, 3, 2),  # Sentinel-2 L1C
 }
 RED_GREEN_BLUE = ("red", "green", "blue")
+COLOUR = re.compile(r"(?<![a-z])(red|green|blue)(?![a-z])", re.IGNORECASE)
+OTHER_COLOUR = re.compile(r"edge|infra|coast|nir", re.IGNORECASE)  # red edge, near infrared, coastal blue
+THEMATIC_MAPPER = {"B1", "B2", "B3", "B4", "B5", "B7"}  # the reflective bands of Landsat 4 to 7
 POLARISATION = re.compile(r"(?<![a-z])(vv|vh|hh|hv)(?![a-z])", re.IGNORECASE)
 CO_POLARISED = ("vv", "hh")
 SAR_WORDS = re.compile(r"sigma|gamma0|backscatter|(?<![a-z])sar(?![a-z])", re.IGNORECASE)
@@ -125,12 +128,16 @@ def _usual(raster: Raster, data: Sequence[int], names: list[str], sar: bool) -> 
         return list(polarised or data)[:2]
     if len(data) in (1, 2):
         return list(data)
-    for labels in (_colours(raster), [name.lower() for name in names]):
-        if set(RED_GREEN_BLUE) <= set(labels):
+    for labels in (_colours(raster), [name.lower() for name in names], [_colour_in(name) for name in names]):
+        if all(labels.count(colour) == 1 for colour in RED_GREEN_BLUE):
             return [labels.index(colour) + 1 for colour in RED_GREEN_BLUE]
-    normal = [_normal(name) for name in names]
-    if {"B4", "B3", "B2"} <= set(normal):  # Sentinel-2, Landsat 8 and 9
-        return [normal.index(name) + 1 for name in ("B4", "B3", "B2")]
+    normal = [_normal(names[number - 1]) for number in data]
+    # Names that merely count the bands say nothing of their colours.
+    counted = normal == [f"B{place}" for place in range(1, len(data) + 1)]
+    if set(normal) == THEMATIC_MAPPER:
+        return [data[normal.index(name)] for name in ("B3", "B2", "B1")]
+    if {"B4", "B3", "B2"} <= set(normal) and not (counted and len(data) in DEFAULTS):  # Sentinel-2, Landsat 8 and 9
+        return [data[normal.index(name)] for name in ("B4", "B3", "B2")]
     if len(data) not in DEFAULTS:
         raise RasterError(
             f"{raster.name}: has {len(data)} bands without names; say which are red, green, blue: --bands"
@@ -166,6 +173,12 @@ def _normal(name: str) -> str:
     """B04, b4 and "B4 - Red" are one name."""
     found = re.match(r"\s*b(?:and)?[ _-]?0*(\d+a?)\b", name, re.IGNORECASE)
     return f"B{found[1].upper()}" if found else name
+
+
+def _colour_in(name: str) -> str:
+    """The one colour that words like "Band 3: Red" name; nothing where they name none, or something beside it."""
+    found = COLOUR.findall(name)
+    return found[0].lower() if len(found) == 1 and not OTHER_COLOUR.search(name) else ""
 
 
 def _is_sar(name: str) -> bool:

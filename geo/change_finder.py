@@ -11,9 +11,11 @@ import torch
 
 from ..processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from .journal import NO_VALUE, STEPS, TileResult
+from .raster_files import RasterError
 from .tile_reader import TileBatch
 
 STRONGEST = 0.05  # share of a tile's cells that make its score: a house is a few cells, whatever the grid
+UNTAGGED = {"task_tag": False}  # the tag asks for the class of a clip
 SEQUENCE_INSTRUCTION = "These are {count} images of one place in order of time. Describe what changes between them."
 
 
@@ -43,6 +45,19 @@ class ChangeFinder:
         """Cells a side of a change map: the tower's patches."""
         vision = self.network.config.vision_config
         return vision.image_size // vision.patch_size
+
+    def check(self, dates: int) -> None:
+        """Whether so many dates are read as one sequence.
+
+        Raises:
+            RasterError: They make more tokens than the model reads; what lies behind would be answered with nonsense.
+        """
+        longest = getattr(self.network.config.text_config, "max_position_embeddings", None)
+        if dates < 3 or longest is None:
+            return
+        tokens = self._words(*_sequence(dates), 1, [dates], UNTAGGED)["input_ids"].shape[1]
+        if tokens >= longest:
+            raise RasterError(f"{dates} dates make {tokens} tokens and the model reads {longest}; give fewer dates")
 
     @torch.inference_mode()
     def find(self, batch: TileBatch) -> list[TileResult]:
@@ -99,16 +114,13 @@ class ChangeFinder:
         return self._say(content, self.instruction, {"change_features": features}, len(pairs), [], {})
 
     def _sequences(self, encoded: list[torch.Tensor]) -> list[str]:
-        """What the model says about all dates as frames. Without the tag that asks for the class of a clip."""
+        """What the model says about all dates as frames."""
         if not encoded:
             return []
         dates = len(encoded[0])
         features = self.network.model.multi_modal_projector(torch.cat(encoded))  # (n * dates, length, hidden)
-        words = SEQUENCE_INSTRUCTION.format(count=dates)
         frames = [dates] * len(encoded)
-        return self._say(
-            [{"type": "video"}], words, {"video_features": features}, len(encoded), frames, {"task_tag": False}
-        )
+        return self._say(*_sequence(dates), {"video_features": features}, len(encoded), frames, UNTAGGED)
 
     def _say(
         self,
@@ -119,11 +131,21 @@ class ChangeFinder:
         frames: list[int],
         template: dict[str, Any],
     ) -> list[str]:
-        chat = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
-        encoded = self.processor.encode_chat_text([chat] * count, frames, template).to(self.network.device)
+        encoded = self._words(content, words, count, frames, template).to(self.network.device)
         tokens = self.network.generate(**encoded, **features, **self.options)
         answers = self.processor.post_process_image_text_to_text(tokens[:, encoded["input_ids"].shape[1] :])
         return [answer.strip() for answer in answers]
+
+    def _words(
+        self, content: list[dict[str, Any]], words: str, count: int, frames: list[int], template: dict[str, Any]
+    ) -> Any:
+        chat = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
+        return self.processor.encode_chat_text([chat] * count, frames, template)
+
+
+def _sequence(dates: int) -> tuple[list[dict[str, Any]], str]:
+    """What is shown and said of all dates as frames."""
+    return [{"type": "video"}], SEQUENCE_INSTRUCTION.format(count=dates)
 
 
 def score(change_map: np.ndarray, cells: np.ndarray) -> float | None:

@@ -98,8 +98,10 @@ def find_changes(
     """Look at every tile that the journal does not have yet.
 
     Raises:
-        RasterError: A tile is broken, and that was not allowed. What was found before stays in the journal.
+        RasterError: A tile is broken, and that was not allowed; what was found before stays in the journal. Or there
+            are more dates than the model reads.
     """
+    finder.check(len(scene.sources))
     starts = range(0, len(scene.tiles), batch_size)
     batches = {number: scene.tiles[start : start + batch_size] for number, start in enumerate(starts)}
     reader = TileReader(scene.rendering, finder.processor.image_processor, finder.grid, skip_broken)

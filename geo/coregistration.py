@@ -24,6 +24,7 @@ from .raster_files import Raster, RasterError, open_raster
 SAME_GRID = 0.01  # pixels; grids that differ less are read without warping
 TINIEST = 1e-12  # units of the CRS that a pixel may be wide
 WARP_MEMORY = 64  # MB
+MASKS_BY_ALPHA = ("uint8", "uint16")  # of which alone GDAL takes an alpha band for a mask
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,15 @@ class Date:
     def warped(self) -> bool:
         return self.source is not self.raster.dataset
 
-    def read(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, window: Window, shape: tuple[int, int] | None = None, every_band: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Values `(bands, H, W)` of the composition's bands, and where they are valid, `(H, W)`.
 
         Args:
             window: Inside the grid.
             shape: Rows and columns to read it in, from overviews where there are any.
+            every_band: Whether all bands must have data there, or any: a white roof may be nodata in one.
 
         Raises:
             RasterError: The file is damaged there.
@@ -70,7 +74,7 @@ class Date:
         out = None if shape is None else (len(bands), *shape)
         try:
             values = self.source.read(bands, window=window, out_shape=out, resampling=Resampling.average)
-            valid = self._valid(bands, window, values.shape[1:])
+            valid = self._valid(bands, window, values.shape[1:], every_band)
         except (RasterioError, WindowError) as error:
             rows, columns = window.toslices()
             place = f"columns {columns.start} to {columns.stop}, rows {rows.start} to {rows.stop}"
@@ -79,14 +83,24 @@ class Date:
             valid &= np.isfinite(values).all(0)
         return values, valid
 
-    def _valid(self, bands: list[int], window: Window, shape: tuple[int, int]) -> np.ndarray:
-        """Where any band has data, `(H, W)`; no mask is read that is known without, or that bands share."""
+    def _valid(self, bands: list[int], window: Window, shape: tuple[int, int], every_band: bool) -> np.ndarray:
+        """Where the bands have data, `(H, W)`; no mask is read that is known without, or that bands share."""
         flags = [self.source.mask_flag_enums[band - 1] for band in bands]
-        if all(MaskFlags.all_valid in one for one in flags):
-            return np.ones(shape, bool)
-        asked = bands[:1] if all(MaskFlags.per_dataset in one for one in flags) else bands
-        masks = self.source.read_masks(asked, window=window, out_shape=(len(asked), *shape))
-        return (masks > 0).any(0)  # a white roof may be nodata in one band
+        valid = np.ones(shape, bool)
+        if not all(MaskFlags.all_valid in one for one in flags):
+            asked = bands[:1] if all(MaskFlags.per_dataset in one for one in flags) else bands
+            masks = self.source.read_masks(asked, window=window, out_shape=(len(asked), *shape)) > 0
+            valid = masks.all(0) if every_band else masks.any(0)
+        alpha = self._alpha
+        if alpha and self.source.dtypes[alpha - 1] not in MASKS_BY_ALPHA:
+            valid &= self.source.read(alpha, window=window, out_shape=shape) > 0
+        return valid
+
+    @property
+    def _alpha(self) -> int:
+        """Number of the alpha band, of the file or of the warp; 0 without one."""
+        colours = [colour.name for colour in self.source.colorinterp]
+        return colours.index("alpha") + 1 if "alpha" in colours else 0
 
 
 def _cause(error: BaseException) -> str:

@@ -116,8 +116,12 @@ def _samples(aligned: AlignedDates) -> list[np.ndarray]:
 
 
 def _read_valid(aligned: AlignedDates, window: Window, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
-    read = [date.read(window, shape) for date in aligned.dates]
-    valid = np.logical_and.reduce([there for _, there in read])
+    """Where all dates have data in all bands, or the nodata of one band would stretch it; if nowhere, in any."""
+    for every_band in (True, False):
+        read = [date.read(window, shape, every_band) for date in aligned.dates]
+        valid = np.logical_and.reduce([there for _, there in read])
+        if valid.any():
+            break
     return [values[:, valid] for values, _ in read]
 
 

@@ -267,6 +267,8 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
                 _shrink_while_decoding(image, file, name, max_pixels)
             if image.format == "TIFF":
                 _check_tiff(image, name, max_pixels)
+            elif len(image.getbands()) > 1 and (bits := _bits_of_a_band(image, file)) > 8:
+                raise VisualInputError(f"{name}: has bands of {bits} bits; {_TO_8_BIT}")
             if getattr(image, "is_animated", False):
                 logger.info("%s: holds several frames or pages; the first is used", name)
             return _finish(image, name, max_pixels)
@@ -325,6 +327,29 @@ def _is_one_scan_jpeg(file: BinaryIO) -> bool:
                 return len(body) > 0 and components > 0 and body[0] == components
     finally:
         file.seek(place)
+
+
+def _bits_of_a_band(image: Any, file: BinaryIO) -> int:
+    """By the header, of formats that may have more than 8: Pillow would show the high byte of each."""
+    place = file.tell()
+    try:
+        file.seek(0)
+        head = file.read(512)
+    finally:
+        file.seek(place)
+    if image.format == "PNG":
+        return head[24]
+    if image.format == "PPM":
+        arguments = image.tile[0][3]
+        return 8 if isinstance(arguments, str) else int(arguments[1]).bit_length()
+    if image.format == "JPEG2000":
+        box, size = head.find(b"ihdr"), head.find(b"\xff\x4f\xff\x51")
+        # of a JP2 file its header box, whose 255 means "as the bands say"; of a bare codestream its first band
+        depth = head[box + 14] if box >= 0 else 255
+        if depth == 255 and size >= 0:
+            depth = head[size + 42]
+        return (depth & 0x7F) + 1 if depth != 255 else 8
+    return 8
 
 
 def _check_tiff(image: Any, name: str, max_pixels: int) -> None:

@@ -71,6 +71,7 @@ class UniRSProcessor(ProcessorMixin):
             raise ValueError(f"num_frames is {num_frames}; 1 to {MAX_FRAMES} are allowed")
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         _check_tokenizer(tokenizer)
+        tokenizer.padding_side = "left"  # who generates answers for a batch begins behind the words of every row
         self.patch_size = patch_size
         self.num_frames = num_frames
         self.image_token = IMAGE_MARKER

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,18 @@ def test_more_dates_describe_each_step_and_the_sequence(unirs, checkpoint, pair,
     with rasterio.open(tmp_path / "h.tif") as file:
         assert file.count == 2
         np.testing.assert_allclose(file.read(1), file.read(2), atol=0.005)  # there and back
+
+
+def test_more_dates_than_the_model_reads_are_refused_before_any_tile_is_looked_at(unirs, checkpoint, pair, tmp_path):
+    short = shutil.copytree(checkpoint, tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 40
+    (short / "config.json").write_text(json.dumps(config))
+    asked = (*pair, pair[0], "--pixel", "--dates", "1,2,3", "--output", "c.geojson", "--model", short, *QUICK)
+    code, _, err = unirs("map", *asked)
+    assert code == 2
+    assert re.search(r"3 dates make \d+ tokens and the model reads 40; give fewer dates$", err.splitlines()[-1])
+    assert not (tmp_path / "c.geojson").exists()
 
 
 def test_places_without_data_are_no_change(unirs, checkpoint, pair, tmp_path):
@@ -378,6 +391,24 @@ def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
     Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
     for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
         assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))
+
+
+@pytest.mark.parametrize("kind", ["turned", "white is 0", "four bits"])
+def test_what_tags_say_of_a_tiff_picture_is_heeded_beside_gdal(tmp_path, kind):
+    """GDAL shows such a picture on its side, as its negative, or nearly black."""
+    from unirs.picture_files import read_dates
+
+    file, values = tmp_path / "a.tif", scene(bands=1, high=15, width=48, height=32)[0]
+    if kind == "turned":
+        Image.fromarray(values).save(file, tiffinfo={274: 6})
+        expected = np.rot90(values, -1)
+    else:
+        options = {"nbits": 4} if kind == "four bits" else {"photometric": "MINISWHITE"}
+        with rasterio.open(file, "w", "GTiff", 48, 32, 1, dtype="uint8", **options) as raster:
+            raster.write(values[None])
+        expected = values * 17 if kind == "four bits" else 255 - values
+    (picture,), _ = read_dates([str(file)])
+    assert np.array_equal(np.asarray(picture)[..., 0], expected)
 
 
 def test_pillow_is_not_asked_about_a_cut_raster(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from unirs.hub import convert as conversion
 from unirs.hub.convert import convert
 from unirs.hub.weight_files import WeightError, read_header, read_weights, write_weights
@@ -133,6 +133,22 @@ def test_tower_and_language_model_get_a_fresh_middle_that_depends_on_the_seed_al
     assert not torch.equal(a["model.change_extraction.fuse.weight"], c["model.change_extraction.fuse.weight"])
     assert torch.equal(a["model.change_extraction.bottleneck.1.running_var"], torch.ones(32))
     assert torch.equal(a["model.multi_modal_projector.norm.weight"], torch.ones(256))
+
+
+def test_a_tower_with_a_token_beside_its_patches_looks_at_pictures_and_pairs(tmp_path):
+    sizes = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "image_size": 16, "patch_size": 4,
+    }  # fmt: skip
+    AutoModel.from_config(AutoConfig.for_model("clip_vision_model", **sizes)).save_pretrained(tmp_path / "tower")
+    convert(tmp_path / "tower", tmp_path / "out", VLM / "vila15_base" / "llm")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out").model
+    pixels = torch.randn(2, 3, 16, 16)
+    assert model.get_image_features(pixels).shape[:2] == (2, 4)  # 4x4 patches, by twos
+    assert model.get_change_features(pixels[None]).shape[:2] == (1, 4)
+    tokens = model.vision_tower(pixel_values=pixels).last_hidden_state
+    assert tokens.shape[1] == 1 + 16
+    assert torch.equal(model.encode_pixels(pixels), tokens[:, -16:])
 
 
 def test_trained_change_extraction_is_grafted_onto_a_base(tmp_path):

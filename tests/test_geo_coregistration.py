@@ -1,5 +1,7 @@
 """Dates on different grids meet on BEFORE's."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -80,25 +82,48 @@ def test_what_after_does_not_cover_is_no_data(tmp_path):
     assert np.array_equal(valid, expected)
 
 
-@pytest.mark.parametrize("kind", ["nodata", "mask", "alpha"])
-def test_holes_stay_holes_when_warped(tmp_path, kind):
+def test_where_one_band_has_data_there_is_some_unless_every_band_is_asked_for(tmp_path):
+    values = np.full((3, 8, 8), 200, np.int16)
+    values[0, :2] = values[:, 4] = -9999
+    path = write(tmp_path / "a.tif", values, nodata=-9999)
+    with open_dates([path]) as aligned:
+        found = [aligned.dates[0].read(aligned.grid.window, None, every)[1] for every in (False, True)]
+    assert [valid.all(1).tolist() for valid in found] == [
+        [True] * 4 + [False] + [True] * 3, [False] * 2 + [True] * 2 + [False] + [True] * 3,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        *itertools.product(("nodata", "mask", "alpha"), ("uint8", "uint16", "int16", "int32", "float32", "float64")),
+        *itertools.product(("nan",), ("float32", "float64")),
+    ],
+)
+@pytest.mark.parametrize("moved", [0, 15])
+def test_holes_stay_holes_whether_warped_or_not(tmp_path, kind, dtype, moved):
+    """GDAL takes an alpha band for a mask only if it has 8 or 16 bits without a sign."""
     before = raster(tmp_path / "before.tif")
     hole = np.zeros((80, 96), bool)
     hole[20:40, 30:60] = True
     if kind == "alpha":
-        values = np.full((4, 80, 96), 200, np.uint8)
+        values = np.full((4, 80, 96), 200, dtype)
         values[3][hole] = 0
         values[3][~hole] = 255
         options = {"photometric": "RGB", "alpha": "YES"}
     else:
-        values = np.where(hole, 0, 200).astype(np.uint8)[None].repeat(3, 0)
-        options = {"nodata": 0} if kind == "nodata" else {"mask": ~hole}
-    after = write(tmp_path / "after.tif", values, transform=from_origin(LEFT + 5, TOP - 5, PIXEL, PIXEL), **options)
+        missing = np.nan if kind == "nan" else 0
+        values = np.where(hole, missing, 200).astype(dtype)[None].repeat(3, 0)
+        options = {"nodata": {"nodata": 0}, "mask": {"mask": ~hole}, "nan": {}}[kind]
+    grid = from_origin(LEFT + moved, TOP - moved, PIXEL, PIXEL)
+    after = write(tmp_path / "after.tif", values, transform=grid, **options)
     with open_dates([before, after]) as aligned:
+        assert aligned.dates[1].warped == bool(moved)
         values, valid = aligned.dates[1].read(aligned.grid.window)
-    assert not valid[22:39, 32:59].any()
+    assert not valid[23:39, 33:59].any()
     assert valid[5:18, 5:28].all()
-    assert (values[:, valid] > 190).mean() > 0.98
+    assert (values[:, valid] > 190).mean() > 0.97
+    assert valid[0].any() != bool(moved)  # a pixel and a half: nothing shows the first row
 
 
 def test_dates_that_do_not_fit_are_refused_with_what_to_do(tmp_path):

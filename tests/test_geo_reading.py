@@ -44,6 +44,26 @@ def test_colours_and_names_in_the_file_go_before_its_number_of_bands(tmp_path):
     assert bands_of(rgba).bands == (1, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["B1", "B2", "B3", "B4", "B5", "B7"], (3, 2, 1)),  # Landsat 4 to 7
+        (["B1", "B2", "B3", "B4", "B5", "B6", "B7"], (4, 3, 2)),  # Landsat 8 and 9
+        (["Band 1", "Band 2", "Band 3", "Band 4"], (3, 2, 1)),  # merely counted
+        ([f"Band {number}" for number in range(1, 9)], (5, 3, 2)),  # WorldView
+        ([f"B{number}" for number in range(1, 10)], (4, 3, 2)),  # Landsat 8 with its panchromatic band and cirrus
+        (["Band 1: Blue", "Band 2: Green", "Band 3: Red", "Band 4: NIR"], (3, 2, 1)),
+        (["B1 - Coastal Blue", "Blue", "Green", "Yellow", "Red", "Red Edge", "NIR 1", "near infra-red 2"], (5, 3, 2)),
+        (["B2", "B3", "B4", "B8"], (3, 2, 1)),  # Sentinel-2 at 10 m
+        (["red/green ratio", "B02", "B03", "B04"], (4, 3, 2)),
+    ],
+)
+def test_names_say_which_bands_are_colours_and_mere_numbers_do_not(tmp_path, names, expected):
+    values = scene(bands=len(names))
+    path = write(tmp_path / "a.tif", values, photometric="MINISBLACK", descriptions=names)
+    assert bands_of(path).bands == expected
+
+
 def test_bands_are_asked_for_by_number_or_description(tmp_path):
     path = write(tmp_path / "a.tif", scene(bands=5), descriptions=["B02", "B03", "B04", "B08 - NIR", "B11"])
     assert bands_of(path, "4,3,2").bands == (4, 3, 2)
@@ -137,6 +157,19 @@ def test_a_pixel_that_is_nodata_in_one_band_only_is_valid(tmp_path):
     found = array(read_rgb(write(tmp_path / "a.tif", values, nodata=255)))
     assert np.array_equal(found[:, :10], values[:, :10])
     assert (found[:, 100:] == 127).all()
+
+
+def test_what_one_band_lacks_does_not_enter_the_stretch(tmp_path):
+    """A tenth of -9999 had made the rest of that band white."""
+    values = scene(dtype=np.int16, high=3000)
+    whole = array(read_rgb(write(tmp_path / "whole.tif", values))).astype(int)
+    holed = values.copy()
+    holed[0, :40, :40] = -9999
+    found = array(read_rgb(write(tmp_path / "a.tif", holed, nodata=-9999))).astype(int)
+    assert np.abs(found[:, 40:, 40:] - whole[:, 40:, 40:]).mean() < 3
+    apart = values.copy()  # nowhere do all bands have data
+    apart[0, :64], apart[1, 64:] = -9999, -9999
+    assert array(read_rgb(write(tmp_path / "b.tif", apart, nodata=-9999))).std() > 20
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pathlib
 import struct
 import threading
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -84,6 +85,46 @@ def test_16_bit_values_that_clip_to_a_white_sheet_are_refused():
     scene = np.full((20, 20), 3000, np.uint16)
     scene[:, :5] = 0  # a border without data says nothing about the range
     assert "stretch it" in refusal(scene)
+
+
+def png_of_16_bits(values):
+    """Of `(H, W, bands)`; Pillow writes none in colour."""
+    height, width, bands = values.shape
+    kind = {2: 4, 3: 2, 4: 6}[bands]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+@pytest.mark.parametrize("bands", [2, 3, 4])
+def test_png_of_16_bits_in_colour_is_refused_as_tiff_is(bands):
+    """Pillow keeps the high byte of each value: nearly black, without a word."""
+    values = np.random.default_rng(0).integers(300, 3000, (8, 9, bands))
+    assert "has bands of 16 bits; stretch it to 8-bit RGB" in refusal(png_of_16_bits(values))
+
+
+def test_ppm_of_more_than_8_bits_is_refused():
+    values = np.random.default_rng(0).integers(300, 3000, (8, 9, 3)).astype(">u2").tobytes()
+    for most, bits in ((65535, 16), (4095, 12)):
+        assert f"has bands of {bits} bits" in refusal(b"P6 9 8 %d\n" % most + values)
+    assert load_image(b"P6 9 8 255\n" + values[: 9 * 8 * 3]).size == (9, 8)
+    assert load_image(b"P6 9 8 100\n" + bytes(range(100)) * 2 + bytes(16)).size == (9, 8)
+
+
+def test_jpeg_2000_of_16_bits_in_colour_is_refused_and_of_8_is_read(tmp_path):
+    options = {"driver": "JP2OpenJPEG", "width": 64, "height": 64, "count": 3, "dtype": "uint16", "REVERSIBLE": "YES"}
+    with rasterio.open(tmp_path / "16.jp2", "w", **options) as file:
+        file.write(np.random.default_rng(0).integers(0, 3000, (3, 64, 64)).astype("uint16"))
+    assert "has bands of 16 bits" in refusal(tmp_path / "16.jp2")
+    codestream = (tmp_path / "16.jp2").read_bytes()
+    assert "has bands of 16 bits" in refusal(codestream[codestream.index(b"\xff\x4f\xff\x51") :])
+    picture = Image.fromarray(noise(20, 30))
+    assert np.array_equal(np.asarray(load_image(encoded(picture, "JPEG2000"))), noise(20, 30))
+    assert np.array_equal(np.asarray(load_image(encoded(picture, "JPEG2000", no_jp2=True))), noise(20, 30))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

@@ -124,6 +124,24 @@ def test_a_stranger_gets_the_same_logits_and_answers(folder, tmp_path):
     assert {path.name for path in (tmp_path / "again").glob("*.py")} == CODE
 
 
+def test_the_stock_pipeline_answers_a_batch_as_it_answers_one_by_one():
+    """Padded behind the words, as tokenizers do by default, the shorter ones got words of no sense."""
+    stock = pipeline("image-text-to-text", model=unirs.default_checkpoint())
+    questions = (
+        "What is the main land cover?",
+        "Describe the image.",
+        "Is there a river?",
+        "How many cars are there?",
+    )
+    asked = [user(picture(number, 40, 30), question) for number, question in enumerate(questions)]
+    said = {}
+    for size in (1, 4):
+        answers = stock(text=asked, batch_size=size, max_new_tokens=12, return_full_text=False)
+        said[size] = [answer[0]["generated_text"] for answer in answers]
+    assert said[4] == said[1]
+    assert stock.tokenizer.padding_side == "left"
+
+
 def test_saving_again_with_the_package_is_complete(folder, tmp_path):
     AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(tmp_path)
     AutoProcessor.from_pretrained(folder).save_pretrained(tmp_path)

@@ -46,6 +46,10 @@ HOSTILE = {
     "a turn of another kind": ({"messages": [5]}, "must have a role"),
     "content of another kind": ({"messages": [{"role": "user", "content": 5}]}, "must have content"),
     "an item of another kind": ({"messages": [{"role": "user", "content": [5]}]}, "has an item of type None"),
+    "a type of another kind": ({"messages": [{"role": "user", "content": [{"type": ["text"]}]}]}, "an item of type"),
+    "an object for a type": ({"messages": [{"role": "user", "content": [{"type": {}}]}]}, "an item of type {}"),
+    "half a character for a name": ({"messages": [image(GOOD)], "model": "\ud800"}, "\\ud800"),
+    "words for yes or no": ({"messages": [image(GOOD)], "stream": "false"}, "stream must be true or false"),
     "a clue by hand": ({"messages": [{"role": "user", "content": [{"type": "clue", "text": "x"}]}]}, "of type 'clue'"),
     "roles in disorder": (
         {"messages": [image(GOOD), {"role": "system", "content": "x"}, turn("Sure?")]},

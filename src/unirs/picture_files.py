@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from unirs.processing import load_image
+from unirs.processing.image_loading_unirs import VisualInputError, find_file, open_header, quiet_strict_pillow
 
 from .extras import install_command
 from .given import ending
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from unirs.geo import Composition
 
 RASTERS = {".tif", ".tiff", ".jp2"}
+ORIENTATION, UPRIGHT = 274, 1  # a tag of TIFF, and its value for rows from the top down
 
 
 def load_dates(files: list[str], bands: str | None = None) -> list[Image.Image]:
@@ -48,7 +51,7 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
 
     kinds, sizes, placed = set(), set(), True
     try:
-        if bands is None and all(has_colour_table(file) for file in files):
+        if bands is None and all(is_plain_picture(file) for file in files):
             return [load_image(file) for file in files], []
         for file in files:
             with open_raster(file) as raster:
@@ -74,12 +77,26 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
     return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
 
 
-def has_colour_table(file: str) -> bool:
-    """A picture in 256 colours, which Pillow reads; its numbers are no measurements."""
+def is_plain_picture(file: str) -> bool:
+    """A picture whose numbers are no measurements, and which GDAL would show as they are: Pillow reads it.
+
+    In 256 colours; or on no ground, with tags that say that it lies on its side, that 0 is white, or that its bands
+    have fewer than 8 bits.
+    """
     from unirs.geo import open_raster
 
     with open_raster(file) as raster:
-        return raster.dataset.colorinterp[0].name == "palette"
+        if raster.dataset.colorinterp[0].name == "palette":
+            return True
+        if raster.crs is not None or raster.transform is not None or raster.dataset.dtypes[0] != "uint8":
+            return False
+        of_file, of_band = (raster.dataset.tags(*which, ns="IMAGE_STRUCTURE") for which in ((), (1,)))
+    if of_file.get("MINISWHITE") == "YES" or int(of_band.get("NBITS", 8)) < 8:
+        return True
+    with quiet_strict_pillow, find_file(file)[0].open("rb") as content, suppress(VisualInputError):
+        tags = getattr(open_header(content, file), "tag_v2", {})
+        return tags.get(ORIENTATION, UPRIGHT) != UPRIGHT
+    return False
 
 
 def notes_on_bands(names: Sequence[str], compositions: Sequence[Composition]) -> list[str]:

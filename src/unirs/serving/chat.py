@@ -83,6 +83,8 @@ class Chat(ChatCompletionHandler):
             # Refused, not ignored: the answer would be another than what was asked for.
             if body[name] not in EMPTY and body[name] not in NEUTRAL.get(name, ()):
                 raise RequestError(400, f"{name} is not supported; leave it away")
+        if body.get("stream") not in (None, True, False):
+            raise RequestError(400, "stream must be true or false")
         if body.get("n") not in (None, 1):
             raise RequestError(400, "n must be 1; there is one answer")
         for name, (low, high) in SAMPLING.items():

@@ -20,7 +20,8 @@ KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_e
 def refusal(error: RequestError) -> JSONResponse:
     """In the form that OpenAI's clients read."""
     kind = KINDS.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    content = {"error": {"message": str(error), "type": kind, "code": None, "param": None}}
+    message = str(error).encode(errors="backslashreplace").decode()  # it may repeat half a character
+    content = {"error": {"message": message, "type": kind, "code": None, "param": None}}
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {"Retry-After": "1"}
     return JSONResponse(content, error.status, headers if error.status in (401, 429, 503) else None)
 

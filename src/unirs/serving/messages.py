@@ -62,7 +62,7 @@ class Opener:
         items = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(items, list) or not items:
             raise RequestError(400, f"{where} must have content: words, or a list of items")
-        visuals = [item for item in items if isinstance(item, dict) and item.get("type") in VISUAL_ITEMS]
+        visuals = [item for item in items if isinstance(item, dict) and item.get("type") in [*VISUAL_ITEMS]]
         opened = [self._item(item, _placed(item, visuals, where)) for item in items]
         if role != "user" and any(item["type"] != "text" for item in opened):
             raise RequestError(400, f"{where} shows a picture; only the user can")
@@ -81,7 +81,7 @@ class Opener:
             if self.characters < 0:
                 raise RequestError(400, "the words are more than the model reads; shorten them")
             return {"type": "text", "text": text}
-        if kind not in VISUAL_ITEMS:
+        if not isinstance(kind, str) or kind not in VISUAL_ITEMS:
             raise RequestError(400, f"{where} has an item of type {kind!r:.40}; there are text, image_url, video_url")
         given = item.get(kind)
         url = given.get("url") if isinstance(given, dict) else given
