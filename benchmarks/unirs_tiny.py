@@ -8,7 +8,6 @@ is the best one sentence for all.
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -16,7 +15,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,166 +22,35 @@ import torch
 import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from unirs.evaluation.captions import normalise
 from unirs.evaluation.change_captions import change_caption_scores
 from unirs.evaluation.change_flags import says_change
 from unirs.evaluation.cider import CiderD
 from unirs.evaluation.model_hash import model_hash
 from unirs.evaluation.questions import normalise_answer
 from unirs.evaluation.statistics import auc, bootstrap_mean, bootstrap_ratio, majority, wilson
-from unirs.trainers.real_questions import REAL_QUESTION
-from unirs.trainers.real_scenes import SCENE_CLASSES, misregister, relight
-from unirs.trainers.scene_questions import COVER_QUESTION, PRESENCE_TEMPLATES, URBAN_QUESTION
-from unirs.trainers.scene_tasks import (
-    FLAG_QUESTION,
-    HELD_OUT_SEED,
-    TEST_SEED,
-    WORLD_VERSION,
-    clip_sample,
-    pair_sample,
-    sequence_sample,
-    single_sample,
+from unirs.trainers.scene_tasks import HELD_OUT_SEED, TEST_SEED, WORLD_VERSION, pair_sample
+from unirs_tiny_cases import (
+    FAMILIAR,
+    FLAG_OF,
+    LABELLED,
+    LEVIR,
+    REWORDED,
+    Case,
+    changes_asked_for,
+    figure_crops,
+    generated,
+    in_other_words,
+    labelled_pairs,
+    levir_pairs,
+    other_real,
+    real,
+    real_clips,
 )
-from unirs.trainers.tiny_data import FRAMES, GRID, SIZE, patch_shares
-from unirs.trainers.tiny_mixture import clip_answer
-from unirs.trainers.tiny_what_changed import change_odds, change_turn, changes_made, is_quiet
-from unirs.trainers.tiny_where_changed import WHERE_CHANGED, changed_place
-from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT, about_thing
-from unirs.trainers.wordings import CLIP_QUESTIONS, PAIR_QUESTIONS, asked_by_choice, asked_by_yes_or_no, reworded
 from unirs_tiny_rows import NAMES, NOTE, QUESTIONS, SKIPPED, told
 
 import unirs
 from unirs.closer_map import closer_change_map
-
-LABELLED = ("levir_cd", "dsifn")  # folders of real pairs with masks
-# Of real pictures of other sources, by eye: which covers are right, whether it is urban, what is and is not there.
-OTHER_REAL = Path(__file__).parent / "other_real_pictures.json"
-MARKED = 60  # of 255: masks of figures are colours on black, with a figure's blur
-FAMILIAR, REWORDED = "familiar_", "reworded_"
-
-
-@dataclass
-class Case:
-    """A question on pictures, with all accepted answers."""
-
-    kind: str
-    pictures: list[Image.Image]
-    question: str
-    references: tuple[str, ...]
-    scene: int  # several questions may be asked of one
-    clip: bool = False
-
-
-def generated(first: int, count: int, prefix: str = ""):
-    """Questions on seeds from `first` on; with a prefix those of the sums only."""
-    for seed in range(first, first + count):
-        sample = single_sample(seed, SIZE)
-        for one in sample.questions:
-            yield Case(prefix + one.kind, list(sample.images), one.question, one.references, seed)
-        sample = pair_sample(seed, SIZE)
-        caption, flag = sample.questions
-        if not prefix:
-            yield Case(caption.kind, list(sample.images), PAIR_QUESTIONS[0], caption.references, seed)
-        yield Case(prefix + flag.kind, list(sample.images), FLAG_QUESTION, flag.references, seed)
-        sample = clip_sample(seed, SIZE, FRAMES)
-        answer = (clip_answer(sample.label),)
-        yield Case(prefix + "clip_class", list(sample.images), CLIP_QUESTIONS[0], answer, seed, clip=True)
-        if not prefix:
-            sample = sequence_sample(seed, SIZE)
-            when = sample.questions[1]
-            yield Case("when", list(sample.images), when.question, when.references, seed)
-
-
-def in_other_words(cases: list[Case]):
-    """The same questions as nobody asked them in training, and such as no picture answers."""
-    rng, coin, choice = map(np.random.default_rng, range(3))
-    for case in cases:
-        kind = REWORDED + case.kind
-        if case.kind in QUESTIONS or kind in NAMES:
-            yield replace(case, kind=kind, question=reworded(rng, case.question, held_out=True))
-        if turn := asked_by_yes_or_no(coin, case.question, case.references[0], held_out=True):
-            question, answer = turn
-            about = "same_or_not" if case.kind == "change_flag" else "yes_or_no"
-            yield replace(case, kind=about, question=question, references=(answer,))
-        if turn := asked_by_choice(choice, case.question, case.references[0], held_out=True):
-            yield replace(case, kind="choice", question=turn[0], references=(turn[1],))
-        if case.kind == "scene":  # one of each picture
-            question = UNKNOWN_HELD_OUT[int(rng.integers(len(UNKNOWN_HELD_OUT)))]
-            yield replace(case, kind="not_known", question=question, references=(UNKNOWN_ANSWER,))
-            question = about_thing(choice, UNTOLD_HELD_OUT[int(choice.integers(len(UNTOLD_HELD_OUT)))])
-            yield replace(case, kind="unknown_thing", question=question, references=(UNKNOWN_ANSWER,))
-
-
-def changes_asked_for(first: int, count: int):
-    """Of the changed pairs of seeds from `first` on, whether one kind of thing changed ("yes" as often as "no"), and
-    where they did."""
-    samples = [pair_sample(seed, SIZE) for seed in range(first, first + count)]
-    made = changes_made(
-        [{"label": one.label, "questions": [{"references": one.questions[0].references}]} for one in samples]
-    )
-    odds, rng = change_odds(made), np.random.default_rng(0)
-    for row in np.flatnonzero(~is_quiet(made) & odds.any(1)):
-        question, answer = change_turn(rng, made[row], odds[row], held_out=True)
-        yield Case("what_changed", list(samples[row].images), question, (answer,), first + int(row))
-    for row in np.flatnonzero(~is_quiet(made)):
-        if place := changed_place(patch_shares(samples[row].change_mask.astype(np.float32)).reshape(GRID, GRID)):
-            question = reworded(rng, WHERE_CHANGED, held_out=True)
-            yield Case("where_changed", list(samples[row].images), question, (place,), first + int(row))
-
-
-def labelled_pairs(data: Path, folder: str):
-    """Both dates and the mask of the real pairs of a folder that have one."""
-    for label in sorted((data / folder / "label").iterdir()):
-        dates = [next((data / folder / date).glob(f"{label.stem}.*")) for date in "AB"]
-        yield [Image.open(path).convert("RGB") for path in dates], np.asarray(Image.open(label).convert("L")) > 0
-
-
-def figure_crops(data: Path):
-    """As `labelled_pairs`, of figures of LEVIR-CC, but for those of its test split: buildings and roads are marked.
-
-    Of two of the five no split is known; the mask of one is empty. Masks are a few pixels larger than the dates, as
-    the figures show them.
-    """
-    folder = data / "levir_cc" / "figure_crops"
-    for label in sorted((folder / "mask").iterdir()):
-        if not label.stem.startswith("test_"):
-            dates = [next((folder / date).glob(f"{label.stem}.*")) for date in "AB"]
-            mask = np.asarray(Image.open(label).convert("RGB")).max(-1) > MARKED
-            yield [Image.open(path).convert("RGB") for path in dates], mask
-
-
-def real(data: Path):
-    number, rng = itertools.count(), np.random.default_rng(0)
-    for one in SCENE_CLASSES:
-        for path in sorted((data / "rsscn7" / "test" / one.folder).glob("*.jpg")):
-            pictures, scene = [Image.open(path).convert("RGB")], next(number)
-            yield Case("real_scene", pictures, REAL_QUESTION, (one.name,), scene)
-            there = bool(one.shown) and rng.random() < 0.5
-            question = PRESENCE_TEMPLATES[0].format(a=rng.choice(one.shown if there else one.hidden))
-            yield Case("real_presence", pictures, question, ("yes" if there else "no",), scene)
-            if one.urban is not None:
-                truth = "urban" if one.urban else "rural"
-                yield Case("real_rural_urban", pictures, URBAN_QUESTION, (truth,), scene)
-            if one.cover is not None:
-                yield Case("real_cover", pictures, COVER_QUESTION, (one.cover,), scene)
-    rng = np.random.default_rng(0)
-    for dates, mask in itertools.chain(*(labelled_pairs(data, folder) for folder in LABELLED)):
-        yield Case("real_change", dates, FLAG_QUESTION, ("yes" if mask.any() else "no",), next(number))
-        for date in dates:
-            again = misregister(rng, relight(rng, date))
-            yield Case("real_no_change", [date, again], FLAG_QUESTION, ("no",), next(number))
-
-
-def other_real(data: Path):
-    """Questions on real pictures of other sources than those of training, from Sentinel-2 to 0.1 m a pixel."""
-    for scene, (name, seen) in enumerate(json.loads(OTHER_REAL.read_text()).items()):
-        pictures = [Image.open(data / name).convert("RGB")]
-        if seen["cover"]:
-            yield Case("other_cover", pictures, COVER_QUESTION, tuple(seen["cover"]), scene)
-        if seen["urban"] is not None:
-            truth = "urban" if seen["urban"] else "rural"
-            yield Case("other_rural_urban", pictures, URBAN_QUESTION, (truth,), scene)
-        for thing, truth in [(one, "yes") for one in seen["shown"]] + [(one, "no") for one in seen["hidden"]]:
-            yield Case("other_presence", pictures, PRESENCE_TEMPLATES[0].format(a=thing), (truth,), scene)
 
 
 def answer(model, processor, batch: list[Case], blind: bool, augmenter) -> list[str]:
@@ -261,10 +128,10 @@ def accuracies(cases: list[Case], said: list[str], blind: list[str]) -> dict[str
         kind = case.kind.removeprefix(FAMILIAR).removeprefix(REWORDED)
         if kind in QUESTIONS:
             found[case.kind.replace(kind, "vqa_micro")].append(row)
-        if case.kind == "change_caption":
+        if case.kind in FLAG_OF:
             truth = says_change(case.references[0])
             flags = [says_change(one) == truth for one in words]
-            found["change_flag_of_caption"].append((case.scene, *flags, (case.kind, frozenset({str(truth)}))))
+            found[FLAG_OF[case.kind]].append((case.scene, *flags, (case.kind, frozenset({str(truth)}))))
     return {kind: accuracy(kind, rows) for kind, rows in found.items() if kind in NAMES}
 
 
@@ -306,6 +173,28 @@ def captions(cases: list[Case], said: list[str]) -> tuple[dict, dict]:
     return row, {"best_one_caption": sentence, "cider_d_of_all_pairs": round(found["cider_d"], 2)}
 
 
+def levir_captions(cases: list[Case], said: list[str], known: list[tuple[str, ...]]) -> dict:
+    """CIDEr-D of LEVIR-CC's pairs, which are few.
+
+    Args:
+        known: Captions of other pairs, so that what is often said counts little.
+    """
+    pairs = [(case, text) for case, text in zip(cases, said, strict=True) if case.kind == LEVIR]
+    own, words = [case.references for case, _ in pairs], [text for _, text in pairs]
+    cider = CiderD([*own, *known])
+    values = cider.scores([*map(normalise, words), *[""] * len(known)])[: len(own)]
+    floor = max(
+        float(cider.scores_of_all(one)[: len(own)].mean()) for one in sorted({one for some in own for one in some})
+    )
+    return {
+        "name": NAMES["levir_cider_d"],
+        "count": len(own),
+        "cider_d": round(float(values.mean()), 2),
+        "interval_95": [round(end, 2) for end in bootstrap_mean(values)],
+        "blind": round(floor, 2),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=unirs.default_checkpoint())
@@ -330,7 +219,7 @@ def main() -> None:
     everything += [*generated(familiar, args.count, FAMILIAR), *in_other_words(everything)]
     everything += changes_asked_for(test, args.count)
     if args.data:
-        everything += [*real(args.data), *other_real(args.data)]
+        everything += [*real(args.data), *other_real(args.data), *real_clips(args.data), *levir_pairs(args.data)]
     # read before anything is asked: a folder that is missing is told in time
     crops_of_figures = list(figure_crops(args.data)) if args.data else []
     weights = model_hash(args.model)
@@ -345,6 +234,9 @@ def main() -> None:
     world = ((list(one.images), one.change_mask) for one in map(pair_sample, range(test, test + args.count)))
     scores |= map_scores(map_aucs(model, processor, world))
     if args.data:
+        listed = json.loads((args.data / "levir_cc" / "levir_cc_captions.json").read_text())["train"]
+        known = [tuple(map(normalise, some)) for some in listed.values()]
+        scores["levir_cider_d"] = levir_captions(everything, said[False], known)
         sets = {name: map_aucs(model, processor, labelled_pairs(args.data, name)) for name in LABELLED}
         both = {kind: [one for found in sets.values() for one in found[kind]] for kind in sets[LABELLED[0]]}
         crops = map_aucs(model, processor, crops_of_figures)

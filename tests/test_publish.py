@@ -60,7 +60,7 @@ def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stra
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "image-text-to-text")
     assert card.data.license == "apache-2.0"
     scores = re.findall(r"^\| .* \| (?:accuracy|cider_d|auc) \|", card.text, re.MULTILINE)
-    assert len(card.data.eval_results) == len(scores) == len(evaluation["scores"]) == 46
+    assert len(card.data.eval_results) == len(scores) == len(evaluation["scores"]) == 50
     told = {(one.dataset_name, one.metric_name) for one in card.data.eval_results}
     rows = evaluation["scores"].values()
     assert told == {(row.get("dataset", evaluation["dataset"]), row["name"]) for row in rows}

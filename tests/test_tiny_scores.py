@@ -9,8 +9,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import numpy as np
+import pytest
 import unirs_tiny as scores
+import unirs_tiny_cases as tiny_cases
 from PIL import Image
+from unirs.evaluation.captions import caption_scores, normalise
+from unirs.evaluation.change_flags import says_change
+from unirs.processing.prompts_unirs import ERA_CLASSES
 from unirs.trainers.scene_tasks import pair_captions
 from unirs.trainers.tiny_places import PLACES
 from unirs.trainers.tiny_what_changed import ASKED, sentences
@@ -18,9 +23,11 @@ from unirs.trainers.tiny_where_changed import WHERE_CHANGED
 from unirs.trainers.unanswerable import UNKNOWN_ANSWER, UNKNOWN_HELD_OUT, UNTOLD_HELD_OUT
 from unirs.trainers.wordings import WORDINGS
 
+from tests.conftest import DATA
+
 
 def case(kind, scene, *references, question="?"):
-    return scores.Case(kind, [], question, references, scene)
+    return tiny_cases.Case(kind, [], question, references, scene)
 
 
 def test_sums_count_all_kinds_of_question_and_their_own_commonest_answers():
@@ -73,8 +80,8 @@ def test_a_caption_says_whether_anything_changed_whatever_its_words():
 
 
 def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
-    cases = list(scores.generated(3_000_000, 3))
-    others = list(scores.in_other_words(cases))
+    cases = list(tiny_cases.generated(3_000_000, 3))
+    others = list(tiny_cases.in_other_words(cases))
     by_kind = Counter(one.kind for one in others)
     assert by_kind["not_known"] == by_kind["unknown_thing"] == by_kind["same_or_not"] == 3
     assert by_kind["choice"] >= 3  # of each pair, and at times of rural or urban
@@ -97,7 +104,7 @@ def test_other_words_ask_the_same_and_what_nobody_knows_once_a_picture():
 
 
 def test_changed_pairs_are_asked_for_what_their_captions_tell_as_often_as_for_what_they_do_not():
-    cases = [one for one in scores.changes_asked_for(3_000_000, 80) if one.kind == "what_changed"]
+    cases = [one for one in tiny_cases.changes_asked_for(3_000_000, 80) if one.kind == "what_changed"]
     answers = Counter(one.references[0] for one in cases)
     assert 0.35 < answers["yes"] / answers.total() < 0.65
     words = {"houses": "house", "road": "road", "parking lot": "parking", "sports field": "field|playground",
@@ -117,7 +124,7 @@ def test_changed_pairs_are_asked_for_what_their_captions_tell_as_often_as_for_wh
 
 
 def test_changed_pairs_are_asked_where_in_words_kept_for_that_and_captions_agree():
-    cases = [one for one in scores.changes_asked_for(3_000_000, 80) if one.kind == "where_changed"]
+    cases = [one for one in tiny_cases.changes_asked_for(3_000_000, 80) if one.kind == "where_changed"]
     kept = next(one.held_out for one in WORDINGS if re.fullmatch(one.pattern, WHERE_CHANGED))
     agreed = 0
     for one in cases:
@@ -146,7 +153,7 @@ def test_crops_of_figures_are_those_of_no_test_pair_with_dates_in_order(tmp_path
     colours[6:] = (0, 0, 255)  # a road
     for stem in ("train_2", "test_1", "figure_3"):
         Image.fromarray(colours).save(folder / "mask" / f"{stem}.png")
-    found = list(scores.figure_crops(tmp_path))
+    found = list(tiny_cases.figure_crops(tmp_path))
     assert len(found) == 2
     for dates, mask in found:
         assert [date.getpixel((0, 0)) for date in dates] == [(40,) * 3, (200,) * 3]
@@ -177,7 +184,7 @@ def test_real_pictures_are_asked_only_for_what_their_class_tells(tmp_path):
             Image.new("RGB", (8, 8)).save(tmp_path / "rsscn7/test" / name / f"{number:02}.jpg")
     for name in ("levir_cd", "dsifn"):
         (tmp_path / name / "label").mkdir(parents=True)
-    asked = list(scores.real(tmp_path))
+    asked = list(tiny_cases.real(tmp_path))
     counts = {"real_scene": 140, "real_presence": 140, "real_rural_urban": 120, "real_cover": 120}
     assert Counter(one.kind for one in asked) == counts
     of_class = [[one for one in asked if one.scene // 20 == number] for number in range(7)]
@@ -202,11 +209,13 @@ def test_other_real_pictures_are_asked_for_what_was_seen_in_them(tmp_path, monke
         },
         "b.png": {"cover": [], "urban": None, "shown": [], "hidden": ["a road"]},
     }
-    monkeypatch.setattr(scores, "OTHER_REAL", tmp_path / "labels.json")
-    scores.OTHER_REAL.write_text(json.dumps(labels))
+    monkeypatch.setattr(tiny_cases, "OTHER_REAL", tmp_path / "labels.json")
+    tiny_cases.OTHER_REAL.write_text(json.dumps(labels))
     for number, name in enumerate(labels):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name)
-    asked = [(one.kind, one.pictures[0].getpixel((0, 0))[0], one.references) for one in scores.other_real(tmp_path)]
+    asked = [
+        (one.kind, one.pictures[0].getpixel((0, 0))[0], one.references) for one in tiny_cases.other_real(tmp_path)
+    ]
     no, yes = ("no",), ("yes",)
     assert asked == [
         ("other_cover", 0, ("cropland", "grassland")), ("other_rural_urban", 0, ("rural",)),
@@ -215,7 +224,7 @@ def test_other_real_pictures_are_asked_for_what_was_seen_in_them(tmp_path, monke
 
 
 def test_labels_of_other_real_pictures_are_answers_that_the_model_can_give():
-    labels = json.loads(scores.OTHER_REAL.read_text())
+    labels = json.loads(tiny_cases.OTHER_REAL.read_text())
     covers = {"grassland", "cropland", "forest", "water", "built-up area"}
     things = {
         "a building", "a road", "a water area", "a forest", "a crop field", "a vehicle", "a parking lot",
@@ -227,3 +236,28 @@ def test_labels_of_other_real_pictures_are_answers_that_the_model_can_give():
         assert seen["urban"] in (True, False, None)
         assert {*seen["shown"], *seen["hidden"]} <= things
         assert not {*seen["shown"]} & {*seen["hidden"]}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+def test_real_clips_and_pairs_have_the_classes_and_captions_of_their_sources():
+    clips, pairs = list(tiny_cases.real_clips(DATA)), list(tiny_cases.levir_pairs(DATA))
+    assert Counter(one.kind for one in clips) == {"film_class": 14, "era_class": 21}
+    assert all(one.clip and len(one.pictures) == 4 for one in clips)
+    assert {one.references[0] for one in clips} <= set(ERA_CLASSES)
+    assert len(pairs) == 14
+    listed = json.loads((DATA / "levir_cc" / "levir_cc_captions.json").read_text())
+    captions = {tuple(map(normalise, some)) for split in listed.values() for some in split.values()}
+    assert {one.references for one in pairs} <= captions
+    assert all(says_change(one.references[0]) for one in pairs)
+
+
+def test_captions_of_few_pairs_are_scored_as_the_field_does_and_against_the_best_one_for_all():
+    references = [("a house is built", "one house appears"), ("a road is built", "a new road"), ("trees are cut",) * 2]
+    cases = [case("levir_caption", number, *some) for number, some in enumerate(references)]
+    said = ["A house is built.", "a new road", "a road is built"]
+    row = scores.levir_captions(cases, said, [])
+    assert row["cider_d"] == round(caption_scores(said, references)["cider_d"], 2)
+    every = [caption_scores([sentence] * 3, references)["cider_d"] for some in references for sentence in some]
+    assert row["blind"] == round(max(every), 2)
+    # what everybody says elsewhere counts less
+    assert scores.levir_captions(cases, said, [("a house is built",)] * 50)["cider_d"] != row["cider_d"]
