@@ -69,6 +69,11 @@ def geochat_scenes(name: str, path: Path, split: str) -> Benchmark:
       end in a stray "gt", and its pictures are named with a suffix that they do not have.
     - Pictures: of AID in `AID/`, of UC Merced in `UCMerced_LandUse/Images/` or `Images/`, flat or by class, beside
       the file or in `images/`.
+
+    A sample whose class no question names is a problem of the benchmark, and is not scored.
+
+    Raises:
+        DataError: No question names classes.
     """
     samples, unknown = [], []
     classes: dict[str, str] = {}
@@ -87,7 +92,9 @@ def geochat_scenes(name: str, path: Path, split: str) -> Benchmark:
         image = _picture(name, path, row["image"], folder if slash else "")
         messages = asked(image_items([image]), row["text"])
         samples.append(Sample(str(row["question_id"]), messages, (label or given,), label or given))
-    problems = _problem(unknown, "samples have a class that their question does not name; they count as wrong")
+    if samples and not classes:
+        raise DataError(f"{path / FILES[name]}: no question names classes (Classes: ...); download the file again")
+    problems = _problem(unknown, "samples have a class that their question does not name; they are not scored")
     return Benchmark(name, split, "classes", samples, tuple(classes.values()), (path / FILES[name],), problems)
 
 

@@ -76,16 +76,19 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
     A sample without a prediction, or with an error in its place, gets an empty string, which is scored as wrong. Of
     several rows for a sample the first without an error counts.
 
-    Predictions are found by the sample's id, and where that is not known by the name of its picture or clip, with or
-    without its ending (`test_000001.png`, `test_000001`), if no other sample has the same.
+    Predictions are found by the sample's id. One that has none by its id may have it by the name of its picture or
+    clip, with or without its ending (`test_000001.png`, `test_000001`), if no other sample has the same.
 
     Raises:
         DataError: The benchmark has no samples, or not one id is known, so that all scores would be 0.
     """
     if not benchmark.samples:
         raise DataError(f"{benchmark.name}: has no samples in {benchmark.split}; nothing can be scored")
-    places = {sample.id: place for place, sample in enumerate(benchmark.samples)}
-    places |= {name: place for name, place in _file_names(benchmark.samples).items() if name not in places}
+    predictions = list(predictions)
+    by_id = {sample.id: place for place, sample in enumerate(benchmark.samples)}
+    answered = {by_id.get(row["id"]) for row in predictions}
+    by_name = {name: place for name, place in _file_names(benchmark.samples).items() if place not in answered}
+    places = by_name | by_id
     found: dict[int, Prediction] = {}
     problems: Problems = defaultdict(list)
     first_unknown = ""

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from datasets import Dataset
 from unirs.evaluation.benchmarks import BENCHMARKS, load_benchmark
+from unirs.evaluation.scoring import score
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
 from unirs.trainers.data_sets import DataError
 
@@ -171,9 +172,19 @@ def test_aid_finds_its_pictures_under_another_suffix_and_its_classes_however_the
         image(tmp_path / "AID" / "BaseballField" / "baseballfield_3.jpg"), text(words)
     )
     assert found.problems == [
-        "1 samples have a class that their question does not name; they count as wrong: Moon/m.png (Moon)"
+        "1 samples have a class that their question does not name; they are not scored: Moon/m.png (Moon)"
     ]
     assert found.files == (file,)
+    scores = score(found, [{"id": one.id, "prediction": one.references[0]} for one in found.samples])
+    assert (scores["n"], scores["overall_accuracy"]) == (2, 1.0)
+    assert scores["problems"]["unknown class in the data, not scored"]["named"] == ["Moon/m.png: Moon"]
+
+
+def test_scenes_without_a_class_in_any_question_are_refused(tmp_path):
+    """They ended in a traceback when they were scored."""
+    jsonl(tmp_path / "aid.jsonl", scene("Airport/a.png", "Classify the image.", "Airport"))
+    with pytest.raises(DataError, match=r"aid\.jsonl: no question names classes"):
+        load_benchmark("aid", tmp_path)
 
 
 def test_ucmerced_lies_in_its_archive_s_folders(tmp_path):

@@ -152,6 +152,13 @@ def test_a_last_batch_of_one_pair_is_left_out_another_one_each_epoch():
     [
         ({"data.pair": "{source: generated, kind: single, count: 4}"}, "generated_single: has no before/after pairs"),
         ({"training.batch_size": 1}, "at least 2 pairs in a batch"),
+        ({"training.decay_epochs": 0}, "training.decay_epochs is 0; give 1 or more"),
+        ({"training.epochs": 0}, "training.epochs is 0; give 1 or more"),
+        ({"training.learning_rate": -1.0}, "training.learning_rate is -1.0; give 0 or more"),
+        ({"training.heads": 7}, "training.heads is 7; give a number that divides the tower's 192 channels"),
+        ({"training.heads": 0}, "training.heads is 0; give 1 or more"),
+        ({"training.dropout": 2}, "training.dropout is 2; give 0 or more, below 1"),
+        ({"training.workers": -1}, "training.workers is -1; give 0 or more"),
         ({"training.epoch": 1}, r"training: epoch is no value of it \(did you mean epochs\?\)"),
     ],
 )

@@ -1,5 +1,7 @@
 """`unirs data check`: what is wrong with a user's rows, before a run meets it."""
 
+import base64
+import io
 import json
 
 import datasets
@@ -73,6 +75,22 @@ def test_without_pictures_only_missing_files_are_told_of_them(folder):
     assert report.pictures == 0
 
 
+def test_pictures_inside_the_rows_are_no_missing_files(tmp_path):
+    """A data URI was looked for on the disk, where its length ended the command."""
+    file = io.BytesIO()
+    picture(0, 40, 40).save(file, "PNG")
+    uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    rows = [
+        row("whole", images=[uri]),
+        row("broken", images=[f"{uri[:-400]}!"]),
+        row("far", images=["http://x/a.png"]),
+    ]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    assert check(tmp_path / "d.jsonl", images=False).problems == []
+    found = check(tmp_path / "d.jsonl").problems
+    assert [(one.row, one.kind) for one in found] == [(2, "unreadable"), (3, "unreadable")]
+
+
 def test_a_picture_of_many_rows_is_decoded_once(folder, monkeypatch):
     decoded = []
     monkeypatch.setattr(check_data, "load_image", lambda source: decoded.append(source) or picture(0, 40, 40))
@@ -113,6 +131,17 @@ def test_the_command_says_nothing_of_how_a_saved_data_set_is_cast(unirs, folder)
     _, out, err = unirs("data", "check", folder / "saved")
     assert out.split()[:2] == ["rows", "1"]
     assert "Casting" not in err
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "test.jsonl"])
+def test_the_problems_never_replace_the_data(unirs, folder, name):
+    """A slip of the hand cost the data set."""
+    before = (folder / name).read_bytes()
+    against = ("--against", folder / "test.jsonl")
+    code, _, err = unirs("data", "check", folder / "d.jsonl", *against, "--output", folder / "." / name)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name}: is the data itself; give another name" in err
+    assert (folder / name).read_bytes() == before
 
 
 def test_the_command_is_content_with_good_rows(unirs, folder):

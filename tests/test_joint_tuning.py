@@ -7,13 +7,14 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from unirs.trainers.collator import Collator
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import FeatureCache
 from unirs.trainers.frozen_parts import Seer
 from unirs.trainers.joint_tuning import load, tune
 from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
 from unirs.trainers.recipe_data import make_data_set
-from unirs.trainers.rows import Visual
+from unirs.trainers.rows import Visual, conversation, image_items, visuals_of
 
 from tests.tiny import encode, picture, tiny_model, user
 from tests.training import FEW, settings
@@ -58,6 +59,29 @@ def test_a_run_that_is_over_is_not_gone_on_with(tmp_path):
     assert said[-1] == f"it is done already, 3 steps; the model is in {tmp_path / 'run'}"
     assert {**again, "minutes": first["minutes"]} == first
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_killed_while_its_model_is_saved_is_not_over(tmp_path, monkeypatch):
+    """Weights that were there in part counted as the model."""
+    changes = {"training.max_steps": 3, "training.save_strategy": "steps", "training.save_steps": 3}
+    run("lora", tmp_path / "whole", **changes)
+    with monkeypatch.context() as patched:
+        patched.setattr("unirs.trainers.joint_tuning.draw_curve", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("lora", tmp_path / "killed", **changes)
+    weights = tmp_path / "killed" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    said = []
+    tune(recipe("lora", tmp_path / "killed", **changes), TINY, True, said.append)
+    assert not any("done already" in line for line in said)
+    expected, found = load_file(tmp_path / "whole" / weights.name), load_file(weights)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def killed(*args):
+    raise KeyboardInterrupt
 
 
 def test_tower_change_extraction_with_its_statistics_and_projector_stay_bit_equal(tuned):
@@ -198,6 +222,26 @@ def test_kept_features_of_other_weights_are_not_taken(tmp_path, processor):
     with torch.no_grad():
         model.model.change_extraction.bottleneck[1].running_mean += 1e-3
     assert file(0) != first
+
+
+def test_kept_features_of_a_dated_sequence_are_of_the_dates_that_are_shown_without_them(tmp_path, processor):
+    """They were of the dates that the rule for clips takes, which leaves the newest out."""
+    model = tiny_model(processor)
+    messages = conversation(image_items([picture(number) for number in range(6)]), [("What changed?", "a house")])
+    row = {"id": "dates", "task": "video", "messages": messages}
+    seer = Seer(model, processor)
+    cache = FeatureCache(tmp_path, seer.origin(), seer.look)
+    cache.fill(visuals_of(messages))
+    kept = Collator(processor, features=cache.read)([row])
+    fresh = Collator(processor)([row])
+    with torch.no_grad():
+        expected = model.model.get_video_features(fresh["pixel_values_videos"])
+        dates = processor(images=[picture(number) for number in (0, 2, 3, 5)])["pixel_values"]
+        torch.testing.assert_close(kept["video_features"], expected)
+        torch.testing.assert_close(kept["video_features"], model.model.get_image_features(dates))
+    assert kept["input_ids"].equal(fresh["input_ids"])
+    frames = Visual("video", visuals_of(messages)[0].sources)
+    assert cache.file(frames) != cache.file(visuals_of(messages)[0])
 
 
 @pytest.mark.parametrize("name", sorted(set(shipped()) - {"change_pretraining", "joint_tuning", "lora", "qlora"}))

@@ -171,6 +171,9 @@ def test_tables_hold_paths_or_pictures(kind, bytes_too, folder, processor):
         with pytest.raises(DataError, match="has the splits train; name one"):
             OwnData(folder / "d")
         data = OwnData(folder / "d", split="train", images=folder)
+    if kind != "splits":
+        with pytest.raises(DataError, match=f"{data.path}: has no splits; leave split out"):
+            OwnData(data.path, split="test")  # which was trained or scored on all rows as if they were the test's
     encoded = Collator(processor).encode(data.row(0))
     expected = processor.image_processor([picture(5 if bytes_too else 0, 40, 40)], return_tensors="pt")["pixel_values"]
     assert (encoded.visuals["pixel_values"] == expected).all()
@@ -183,12 +186,18 @@ def test_llava_json_is_read_as_it_is(folder):
     }
     (folder / "d.json").write_text(json.dumps([record]))
     assert OwnData(folder / "d.json").row(0)["task"] == "single"
+    with pytest.raises(DataError, match="has no splits"):
+        OwnData(folder / "d.json", split="test")
+    (folder / "d.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"d\.json: is no whole JSON"):
+        OwnData(folder / "d.json")
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ("{cut", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),  # deeper than Python goes
         ("3", "is no row"),
         ({"images": []}, "has neither messages nor prompt and completion"),
         ({"messages": []}, "messages must be a list of turns"),

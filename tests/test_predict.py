@@ -164,6 +164,9 @@ def test_stores_are_read_and_written(predict, table, expected, tmp_path):
         assert predict("t.jsonl", "memory://answers/out.parquet")[0] == 0
         with store.open("/answers/out.parquet") as file:
             assert pq.read_table(file).column("answer").to_pylist() == expected[::4]
+        (tmp_path / "away.jsonl").write_bytes(table.read_bytes())
+        assert predict("away.jsonl", "away.out.jsonl", "--images", "memory://archive/")[0] == 0
+        assert answers(lines_of(tmp_path / "away.out.jsonl")) == expected
         assert predict("memory://archive", "out.jsonl", "-q", "What?")[0] == 0
         assert len(lines_of(tmp_path / "out.jsonl")) == len(list(table.parent.glob("*.png")))
         code, _, err = predict("memory://archive/table.jsonl", "memory://answers/out.jsonl")

@@ -93,9 +93,50 @@ def test_a_quote_that_is_not_closed_makes_no_cell_of_the_lines_behind_it(predict
         'image,question\na.png,"fine"\na.png,"not" closed\na.png,fine\na.png,"open\na.png,x\n'
     )
     assert predict("t.csv", "out.jsonl")[0] == 0
-    errors = [row["error"] for row in lines_of(tmp_path / "out.jsonl")]
-    assert errors[0] is errors[2] is None
+    rows = lines_of(tmp_path / "out.jsonl")
+    errors = [row["error"] for row in rows]
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5]
+    assert errors[0] is errors[2] is errors[4] is None
     assert ["is no line of CSV" in (errors[place] or "") for place in (1, 3)] == [True, True]
+
+
+BOUND = "a quote is not closed within 2 lines"
+
+
+def questions_of(table):
+    """Of each record its question, or its error."""
+    return [record.error or record.values["question"] for record in table]
+
+
+def test_only_the_line_of_a_quote_that_is_not_closed_is_lost(tmp_path, monkeypatch):
+    """All lines behind it were one row with an error, and the count hid them. A cell of several lines stays one."""
+    lines = ["image,question", *(f"a.png,{number}" for number in range(2, 9))]
+    lines[3], lines[6] = 'a.png,"4', 'a.png,"7,\n8 and ""9"""\n'  # of the file's lines
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines) + "\n")
+    quoted, told = (
+        '7,\n8 and "9"',
+        "is no line of CSV (',' expected after '\"'; line 4 of the file, read on to line 7)",
+    )
+    assert questions_of(Table(str(path))) == ["2", "3", told, "5", "6", quoted, "8"]
+    assert [record.number for record in Table(str(path))] == [1, 2, 3, 4, 5, 6, 7]
+    # one that no quote follows, in a store's file too
+    content = "\r\n".join([*lines[:6], *lines[7:], ""]).encode()
+    end = "is no line of CSV (unexpected end of data; line 4 of the file, read on to line 7)"
+    monkeypatch.setattr(table_module, "open_file", lambda path: Stored(content))
+    table = Table(str(path))
+    assert (len(table), questions_of(table)) == (6, ["2", "3", end, "5", "6", "8"])
+    # of a long table only some lines are read again
+    monkeypatch.setattr(table_module, "LONGEST_RECORD", 2)
+    assert questions_of(table) == ["2", "3", end.replace("unexpected end of data", BOUND).replace("7", "5"), *"568"]
+
+
+def test_lines_behind_a_quote_that_another_closes_are_read_if_the_cells_do_not_fit(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('image,question\na.png,"2\na.png,3\na.png,4",x\na.png,5\n')
+    told = "has 3 cells, and the head has 2 (line 2 of the file, read on to line 4)"
+    alone = "has 3 cells, and the head has 2 (line 4 of the file)"
+    assert questions_of(Table(str(path))) == [told, "3", alone, "5"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
@@ -291,6 +332,20 @@ def test_changed_rows_are_asked_again_and_added_ones_too(predict, folder, tmp_pa
     code, out, _ = predict(table, "out.jsonl", "--json")
     assert (code, json.loads(out)["answered"]) == (0, 6)
     assert answers(lines_of(tmp_path / "out.jsonl")) == expected_answers(table, folder)
+
+
+def test_an_id_that_was_mended_since_goes_with_the_answer_that_is_there(predict, folder, tmp_path):
+    """The output named rows as the table did when they were asked."""
+    table = write_table(tmp_path, 4)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0].replace("row-0", "wrong"), *lines[1:3], "{"]))
+    assert predict(table, "out.jsonl")[0] == 0
+    table.write_text("\n".join(lines))
+    code, out, _ = predict(table, "out.jsonl", "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, 3)  # the answers are kept
+    rows = lines_of(tmp_path / "out.jsonl")
+    assert [row["id"] for row in rows] == ["row-0", "row-1", "row-2", "row-3"]
+    assert answers(rows) == expected_answers(table, folder)
 
 
 def test_columns_that_are_not_read_are_named(predict, tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from unirs.evaluation.benchmarks import load_benchmark
 from unirs.evaluation.predictions import answers_to, read_predictions
 from unirs.trainers.data_sets import DataError
 
@@ -105,6 +106,23 @@ def test_file_names_stand_for_ids_where_they_are_one_samples_alone():
     assert answers_to(pairs_benchmark(), given)[0] == ["", "b", "", "d"]
     with pytest.raises(DataError, match=r"the first is '0.tif'; the samples' ids are like 'q1'"):
         answers_to(questions_benchmark(), [{"id": "0.tif", "prediction": "yes"}])
+
+
+def test_a_picture_named_like_another_rows_id_takes_no_answer_from_its_sample(tmp_path):
+    """The picture of sample 3 is `4.png`, and row 4, which `limit` leaves out, stood for it."""
+    rows = [
+        {"id": str(n), "prompt": "Where?", "completion": f"answer {n}", "images": [f"{n + 1}.png"]}
+        for n in range(1, 7)
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = load_benchmark("own", tmp_path / "own.jsonl", limit=3, metric="vqa")
+    given = [{"id": row["id"], "prediction": row["completion"]} for row in reversed(rows)]
+    answers, problems = answers_to(benchmark, given)
+    assert answers == ["answer 1", "answer 3", "answer 5"]
+    assert problems == {"unknown id": ["6", "4", "2"]}
+    # without a row of its own a sample is still found by its picture
+    named = [{"id": "1", "prediction": "a"}, {"id": "4.png", "prediction": "b"}]
+    assert answers_to(benchmark, named)[0] == ["a", "b", ""]
 
 
 def test_numbers_written_as_ids_are_found(tmp_path):

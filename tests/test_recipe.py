@@ -41,6 +41,16 @@ def test_own_data_are_not_validated_on_generated_scenes(tmp_path):
             load_recipe("own_data", [own, change])
 
 
+def test_validation_is_named_where_a_recipe_has_none():
+    """As the message about missing validation data advises."""
+    entry = {"source": "generated", "kind": "pair", "count": 2}
+    change = "validation.few={source: generated, kind: pair, count: 2}"
+    found = load_recipe("joint_tuning", ["training.eval_strategy=epoch", change])
+    assert found.validation == {"few": entry}
+    with pytest.raises(DataError, match="output has no values inside"):
+        load_recipe("joint_tuning", ["output.x=1"])
+
+
 def test_joint_tuning_has_the_numbers_of_the_paper():
     recipe = load_recipe("joint_tuning", [])
     training = recipe.training

@@ -17,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from ..evaluation.captions import caption_scores, normalise
 from ..hub.released_names import CHANGE
-from ..modeling_unirs import UniRSForConditionalGeneration
+from ..modeling_unirs import UniRSConfig, UniRSForConditionalGeneration
 from ..modeling_unirs.change_extraction_unirs import ChangeExtraction
 from .captioner import ChangeCaptioner, Vocabulary
 from .data_sets import DataError
@@ -30,6 +30,15 @@ from .run_folder import LogFile, RunFolder, process_state
 
 WEIGHTS, WORDS, SCORES = "change_extraction.safetensors", "vocabulary.json", "scores.json"
 OWN = "change_extraction."  # as `CaptionedChange` calls it
+AT_LEAST = {
+    "epochs": 1,
+    "learning_rate": 0,
+    "decay": 0,
+    "decay_epochs": 1,
+    "longest_caption": 1,
+    "heads": 1,
+    "workers": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
     # 1. what to train on
     settings = Settings(**exactly(recipe.training, Settings, "training"))
     data, validation = joined(recipe.data, say), joined(recipe.validation, say, "validation ")
-    check_settings(data, validation, settings)
+    check_settings(data, validation, settings, UniRSConfig.from_pretrained(model).vision_config.hidden_size)
     folder = RunFolder(recipe)
     with state.main_process_first():
         if state.is_main_process:
@@ -250,7 +259,19 @@ def optimizer_and_schedule(
 
 
 # -- before and after ------------------------------------------------------------------------------------------------
-def check_settings(data: JoinedPairs, validation: JoinedPairs, settings: Settings) -> None:
+def check_settings(data: JoinedPairs, validation: JoinedPairs, settings: Settings, dim: int) -> None:
+    """Before anything is made. Args: dim: Channels of the tower, which are the captioner's too.
+
+    Raises:
+        DataError: Training by these settings would fail; names one.
+    """
+    for name, least in AT_LEAST.items():
+        if not getattr(settings, name) >= least:  # as .nan is not
+            raise DataError(f"training.{name} is {getattr(settings, name)}; give {least} or more")
+    if dim % settings.heads:
+        raise DataError(f"training.heads is {settings.heads}; give a number that divides the tower's {dim} channels")
+    if not 0 <= settings.dropout < 1:
+        raise DataError(f"training.dropout is {settings.dropout}; give 0 or more, below 1")
     if settings.batch_size < 2 or len(data) < 2:
         raise DataError(
             f"BatchNorm needs at least 2 pairs in a batch; batch_size is {settings.batch_size}, there are {len(data)}"

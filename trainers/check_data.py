@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -197,16 +198,15 @@ def _check_pictures(row: Row, seen: _Seen, decode: bool) -> None:
     for visual in visuals_of(row["messages"]):
         for source in visual.sources:
             is_clip = visual.kind == "video" and len(visual.sources) == 1
-            if isinstance(source, str) and not decode:
-                if not Path(source).is_file():
-                    seen.problems.append(Problem(seen.row, seen.id, "missing file", f"{source} is not there"))
-                continue
+            is_path = isinstance(source, str) and not source.startswith("data:") and "://" not in source
             if not decode:
+                if is_path and not os.path.isfile(source):
+                    seen.problems.append(Problem(seen.row, seen.id, "missing file", f"{source} is not there"))
                 continue
             try:
                 seen.pixels.append((_pixels_of_file if isinstance(source, str) else _pixels)(source, is_clip))
             except ValueError as error:  # VisualInputError, which names the file
-                kind = "missing file" if isinstance(source, str) and not Path(source).exists() else "unreadable"
+                kind = "missing file" if is_path and not os.path.exists(source) else "unreadable"
                 seen.problems.append(Problem(seen.row, seen.id, kind, str(error)))
 
 

@@ -40,7 +40,8 @@ class FeatureCache:
             raise DataError(f"{folder}: cannot be made for features ({error.strerror})") from error
 
     def file(self, visual: Visual) -> Path:
-        digest = hashlib.sha256(f"{self.origin}{visual.kind}".encode())
+        kind = f"dated {visual.kind}" if visual.dated else visual.kind
+        digest = hashlib.sha256(f"{self.origin}{kind}".encode())
         for source in visual.sources:
             digest.update(identity(source) + b"\0")
         name = digest.hexdigest()

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 
 from ..processing import UniRSProcessor
+from ..processing.frame_sampling_unirs import DatedSequence
 from .feature_cache import FeatureCache, weights_hash
 from .mixture import Mixture
 from .progress import duration
@@ -59,7 +60,8 @@ class Seer:
         """Projected features of one visual: `(blocks, tokens, dim)`, a block for a picture, a pair or a frame."""
         device = self.base.device
         if visual.kind == "video":
-            clip = visual.sources[0] if len(visual.sources) == 1 else list(visual.sources)
+            frames = DatedSequence(visual.sources) if visual.dated else list(visual.sources)
+            clip = frames if len(frames) > 1 else frames[0]
             pixels = self.processor.video_processor([clip], num_frames=self.processor.num_frames)
             return self.base.get_video_features(pixels["pixel_values_videos"].to(device))
         pixels = self.processor(images=list(visual.sources))["pixel_values"].to(device)

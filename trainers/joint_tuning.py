@@ -266,8 +266,8 @@ def save(trainer: UniRSTrainer, recipe: JointTuning, folder: RunFolder, processo
     note = f"Tuned by `unirs train` from {recipe.model} on {data}."
     # Evaluation says by it which arm of the ablation a model is.
     record = {"note": note, "clues": recipe.clues and carries_clues(make_mixture(recipe.data)), "log": history}
-    (folder.path / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     draw_curve(history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
+    folder.write_record(record)
 
 
 def carries_clues(mixture: Mixture) -> bool:

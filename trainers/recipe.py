@@ -174,6 +174,8 @@ def _apply(values: dict[str, Any], change: str) -> None:
     *path, last = key.split(".")
     place = values
     for step in path:
+        if step in place and place[step] is None:  # as `validation` of most recipes is
+            place[step] = {}
         if not isinstance(place.get(step), dict):
             raise DataError(f"--set {change}: {step} has no values inside{closest(step, list(place))}")
         place = place[step]

@@ -70,10 +70,14 @@ def items_of(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Visual:
-    """What one marker stands for: an image, a pair that is fused, or a clip (a file, or its pictures)."""
+    """What one marker stands for: an image, a pair that is fused, or a clip (a file, or its pictures).
+
+    `dated` marks the pictures of a sequence, of which others are taken than of a clip's frames (`DatedSequence`).
+    """
 
     kind: Literal["image", "change", "video"]
     sources: tuple[Any, ...]
+    dated: bool = False
 
 
 def visuals_of(messages: list[dict[str, Any]]) -> list[Visual]:
@@ -81,10 +85,10 @@ def visuals_of(messages: list[dict[str, Any]]) -> list[Visual]:
     found: list[Visual] = []
     for message in messages:
         images = tuple(item["image"] for item in items_of([message], "image"))
-        if len(images) == 1:
-            found.append(Visual("image", images))
+        if len(images) > 2:
+            found.append(Visual("video", images, dated=True))
         elif images:
-            found.append(Visual("change" if len(images) == 2 else "video", images))
+            found.append(Visual("change" if len(images) == 2 else "image", images))
         for item in items_of([message], "video"):
             clip = item["video"]
             found.append(Visual("video", tuple(clip) if isinstance(clip, (list, tuple)) else (clip,)))

@@ -16,6 +16,7 @@ from .data_sets import DataError
 from .recipe import ChangePretraining, JointTuning, as_yaml
 
 RECIPE, LOG, CHECKPOINTS, BAD_ROWS = "recipe.yaml", "log.jsonl", "checkpoints", "bad_rows.jsonl"
+RECORD = "training.json"  # comes last: where it is, the model beside it is whole
 
 
 def process_state() -> PartialState:
@@ -69,15 +70,21 @@ class RunFolder:
         others = {one.name for one in self.path.iterdir()} - {RECIPE, LOG, BAD_ROWS, CHECKPOINTS}
         return not (logged or kept or others)
 
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Ends the run, when all else is written; whole or not at all."""
+        partial = self.path / f"{RECORD}.writing"
+        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        os.replace(partial, self.path / RECORD)
+
     def last_checkpoint(self, processes: int = 1) -> Path | None:
         """The newest checkpoint that was written to its end; a killed run may leave a half one."""
         found = sorted(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
         return next((folder for folder in found if _is_whole(folder, processes)), None)
 
     def done(self, processes: int = 1) -> dict[str, Any] | None:
-        """The Trainer's state of a run that is over: its last step is a checkpoint, and its model lies here."""
+        """The Trainer's state of a run that is over: its last step is a checkpoint, and its model lies here, whole."""
         checkpoint = self.last_checkpoint(processes)
-        if checkpoint is None or not any(self.path.glob("*.safetensors")):
+        if checkpoint is None or not (self.path / RECORD).is_file() or not any(self.path.glob("*.safetensors")):
             return None
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         return state if state["global_step"] >= state["max_steps"] else None

@@ -40,6 +40,8 @@ def check(
         raise InputError("--against compares pictures, so it cannot go with --no-images")
     if output is not None:
         check_writable(output)
+        if output.exists() and any(one.exists() and output.samefile(one) for one in (path, against) if one):
+            raise InputError(f"--output {output}: is the data itself; give another name for the problems")
     try:
         from datasets import disable_progress_bars
 

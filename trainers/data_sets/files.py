@@ -28,7 +28,7 @@ def read_json(name: str, path: Path, origin: str) -> Any:
     find(name, path, origin)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no whole JSON ({error}); copy or download the file again") from error
 
 
@@ -75,5 +75,5 @@ class JsonLines:
             line = file.readline()
         try:
             return json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self.path}, row {index + 1}: is no JSON ({error}); mend or remove the line") from error

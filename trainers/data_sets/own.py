@@ -27,7 +27,7 @@ class OwnData:
 
     Args:
         path: The file or folder.
-        split: Of a `datasets` folder that has several.
+        split: Of a `datasets` folder that has several; no other data have one.
         images: Folder that the paths are relative to, in place of the file's own.
     """
 
@@ -40,6 +40,7 @@ class OwnData:
     def _open(self, split: str | None, images: str | Path | None) -> Any:
         from datasets import DatasetDict, load_from_disk
 
+        table = None
         if self.path.is_dir():
             self.base = self.base if images else self.path
             try:
@@ -50,7 +51,10 @@ class OwnData:
                 if split not in table:
                     splits, first = ", ".join(table), self.path / next(iter(table))
                     raise DataError(f"{self.path}: has the splits {splits}; name one by split, or give {first}")
-                table = table[split]
+                return _undecoded(table[split])
+        if split is not None:
+            raise DataError(f"{self.path}: has no splits; leave split out")
+        if table is not None:
             return _undecoded(table)
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":

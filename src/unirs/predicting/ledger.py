@@ -15,8 +15,8 @@ from unirs.trainers.journal import JournalFile
 class Ledger(JournalFile):
     """The journal of a table: a line for each row as it is answered, in any order.
 
-    Rows with an error are asked again by the next run, and so are rows whose words or pictures are others now. Memory
-    holds 17 bytes for each row of the table.
+    Rows with an error are asked again by the next run, and so are rows whose words or pictures are others now; where
+    the id alone is another, the answer stays. Memory holds 17 bytes for each row of the table, and ids that changed.
 
     Args:
         path: The journal.
@@ -34,6 +34,7 @@ class Ledger(JournalFile):
         self.places = np.full(count, -1, np.int64)  # of each row's last line in the journal
         self.keys = np.zeros(count, np.uint64)
         self.failed = np.zeros(count, bool)
+        self.new_ids: dict[int, str] = {}  # by row, where the journal has another
         self.begun_with = 0  # rows that had their answer before this run
         for place, line in self.lines():
             if 1 <= line["row"] <= count:  # the table may be shorter now
@@ -47,13 +48,19 @@ class Ledger(JournalFile):
         self.places[index], self.keys[index] = place, int(line["key"] or "0", 16)
         self.failed[index] = line["error"] is not None
 
-    def has(self, number: int, key: str) -> bool:
-        """Whether the row has an answer to this very question. If it is another now, its old answer is forgotten."""
+    def has(self, number: int, key: str, id: str) -> bool:
+        """Whether the row has an answer to this very question. If it is another now, its old answer is forgotten.
+
+        Args:
+            id: The row's, by which the answer goes from now on.
+        """
         if self.places[number - 1] < 0:
             return False
         if self.keys[number - 1] != int(key, 16):
             self.places[number - 1] = -1
             return False
+        if self.at(int(self.places[number - 1]))["id"] != id:
+            self.new_ids[number] = id
         return True
 
     def add(self, lines: Sequence[dict[str, Any]]) -> None:
@@ -82,7 +89,8 @@ class Ledger(JournalFile):
         if (self.places < 0).any():
             row = int((self.places < 0).argmax()) + 1
             raise DataError(f"row {row} was not there when it was to be asked: the table was changed; run it again")
-        for place in self.places:
+        for number, place in enumerate(self.places, 1):
             line = self.at(int(place))
+            line["id"] = self.new_ids.get(number, line["id"])
             del line["key"]
             yield line

@@ -107,7 +107,7 @@ def _source(value: Any, base: str) -> Any:
         if value.split("://")[0].lower() not in STORES:
             raise DataError(f"{value:.200}: is fetched from nowhere but {', '.join(STORES)}; download it first")
         return value
-    return f"{base}/{value}" if is_remote(base) else os.path.join(base, value)
+    return f"{base.removesuffix('/')}/{value}" if is_remote(base) else os.path.join(base, value)
 
 
 def fetched(rows: Sequence[TableRow], pool: Executor) -> list[Messages]:

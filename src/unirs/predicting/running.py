@@ -89,7 +89,7 @@ def answer_table(
                     write(bad)
                     bad.clear()
                 continue
-            if not ledger.has(row.number, row.key):
+            if not ledger.has(row.number, row.key, row.id):
                 yield row
 
     for found in engine.answers(batches(rows(), lambda: engine.batch_size)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -24,6 +25,7 @@ KINDS = "CSV (.csv, .tsv), JSONL (.jsonl), Parquet (.parquet), or a folder of pi
 DELIMITERS = ",;\t"
 LONGEST_FIELD = 2**27  # characters of a CSV field: a picture as a data URI
 LONGEST_LINE = 2**29  # bytes of a line of JSON, of several
+LONGEST_RECORD = 10_000  # lines of a record of CSV: where a quote is not closed, as many are read again
 PARQUET_ROWS = 32  # read at a time: rows may hold whole pictures
 
 
@@ -109,7 +111,7 @@ class Table:
         elif self.kind in (".csv", ".tsv"):
             with self._csv() as text:
                 try:
-                    names = next(self._reader(text), [])
+                    names = next(self._reader(text)[0], [])
                 except csv.Error as error:
                     raise DataError(f"{self.path}: its head is no line of CSV ({error}); mend it") from error
         else:  # lines of JSON each have their own
@@ -154,23 +156,27 @@ class Table:
 
     def _of_csv(self) -> Iterator[Record]:
         with self._csv() as text:
-            reader = self._reader(text)
+            reader, lines = self._reader(text)
             names = next(reader)
             number = 0
             while True:
+                lines.begin()
+                wrong = ""
                 try:
                     cells = next(reader)
                 except StopIteration:
                     return
-                except csv.Error as error:  # the reader goes on behind it
-                    number += 1
-                    yield Record(number, {}, f"is no line of CSV ({error})")
-                    continue
-                if not cells:
-                    continue
+                except csv.Error as error:
+                    wrong = f"is no line of CSV ({error}; {lines.where()})"
+                else:
+                    if not cells:
+                        continue
+                    if len(cells) != len(names):
+                        wrong = f"has {len(cells)} cells, and the head has {len(names)} ({lines.where()})"
                 number += 1
-                if len(cells) != len(names):
-                    yield Record(number, {}, f"has {len(cells)} cells, and the head has {len(names)}")
+                if wrong:
+                    lines.put_back()
+                    yield Record(number, {}, wrong)
                 else:
                     yield Record(number, dict(zip(names, cells, strict=True)))
 
@@ -191,12 +197,51 @@ class Table:
         # What is no UTF-8 becomes half characters, which its own row is refused for.
         return io.TextIOWrapper(open_file(self.path), "utf-8-sig", errors="surrogateescape", newline="")
 
-    def _reader(self, text: io.TextIOWrapper) -> Any:
+    def _reader(self, text: io.TextIOWrapper) -> tuple[Any, _Lines]:
         csv.field_size_limit(LONGEST_FIELD)
         head = text.readline(100_000)
         text.seek(0)
+        lines = _Lines(text)
         # Strict: or a quote that is not closed would make one cell of all lines behind it.
-        return csv.reader(text, delimiter=max(DELIMITERS, key=head.count), strict=True)
+        return csv.reader(lines, delimiter=max(DELIMITERS, key=head.count), strict=True), lines
+
+
+class _Lines:
+    """Lines of a text for a reader of CSV: those behind the first of a record that is none can be read again.
+
+    Attributes:
+        taken: Lines of the record that is being read.
+        first: Number of its first one, from 1.
+    """
+
+    def __init__(self, text: io.TextIOWrapper):
+        self.text, self.again = text, deque[str]()
+        self.taken: list[str] = []
+        self.first = 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) == LONGEST_RECORD:
+            raise csv.Error(f"a quote is not closed within {LONGEST_RECORD:,} lines")
+        line = self.again.popleft() if self.again else next(self.text)
+        self.taken.append(line)
+        return line
+
+    def begin(self) -> None:
+        """The next line is the first of a record."""
+        self.first += len(self.taken)
+        self.taken.clear()
+
+    def put_back(self) -> None:
+        """Of a record that is none only the first line is lost: a quote that is not closed makes it of good ones."""
+        self.again.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+    def where(self) -> str:
+        last = self.first + len(self.taken) - 1
+        return f"line {self.first} of the file" + (f", read on to line {last}" if last > self.first else "")
 
 
 def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
