@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from unirs.trainers import real_scenes
-from unirs.trainers.real_changes import BARE, BUILT, clear_and_build
+from unirs.trainers import real_changes, real_scenes
+from unirs.trainers.real_changes import ALONG, BARE, BUILT, MANY_ALONG, SOME_ALONG, build_estate, clear_and_build
 from unirs.trainers.real_scenes import (
     BUILT_UP,
     CLASSES,
@@ -154,18 +154,26 @@ def test_change_lies_in_the_mask(scenes, nothing_regrown):
 
 def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, nothing_regrown, monkeypatch):
     calls, kinds, pairs = [], [], []
-    for name in ("paste", "build_houses", "clear_and_build"):
+    for name in ("paste", "build_estate", "build_houses", "clear_and_build"):
         make = getattr(real_scenes, name)
         monkeypatch.setattr(real_scenes, name, lambda *given, name=name, make=make: calls.append(name) or make(*given))
     for seed in range(900):
         calls.clear()
         pairs.append(real_pair(np.random.default_rng((True, seed)), *scenes, 72, True))
         kinds += calls or ["whole"]
-    towns = 0.6 * 2 / 7  # four of ten pairs begin on grass, crops or trees whatever there is
-    whole = 0.35 * 0.15 * (1 - towns + towns * 12 / 14)  # pieces of another class: of built-up scenes 12 of 14 are
-    for name, share in (("paste", 0.35 - whole), ("whole", whole), ("build_houses", 0.35), ("clear_and_build", 0.3)):
+    # four of ten pairs begin on grass, crops or trees whatever there is; four of ten pieces are of residential areas
+    homes = industry = 0.6 / 7
+    whole = 0.35 * 0.15 * (1 - homes * (0.4 + 0.6 * 2 / 14) - industry * 0.6 * 2 / 14)  # pieces of another class
+    for name, share in (
+        ("paste", 0.35 - whole),
+        ("whole", whole),
+        ("build_estate", 0.25),
+        ("build_houses", 0.25),
+        ("clear_and_build", 0.15),
+    ):
         assert abs(kinds.count(name) / 900 - share) < 3 * 0.5 / 30
     lands, large = {one.noun for one in SCENE_CLASSES}, {"a large building", "large buildings", BARE}
+    along = {SOME_ALONG, MANY_ALONG}
     named = {name: [] for name in kinds}
     for kind, pair in zip(kinds, pairs, strict=True):
         assert pair.old != pair.new
@@ -174,7 +182,8 @@ def test_changes_are_pieces_of_scenes_houses_or_large_and_plain(scenes, nothing_
     for kind, names in (
         ("paste", pieces),
         ("whole", lands),
-        ("build_houses", set(BUILT) - large),
+        ("build_estate", along),
+        ("build_houses", set(BUILT) - large - along),
         ("clear_and_build", large),
     ):
         assert set.union(*named[kind]) == names
@@ -206,6 +215,38 @@ def test_what_is_large_and_plain_has_less_texture_than_what_it_covers():
         assert np.median(steps) < 10 < np.abs(np.diff(rough.astype(float), axis=1)).mean() / 5
 
 
+def test_houses_of_an_estate_stand_beside_its_road_on_the_picture_and_are_told_by_their_number(monkeypatch):
+    roads, houses, names = [], [], set()
+    for name, kept in (("road", roads), ("house", houses)):
+        paint = getattr(real_changes._Canvas, name)
+        monkeypatch.setattr(
+            real_changes._Canvas,
+            name,
+            lambda canvas, outline, *rest, kept=kept, paint=paint: (
+                kept.append((canvas, outline, *rest)),
+                paint(canvas, outline, *rest),
+            ),
+        )
+    before = Image.new("RGB", (72, 72), (60, 90, 50))
+    for seed in range(60):
+        houses.clear()
+        after, mask, name = build_estate(np.random.default_rng(seed), before)
+        canvas, line, width = roads[-1]
+        built = [outline for owner, outline, *_ in houses if owner is canvas]  # of the draft that was taken
+        assert len(built) >= 3
+        assert name == (MANY_ALONG if len(built) >= 8 else SOME_ALONG)
+        names.add(name)
+        for outline in built:
+            x, y = outline.mean(0)
+            assert 0 < min(x, y) < max(x, y) < 1
+            assert mask[int(y * 72), int(x * 72)]
+            assert width / 2 < np.linalg.norm(line - (x, y), axis=1).min() < 0.2
+        left = np.abs(np.asarray(after, int) - np.asarray(before)).max(2) == 0
+        assert not left[mask].any()  # painted wherever it is marked, and nowhere else but for shadows
+        assert left[~mask].mean() > 0.6
+    assert len(names) == 2
+
+
 def test_captions_agree_with_what_was_built():
     """Read back: what a sentence says is there afterwards, and what is there no more."""
     rng = np.random.default_rng(0)
@@ -221,7 +262,9 @@ def test_captions_agree_with_what_was_built():
         removed = pair.old in BUILT
         for one in said:
             assert one == one.lower().strip().rstrip(".")
-            assert (old if removed else new) in one
+            thing = old if removed else new.removesuffix(ALONG)
+            assert thing in one
+            assert "road" in one or not new.endswith(ALONG)
             goes = re.search("removed|disappear|demolished|gone|cleared|replaced by", one) is not None
             assert goes or not removed
             if pair.new in BUILT:

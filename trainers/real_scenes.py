@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from ..evaluation.change_flags import NO_CHANGE_SENTENCES
-from .real_changes import BUILT, build_houses, clear_and_build, paste, soft_field
+from .real_changes import ALONG, BUILT, build_estate, build_houses, clear_and_build, paste, soft_field
 from .scene_shapes import Array
 
 SIDE = 192  # pixels, as the pictures are stored
@@ -112,11 +112,16 @@ SCENE_CLASSES = (
     ),
 )
 CLASSES = tuple(one.name for one in SCENE_CLASSES)
+RESIDENTIAL = CLASSES.index("residential area")
 WITH_BUILDINGS = np.array([one.buildings is not None for one in SCENE_CLASSES])
 GROWS = np.array([one.grows for one in SCENE_CLASSES])
 BUILT_UP = {one.noun for one in SCENE_CLASSES if one.buildings}
-# Shares of the changes: pieces of other scenes, and houses. The others are large and plain.
-SCENE_SHARE, HOUSE_SHARE = 0.35, 0.35
+# Shares of the changes: pieces of other scenes, houses along a road, houses in rows. The others are large and plain.
+# Of the pairs of LEVIR-CC's training captions in which something changed, 82 % tell of houses, 84 % of roads and 9 %
+# of large buildings; where these were a third of the changes, they were said of nearly every real pair.
+SCENE_SHARE, ESTATE_SHARE, HOUSE_SHARE = 0.35, 0.25, 0.25
+TOWN_SHARE = 0.4  # of the pieces, such as are drawn from residential areas whatever their share of the pictures
+BACKWARDS = 0.15  # share of the changes in which something was taken away
 WHOLE_SHARE = 0.15  # and of the pieces of scenes of another class, such as cover all of the picture
 # Of all pairs: such as are made of grass, crops or trees whatever their share of the pictures, for towns mostly stay.
 GROWING_SHARE = 0.4
@@ -231,7 +236,7 @@ def regrow(rng: np.random.Generator, image: Image.Image, picture: Array) -> Imag
 
 
 def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: int, changed: bool) -> RealPair:
-    """Two dates made from one real scene; what changes is a piece of another scene, houses, or large plain things.
+    """Two dates made from one real scene; what changes is a piece of another, houses, or what is large and plain.
 
     A piece may cover all of it, as where a wood becomes an estate. A smaller one of a built-up scene is named by its
     class or by its buildings, and by these alone where the scene is of the same class: no land turns into itself.
@@ -249,7 +254,8 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     kind = rng.random() if changed else 1.0
     if kind < SCENE_SHARE:
         others = np.flatnonzero((labels != labels[number]) | WITH_BUILDINGS[labels])
-        other = int(others[rng.integers(len(others))])
+        towns = others[labels[others] == RESIDENTIAL]
+        other = int(rng.choice(towns if len(towns) and rng.random() < TOWN_SHARE else others))
         scene, piece = SCENE_CLASSES[labels[number]], SCENE_CLASSES[labels[other]]
         old, new = scene.noun, piece.noun
         if piece is not scene and rng.random() < WHOLE_SHARE:
@@ -259,9 +265,14 @@ def real_pair(rng: np.random.Generator, pictures: Array, labels: Array, size: in
             if piece.buildings and (piece is scene or rng.random() < 0.5):
                 new = piece.buildings
     elif changed:
-        after, mask, new = (build_houses if kind < SCENE_SHARE + HOUSE_SHARE else clear_and_build)(rng, after)
+        if kind < SCENE_SHARE + ESTATE_SHARE:
+            after, mask, new = build_estate(rng, after)
+        elif kind < SCENE_SHARE + ESTATE_SHARE + HOUSE_SHARE:
+            after, mask, new = build_houses(rng, after)
+        else:
+            after, mask, new = clear_and_build(rng, after)
         old = SCENE_CLASSES[labels[number]].noun
-    if changed and rng.random() < 0.35:  # the same, told backwards: something was taken away
+    if changed and rng.random() < BACKWARDS:  # the same, told backwards: something was taken away
         before, after, old, new = after, before, new, old
     dates = [relight(rng, before), misregister(rng, relight(rng, after))]
     return RealPair(np.stack([np.asarray(date) for date in dates]), mask, old, new, SCENE_CLASSES[labels[number]].noun)
@@ -272,6 +283,15 @@ def captions(pair: RealPair) -> tuple[str, ...]:
     if not pair.new:
         return NO_CHANGE_SENTENCES
     bare = {name: name.removeprefix("a ").removeprefix("an ") for name in (pair.old, pair.new)}
+    if pair.new.endswith(ALONG):
+        houses = pair.new.removesuffix(ALONG)
+        return (
+            f"{houses} are built along a new road on the {bare[pair.old]}",
+            f"a new road with {houses} along it appears",
+            f"{houses} and a road are built on the {bare[pair.old]}",
+            f"{houses} appear along a new road",
+            f"{houses} along a road are constructed on the {bare[pair.old]}",
+        )
     if pair.new in BUILT:
         one = BUILT[pair.new]
         be, have, s = ("is", "has", "s") if one else ("are", "have", "")

@@ -33,7 +33,7 @@ WHAT_CHANGED = {f"{kind}_what": kind for kind in PAIRS}
 PAIR_ALONE = {f"{kind}_alone": kind for kind in PAIRS}
 PICTURES_OF = {"alone": "single", "where": "single", "there": "single", **WHAT_CHANGED, **PAIR_ALONE}
 # How often an epoch goes through the pictures of kinds that have fewer.
-TIMES = {"alone": 2, "real": 2, "far": 2, "pair": 3, "real_pair": 2, "over_pair": 2,
+TIMES = {"alone": 2, "real": 2, "far": 1, "pair": 3, "real_pair": 3, "over_pair": 2,
          "video": 4, "real_video": 2, "sequence": 3,
          "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2,
          "pair_alone": 4, "real_pair_alone": 4, "over_pair_alone": 4}  # fmt: skip

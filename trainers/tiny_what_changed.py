@@ -91,7 +91,7 @@ ASKED = {
     ),
 }  # fmt: skip
 OPEN = {"grassland", "a field", "a forest", BARE}  # land with next to nothing built on it
-PAINTED = {"a house", "a house and a road", "houses and a road", "a large building", BARE}  # never cut from a scene
+PAINTED = {*BUILT, BARE} - {"houses", "large buildings"}  # never cut from a scene
 
 
 def changes_made(words: Sequence[dict[str, Any]]) -> np.ndarray:
