@@ -283,14 +283,14 @@ def captions(pair: RealPair) -> tuple[str, ...]:
     if not pair.new:
         return NO_CHANGE_SENTENCES
     bare = {name: name.removeprefix("a ").removeprefix("an ") for name in (pair.old, pair.new)}
-    if pair.new.endswith(ALONG):
+    if pair.new.endswith(ALONG):  # not of the old land, which is often told wrongly of real pairs
         houses = pair.new.removesuffix(ALONG)
         return (
-            f"{houses} are built along a new road on the {bare[pair.old]}",
+            f"{houses} are built along a new road",
             f"a new road with {houses} along it appears",
-            f"{houses} and a road are built on the {bare[pair.old]}",
+            f"{houses} and a road are added",
             f"{houses} appear along a new road",
-            f"{houses} along a road are constructed on the {bare[pair.old]}",
+            f"{houses} along a road are constructed",
         )
     if pair.new in BUILT:
         one = BUILT[pair.new]
