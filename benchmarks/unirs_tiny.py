@@ -177,10 +177,11 @@ def levir_captions(cases: list[Case], said: list[str], known: list[tuple[str, ..
     """CIDEr-D of LEVIR-CC's pairs, which are few.
 
     Args:
-        known: Captions of other pairs, so that what is often said counts little.
+        known: Captions of other pairs, so that what is often said counts little; these pairs' own are left out.
     """
     pairs = [(case, text) for case, text in zip(cases, said, strict=True) if case.kind == LEVIR]
     own, words = [case.references for case, _ in pairs], [text for _, text in pairs]
+    known = [some for some in known if some not in own]
     cider = CiderD([*own, *known])
     values = cider.scores([*map(normalise, words), *[""] * len(known)])[: len(own)]
     floor = max(

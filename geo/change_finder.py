@@ -47,17 +47,20 @@ class ChangeFinder:
         return vision.image_size // vision.patch_size
 
     def check(self, dates: int) -> None:
-        """Whether so many dates are read as one sequence.
+        """Refuses more dates than the model reads as one sequence.
 
         Raises:
-            RasterError: They make more tokens than the model reads; what lies behind would be answered with nonsense.
+            RasterError: With the answer they make more tokens than it reads; what lies behind would be nonsense.
         """
         longest = getattr(self.network.config.text_config, "max_position_embeddings", None)
         if dates < 3 or longest is None:
             return
         tokens = self._words(*_sequence(dates), 1, [dates], UNTAGGED)["input_ids"].shape[1]
-        if tokens >= longest:
-            raise RasterError(f"{dates} dates make {tokens} tokens and the model reads {longest}; give fewer dates")
+        tokens += self.options.get("max_new_tokens") or 0
+        if tokens > longest:
+            raise RasterError(
+                f"{dates} dates and the answer make {tokens} tokens and the model reads {longest}; give fewer dates"
+            )
 
     @torch.inference_mode()
     def find(self, batch: TileBatch) -> list[TileResult]:

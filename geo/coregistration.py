@@ -24,7 +24,6 @@ from .raster_files import Raster, RasterError, open_raster
 SAME_GRID = 0.01  # pixels; grids that differ less are read without warping
 TINIEST = 1e-12  # units of the CRS that a pixel may be wide
 WARP_MEMORY = 64  # MB
-MASKS_BY_ALPHA = ("uint8", "uint16")  # of which alone GDAL takes an alpha band for a mask
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class Date:
             masks = self.source.read_masks(asked, window=window, out_shape=(len(asked), *shape)) > 0
             valid = masks.all(0) if every_band else masks.any(0)
         alpha = self._alpha
-        if alpha and self.source.dtypes[alpha - 1] not in MASKS_BY_ALPHA:
+        # GDAL takes it for the mask only if it has 8 or 16 bits without a sign, and the bands have no nodata value.
+        if alpha and not any(MaskFlags.alpha in one for one in flags):
             valid &= self.source.read(alpha, window=window, out_shape=shape) > 0
         return valid
 

@@ -97,17 +97,25 @@ def _settled(composition: Composition, raws: Sequence[np.ndarray]) -> Compositio
 
 
 def _samples(aligned: AlignedDates) -> list[np.ndarray]:
-    """Values `(bands, n)` of each date at the same places of the overlap, only where all dates are valid."""
+    """Values `(bands, n)` of each date at the same places of the overlap.
+
+    Only where all dates have data in all bands, or the nodata of one band would stretch it; if nowhere, in any.
+    """
+    found = _sampled(aligned, every_band=True)
+    return found if found[0].size else _sampled(aligned, every_band=False)
+
+
+def _sampled(aligned: AlignedDates, every_band: bool) -> list[np.ndarray]:
     area = aligned.overlap
     shrink = max(1.0, max(area.width, area.height) / SAMPLED_AT_ONCE)
     if shrink <= 2 or all(_has_overviews(date, shrink) for date in aligned.dates):
         shape = (max(1, round(area.height / shrink)), max(1, round(area.width / shrink)))
         with contextlib.suppress(RasterError):  # a broken tile is told where it is mapped
-            return _read_valid(aligned, area, shape)
+            return _read_valid(aligned, area, shape, every_band)
     parts, failed = [], []
     for window in _spread_windows(area):
         try:
-            parts.append(_read_valid(aligned, window))
+            parts.append(_read_valid(aligned, window, None, every_band))
         except RasterError as error:
             failed.append(error)
     if not parts:
@@ -115,13 +123,11 @@ def _samples(aligned: AlignedDates) -> list[np.ndarray]:
     return [np.concatenate(values, axis=1) for values in zip(*parts, strict=True)]
 
 
-def _read_valid(aligned: AlignedDates, window: Window, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
-    """Where all dates have data in all bands, or the nodata of one band would stretch it; if nowhere, in any."""
-    for every_band in (True, False):
-        read = [date.read(window, shape, every_band) for date in aligned.dates]
-        valid = np.logical_and.reduce([there for _, there in read])
-        if valid.any():
-            break
+def _read_valid(
+    aligned: AlignedDates, window: Window, shape: tuple[int, int] | None, every_band: bool
+) -> list[np.ndarray]:
+    read = [date.read(window, shape, every_band) for date in aligned.dates]
+    valid = np.logical_and.reduce([there for _, there in read])
     return [values[:, valid] for values, _ in read]
 
 

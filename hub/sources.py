@@ -165,7 +165,7 @@ def assemble(
         image_token_id=processor.image_token_id,
         change_token_id=processor.change_token_id,
         frame_token_ids=processor.frame_token_ids,
-        # all but SigLIP's put class and register tokens before the patches
+        # SigLIP's towers have none; others may put class and register tokens before the patches
         vision_feature_select_strategy="full" if vision_config.model_type.startswith("siglip") else "default",
         change_num_hidden_layers=max(layers, default=-1) + 1,
         **({"change_attention_dim": width.pop()} if width else {}),

@@ -334,7 +334,7 @@ def _bits_of_a_band(image: Any, file: BinaryIO) -> int:
     place = file.tell()
     try:
         file.seek(0)
-        head = file.read(512)
+        head = file.read(2**16)
     finally:
         file.seek(place)
     if image.format == "PNG":
@@ -345,10 +345,10 @@ def _bits_of_a_band(image: Any, file: BinaryIO) -> int:
     if image.format == "JPEG2000":
         box, size = head.find(b"ihdr"), head.find(b"\xff\x4f\xff\x51")
         # of a JP2 file its header box, whose 255 means "as the bands say"; of a bare codestream its first band
-        depth = head[box + 14] if box >= 0 else 255
-        if depth == 255 and size >= 0:
-            depth = head[size + 42]
-        return (depth & 0x7F) + 1 if depth != 255 else 8
+        depth = head[box + 14 : box + 15] if box >= 0 else b""
+        if depth in (b"", b"\xff"):
+            depth = head[size + 42 : size + 43] if size >= 0 else b""
+        return (depth[0] & 0x7F) + 1 if depth else 8
     return 8
 
 

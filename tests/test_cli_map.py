@@ -146,7 +146,9 @@ def test_more_dates_than_the_model_reads_are_refused_before_any_tile_is_looked_a
     asked = (*pair, pair[0], "--pixel", "--dates", "1,2,3", "--output", "c.geojson", "--model", short, *QUICK)
     code, _, err = unirs("map", *asked)
     assert code == 2
-    assert re.search(r"3 dates make \d+ tokens and the model reads 40; give fewer dates$", err.splitlines()[-1])
+    assert re.search(
+        r"3 dates and the answer make \d+ tokens and the model reads 40; give fewer dates$", err.splitlines()[-1]
+    )
     assert not (tmp_path / "c.geojson").exists()
 
 
@@ -375,48 +377,3 @@ def test_predict_tells_of_each_raster_whether_the_model_knows_such(unirs, checkp
     assert [line.get("in_training_domain", "not said") for line in lines] == [False, True, "not said", "not said"]
     column = parquet.read_table(tmp_path / "said.parquet")["in_training_domain"]
     assert column.to_pylist() == [False, True, None, None]
-
-
-def test_pictures_and_colour_tables_are_read_as_before(tmp_path):
-    from unirs.processing import load_image
-
-    from unirs.picture_files import load_dates
-
-    with rasterio.open(write(tmp_path / "palette.tif", scene(bands=1, high=1.9).astype(np.uint8)), "r+") as file:
-        file.write_colormap(1, {0: (10, 20, 30), 1: (255, 0, 0)})
-    palette = str(tmp_path / "palette.tif")
-    assert load_dates([palette])[0].getextrema() == ((10, 255), (0, 20), (0, 30))
-    assert [one.getextrema()[0] for one in load_dates([palette, palette])] == [(10, 255)] * 2
-    rgb = write(tmp_path / "rgb.tif", scene())
-    Image.fromarray(scene().transpose(1, 2, 0)).save(tmp_path / "rgb.png")
-    for one in load_dates([str(tmp_path / "rgb.png"), str(rgb)]):
-        assert np.array_equal(np.asarray(one), np.asarray(load_image(rgb)))
-
-
-@pytest.mark.parametrize("kind", ["turned", "white is 0", "four bits"])
-def test_what_tags_say_of_a_tiff_picture_is_heeded_beside_gdal(tmp_path, kind):
-    """GDAL shows such a picture on its side, as its negative, or nearly black."""
-    from unirs.picture_files import read_dates
-
-    file, values = tmp_path / "a.tif", scene(bands=1, high=15, width=48, height=32)[0]
-    if kind == "turned":
-        Image.fromarray(values).save(file, tiffinfo={274: 6})
-        expected = np.rot90(values, -1)
-    else:
-        options = {"nbits": 4} if kind == "four bits" else {"photometric": "MINISWHITE"}
-        with rasterio.open(file, "w", "GTiff", 48, 32, 1, dtype="uint8", **options) as raster:
-            raster.write(values[None])
-        expected = values * 17 if kind == "four bits" else 255 - values
-    (picture,), _ = read_dates([str(file)])
-    assert np.array_equal(np.asarray(picture)[..., 0], expected)
-
-
-def test_pillow_is_not_asked_about_a_cut_raster(tmp_path, monkeypatch):
-    """Its TIFF reader would print a line of its own first, past Python."""
-    from unirs import picture_files
-
-    data = write(tmp_path / "cut.tif", scene(width=512, height=512), compress="deflate", tiled=True).read_bytes()
-    (tmp_path / "cut.tif").write_bytes(data[:4096])
-    monkeypatch.setattr(picture_files, "load_image", lambda file: pytest.fail("Pillow was asked"))
-    with pytest.raises(ValueError, match=r"cut\.tif: cannot be read at"):
-        picture_files.load_dates([str(tmp_path / "cut.tif")])

@@ -96,21 +96,24 @@ def test_where_one_band_has_data_there_is_some_unless_every_band_is_asked_for(tm
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
-        *itertools.product(("nodata", "mask", "alpha"), ("uint8", "uint16", "int16", "int32", "float32", "float64")),
+        *itertools.product(
+            ("nodata", "mask", "alpha", "alpha and nodata"),
+            ("uint8", "uint16", "int16", "int32", "float32", "float64"),
+        ),
         *itertools.product(("nan",), ("float32", "float64")),
     ],
 )
 @pytest.mark.parametrize("moved", [0, 15])
 def test_holes_stay_holes_whether_warped_or_not(tmp_path, kind, dtype, moved):
-    """GDAL takes an alpha band for a mask only if it has 8 or 16 bits without a sign."""
+    """Of many types GDAL takes no alpha band for a mask, and of none where there is a nodata value."""
     before = raster(tmp_path / "before.tif")
     hole = np.zeros((80, 96), bool)
     hole[20:40, 30:60] = True
-    if kind == "alpha":
+    if kind.startswith("alpha"):
         values = np.full((4, 80, 96), 200, dtype)
         values[3][hole] = 0
         values[3][~hole] = 255
-        options = {"photometric": "RGB", "alpha": "YES"}
+        options = {"photometric": "RGB", "alpha": "YES"} | ({} if kind == "alpha" else {"nodata": 7})
     else:
         missing = np.nan if kind == "nan" else 0
         values = np.where(hole, missing, 200).astype(dtype)[None].repeat(3, 0)

@@ -167,6 +167,10 @@ def test_what_one_band_lacks_does_not_enter_the_stretch(tmp_path):
     holed[0, :40, :40] = -9999
     found = array(read_rgb(write(tmp_path / "a.tif", holed, nodata=-9999))).astype(int)
     assert np.abs(found[:, 40:, 40:] - whole[:, 40:, 40:]).mean() < 3
+    wide = np.tile(values, (1, 24, 24))  # read by windows, some of which lie where one band has nothing
+    wide[0, :600] = -9999
+    (seen,) = [array(one) for one in read_aligned_rgb([write(tmp_path / "wide.tif", wide, nodata=-9999)], pixel=True)]
+    assert seen[0, seen.shape[1] // 2 :].std() > 0.8 * whole[0].std()
     apart = values.copy()  # nowhere do all bands have data
     apart[0, :64], apart[1, 64:] = -9999, -9999
     assert array(read_rgb(write(tmp_path / "b.tif", apart, nodata=-9999))).std() > 20

@@ -123,6 +123,13 @@ def test_jpeg_2000_of_16_bits_in_colour_is_refused_and_of_8_is_read(tmp_path):
     codestream = (tmp_path / "16.jp2").read_bytes()
     assert "has bands of 16 bits" in refusal(codestream[codestream.index(b"\xff\x4f\xff\x51") :])
     picture = Image.fromarray(noise(20, 30))
+    boxed = encoded(picture, "JPEG2000")
+    place = boxed.index(b"jp2h") - 4
+    for length in (446, 2**17):  # what may lie before the header pushes it away
+        free = struct.pack(">I4s", length, b"free") + bytes(length - 8)
+        assert load_image(boxed[:place] + free + boxed[place:]).size == (30, 20)
+    cut = b"\xff\x4f\xff\x51" + struct.pack(">HHIIIIIIIIH", 38, 0, 8, 8, 0, 0, 8, 8, 0, 0, 3)
+    assert "JPEG2000" in refusal(cut) or "damaged" in refusal(cut)
     assert np.array_equal(np.asarray(load_image(encoded(picture, "JPEG2000"))), noise(20, 30))
     assert np.array_equal(np.asarray(load_image(encoded(picture, "JPEG2000", no_jp2=True))), noise(20, 30))
 

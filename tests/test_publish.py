@@ -64,7 +64,7 @@ def test_the_embedded_checkpoint_becomes_a_repository_whose_card_runs_for_a_stra
     told = {(one.dataset_name, one.metric_name) for one in card.data.eval_results}
     rows = evaluation["scores"].values()
     assert told == {(row.get("dataset", evaluation["dataset"]), row["name"]) for row in rows}
-    assert len({dataset for dataset, _ in told}) == 7
+    assert len({dataset for dataset, _ in told}) == 9
     blocks = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(blocks) == 3
     for seed, name in enumerate(("scene.png", "before.png", "after.png")):

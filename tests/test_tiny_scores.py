@@ -259,5 +259,6 @@ def test_captions_of_few_pairs_are_scored_as_the_field_does_and_against_the_best
     assert row["cider_d"] == round(caption_scores(said, references)["cider_d"], 2)
     every = [caption_scores([sentence] * 3, references)["cider_d"] for some in references for sentence in some]
     assert row["blind"] == round(max(every), 2)
+    assert scores.levir_captions(cases, said, references) == row
     # what everybody says elsewhere counts less
     assert scores.levir_captions(cases, said, [("a house is built",)] * 50)["cider_d"] != row["cider_d"]

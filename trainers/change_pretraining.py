@@ -260,7 +260,10 @@ def optimizer_and_schedule(
 
 # -- before and after ------------------------------------------------------------------------------------------------
 def check_settings(data: JoinedPairs, validation: JoinedPairs, settings: Settings, dim: int) -> None:
-    """Before anything is made. Args: dim: Channels of the tower, which are the captioner's too.
+    """Before anything is made.
+
+    Args:
+        dim: Channels of the tower, which are the captioner's too.
 
     Raises:
         DataError: Training by these settings would fail; names one.

@@ -9,8 +9,8 @@ tower learns to see land in strange lights as in its own. In stage 2 TRL's `SFTT
 model on all input types, with clues.
 
 The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
-`training.json` beside them tells of each. None had strange lights and land from afar yet (docs/decisions.md: the round
-that had them did not ship).
+`training.json` beside them tells of each. None had strange lights, land from afar or houses along roads yet
+(docs/decisions.md: the rounds that had them did not ship).
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
     return {
         "note": f"Trained by `trainers/tiny.py` on RS-World's generated scenes (version {WORLD_VERSION}, training "
         f"seeds) {real}Not trained on: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture of LEVIR-CC; of its "
-        "captions only the five sentences that say that nothing changed."
+        "captions only the five sentences that say that nothing changed, and how many of the training split's tell of "
+        "houses, roads and large buildings."
         + (f" It went on from the checkpoint {args.start}, of the same provenance." if args.start else ""),
         "license": "apache-2.0",
         "license_note": "The weights are Apache-2.0. " + (terms if pictures else "They derive from generated scenes."),

@@ -51,7 +51,7 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
 
     kinds, sizes, placed = set(), set(), True
     try:
-        if bands is None and all(is_plain_picture(file) for file in files):
+        if bands is None and are_plain_pictures(files):
             return [load_image(file) for file in files], []
         for file in files:
             with open_raster(file) as raster:
@@ -77,19 +77,27 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
     return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
 
 
-def is_plain_picture(file: str) -> bool:
-    """A picture whose numbers are no measurements, and which GDAL would show as they are: Pillow reads it.
+def are_plain_pictures(files: Sequence[str]) -> bool:
+    """Pictures whose numbers are no measurements, and which GDAL would show as they are: Pillow reads them.
 
-    In 256 colours; or on no ground, with tags that say that it lies on its side, that 0 is white, or that its bands
-    have fewer than 8 bits.
+    All in 256 colours; or of 8 bits on no ground, one of them with tags that say that it lies on its side, that 0 is
+    white, or that its bands have fewer bits.
     """
     from unirs.geo import open_raster
 
+    in_colours, on_ground = [], []
+    for file in files:
+        with open_raster(file) as raster:
+            in_colours.append(raster.dataset.colorinterp[0].name == "palette")
+            placed = raster.crs is not None or raster.transform is not None
+            on_ground.append(placed or raster.dataset.dtypes[0] != "uint8")
+    return all(in_colours) or (not any(on_ground) and any(map(_is_told_by_tags, files)))
+
+
+def _is_told_by_tags(file: str) -> bool:
+    from unirs.geo import open_raster
+
     with open_raster(file) as raster:
-        if raster.dataset.colorinterp[0].name == "palette":
-            return True
-        if raster.crs is not None or raster.transform is not None or raster.dataset.dtypes[0] != "uint8":
-            return False
         of_file, of_band = (raster.dataset.tags(*which, ns="IMAGE_STRUCTURE") for which in ((), (1,)))
     if of_file.get("MINISWHITE") == "YES" or int(of_band.get("NBITS", 8)) < 8:
         return True
