@@ -167,6 +167,12 @@ def memory_mb(process: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
 
+def processor() -> str:
+    """By its own name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
 def answers_alone(port: int, asked: list[dict[str, Any]]) -> list[str]:
     """What each is answered while nobody else asks."""
     connection, answers = connect(port), []
@@ -218,11 +224,11 @@ def main() -> None:
         "new pictures": measured(given, 0, 0),
         "pictures asked about before": measured(given, 256, given.soak),
     }
-    threads = f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    setting = f"{processor()}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
     if given.dtype != "float32":
-        threads += f", {given.dtype}"
+        setting += f", {given.dtype}"
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.write_text(json.dumps({**known, threads: found}, indent=1) + "\n")
+    RESULT.write_text(json.dumps({**known, setting: found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
