@@ -28,6 +28,7 @@ from typing import Any
 
 import av
 import numpy as np
+from full_size import machine
 from PIL import Image
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS
 from unirs.trainers.scene_tasks import TEST_SEED, clip_sample, pair_sample, single_sample
@@ -167,12 +168,6 @@ def memory_mb(process: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
 
-def processor() -> str:
-    """By its own name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
 def answers_alone(port: int, asked: list[dict[str, Any]]) -> list[str]:
     """What each is answered while nobody else asks."""
     connection, answers = connect(port), []
@@ -224,7 +219,7 @@ def main() -> None:
         "new pictures": measured(given, 0, 0),
         "pictures asked about before": measured(given, 256, given.soak),
     }
-    setting = f"{processor()}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    setting = f"{machine()['machine']}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
     if given.dtype != "float32":
         setting += f", {given.dtype}"
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}

@@ -331,25 +331,25 @@ def _is_one_scan_jpeg(file: BinaryIO) -> bool:
 
 def _bits_of_a_band(image: Any, file: BinaryIO) -> int:
     """By the header, of formats that may have more than 8: Pillow would show the high byte of each."""
+    if image.format == "PPM":
+        arguments = image.tile[0][3]
+        return 8 if isinstance(arguments, str) else int(arguments[1]).bit_length()
+    if image.format not in ("PNG", "JPEG2000"):
+        return 8
     place = file.tell()
     try:
         file.seek(0)
-        head = file.read(2**16)
+        head = file.read(2**16 if image.format == "JPEG2000" else 25)
     finally:
         file.seek(place)
     if image.format == "PNG":
         return head[24]
-    if image.format == "PPM":
-        arguments = image.tile[0][3]
-        return 8 if isinstance(arguments, str) else int(arguments[1]).bit_length()
-    if image.format == "JPEG2000":
-        box, size = head.find(b"ihdr"), head.find(b"\xff\x4f\xff\x51")
-        # of a JP2 file its header box, whose 255 means "as the bands say"; of a bare codestream its first band
-        depth = head[box + 14 : box + 15] if box >= 0 else b""
-        if depth in (b"", b"\xff"):
-            depth = head[size + 42 : size + 43] if size >= 0 else b""
-        return (depth[0] & 0x7F) + 1 if depth else 8
-    return 8
+    box, size = head.find(b"ihdr"), head.find(b"\xff\x4f\xff\x51")
+    # of a JP2 file its header box, whose 255 means "as the bands say"; of a bare codestream its first band
+    depth = head[box + 14 : box + 15] if box >= 0 else b""
+    if depth in (b"", b"\xff"):
+        depth = head[size + 42 : size + 43] if size >= 0 else b""
+    return (depth[0] & 0x7F) + 1 if depth else 8
 
 
 def _check_tiff(image: Any, name: str, max_pixels: int) -> None:

@@ -62,7 +62,7 @@ class Opener:
         items = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(items, list) or not items:
             raise RequestError(400, f"{where} must have content: words, or a list of items")
-        visuals = [item for item in items if isinstance(item, dict) and item.get("type") in [*VISUAL_ITEMS]]
+        visuals = [item for item in items if isinstance(item, dict) and str(item.get("type")) in VISUAL_ITEMS]
         opened = [self._item(item, _placed(item, visuals, where)) for item in items]
         if role != "user" and any(item["type"] != "text" for item in opened):
             raise RequestError(400, f"{where} shows a picture; only the user can")
