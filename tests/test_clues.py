@@ -4,7 +4,7 @@ import json
 
 import pytest
 from unirs.trainers.clue_output import moved
-from unirs.trainers.clues import Journal, WithClues, find_clues
+from unirs.trainers.clues import Journal, WithClues, find_clues, question_key
 from unirs.trainers.data_sets import DataError, Generated, OwnData
 from unirs.trainers.recipe_data import make_data_set
 from unirs.trainers.rows import items_of
@@ -177,6 +177,16 @@ def test_same_pictures_in_another_arrangement_are_another_question(augmenter, tm
     assert alone[0] != alone[1]
     found = found_by(augmenter, None, tmp_path / "journal", 2, data)
     assert [found[place].clue for place in range(2)] == alone
+
+
+def test_a_clip_and_a_dated_sequence_of_the_same_pictures_are_two_questions():
+    """Of a clip some frames are shown, of a sequence all dates."""
+    files, words = [f"{date}.png" for date in range(12)], {"type": "text", "text": "?"}
+    dates = [{"type": "image", "image": file} for file in files]
+    asked = ([{"type": "video", "video": files}], dates, dates[::-1], dates)
+    keys = [question_key([{"role": "user", "content": [*shown, words]}]) for shown in asked]
+    assert len(set(keys)) == 3
+    assert keys[1] == keys[3]
 
 
 # -- where clues go --------------------------------------------------------------------------------------------------
