@@ -24,7 +24,8 @@ GROUND_SEEN = 0.5  # share of both dates from which what the land is can be told
 WOOD, CAR_PARK = "a forest", "a parking lot"
 # Changes that would not be told from the land around, by its noun.
 NOT_ON = {WOOD: ("trees planted", "vegetation cleared"), CAR_PARK: ("parking lot",)}
-PAINTED_LAND, TOWN = ("grassland", "bareland"), "residential area"  # as captions call them
+# As captions call them. What was there before is not told (`real_scenes.captions`): it is not what is painted.
+OLD_LAND, TOWN = ("grassland", "bareland", "the forest"), "residential area"
 GROUND, TREE = LAND_CLASSES.index("ground"), LAND_CLASSES.index("tree")
 
 
@@ -86,21 +87,12 @@ def _draw(rng: np.random.Generator, scene: SceneClass, changed: bool) -> tuple[C
     while True:
         change = draw_change(rng, changed)
         captions = change.captions
-        if scene.urban:  # no town turns into one, or is gone for a house
-            captions = tuple(one for one in captions if not any(name in one for name in (*PAINTED_LAND, TOWN)))
-        elif change.kind != "vegetation cleared":  # there the land is a wood, and bare land what is new
-            captions = tuple(_on(one, scene) for one in captions)
+        hidden = (*OLD_LAND, TOWN) if scene.urban else OLD_LAND  # no town turns into one, or is gone for a house
+        if scene.urban or change.kind != "vegetation cleared":  # there the land is a wood, and bare land what is new
+            captions = tuple(one for one in captions if not any(name in one for name in hidden))
         if captions and change.kind not in NOT_ON.get(scene.noun, ()):
             return change, captions
 
 
 def _view_of(scene: SceneClass) -> str:
     return f"An aerial view of {scene.noun}."
-
-
-def _on(caption: str, scene: SceneClass) -> str:
-    """The caption, with the name of the real land in place of the painted."""
-    bare = scene.noun.removeprefix("a ").removeprefix("an ")
-    for name in PAINTED_LAND:
-        caption = caption.replace(name, bare)
-    return caption
