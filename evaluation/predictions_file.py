@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from glob import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, Self, cast
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..trainers.data_sets import DataError
 from .samples import Prediction
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one file are not noticed
+    fcntl = None  # type: ignore[assignment]
 
 # A resumed run may have these otherwise (the hash tells models apart); what it had is kept in the list `resumed`.
 MAY_CHANGE = ("model", "batch_size", "device", "processes")
@@ -22,8 +27,11 @@ MAY_CHANGE = ("model", "batch_size", "device", "processes")
 class PredictionsFile:
     """The file, the settings beside it, and a part for each process where there are several.
 
+    From `open` to the end of its `with` block no other run is let in.
+
     Args:
-        path: Of the predictions; settings go to the same name with `.settings.json`, parts to `.part<rank>.jsonl`.
+        path: Of the predictions; settings go to the same name with `.settings.json`, parts to `.part<rank>.jsonl`,
+            and while a run writes there is `.lock`.
         state: This process among the others, which must see the same folder.
     """
 
@@ -32,6 +40,16 @@ class PredictionsFile:
         self.settings = path.with_suffix(".settings.json")
         several = state.num_processes > 1
         self.part = path.with_suffix(f".part{state.process_index}.jsonl") if several else path
+        self.lock_file = path.with_suffix(".lock")
+        self.lock: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lock is not None:
+            self.lock_file.unlink(missing_ok=True)  # while it is locked
+            self.lock.close()
 
     def open(self, settings: dict[str, Any]) -> list[Prediction]:
         """Prepares the file, and gives the answers that are there already from a run with the same settings.
@@ -39,19 +57,17 @@ class PredictionsFile:
         A half-written last line is cut off. Rows with an error are taken out: they are asked again.
 
         Raises:
-            DataError: The file is of a run with other settings, or a line is damaged. In every process.
+            DataError: Another run is writing the file, it is of a run with other settings, or a line is damaged. In
+                every process.
         """
-        problem: list[str | None] = [None]
-        if self.state.is_main_process:
-            try:
-                self._check_and_note(settings)
-                self._gather()
-            except (DataError, OSError) as error:
-                problem = [str(error)]
-        if self.state.num_processes > 1:  # or the others would wait for ever
-            broadcast_object_list(problem)
-        if problem[0] is not None:
-            raise DataError(problem[0])
+
+        def prepare() -> None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            self._check_and_note(settings)
+            self._gather()
+
+        self._in_the_first(prepare)
         return read_rows(self.path)
 
     def append(self, rows: Iterable[Prediction]) -> None:
@@ -60,12 +76,43 @@ class PredictionsFile:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def close(self, ids: Sequence[str]) -> list[Prediction]:
-        """All rows in the order of the benchmark, in one file; waits for the other processes."""
+        """All rows in the order of the benchmark, in one file; waits for the other processes.
+
+        Raises:
+            DataError: Rows are not there. In every process.
+        """
         self.state.wait_for_everyone()
-        if self.state.is_main_process:
-            self._gather(ids, keep_errors=True)
+        self._in_the_first(lambda: self._gather(ids, keep_errors=True))
         self.state.wait_for_everyone()
         return read_rows(self.path)
+
+    def _in_the_first(self, work: Callable[[], None]) -> None:
+        """Done by the first process; what went wrong is raised in every one, or the others would wait for ever."""
+        problem: list[str | None] = [None]
+        if self.state.is_main_process:
+            try:
+                work()
+            except (DataError, OSError) as error:
+                problem = [str(error)]
+        if self.state.num_processes > 1:
+            broadcast_object_list(problem)
+        if problem[0] is not None:
+            raise DataError(problem[0])
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        lock = self.lock_file.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The run that held it may have ended, and removed it, since it was opened.
+            ours = os.path.samestat(os.fstat(lock.fileno()), self.lock_file.stat())
+        except OSError:
+            ours = False
+        if not ours:
+            lock.close()
+            raise DataError(f"{self.path}: another run is writing it; wait for that one, or give another output")
+        self.lock = lock
 
     def _check_and_note(self, settings: dict[str, Any]) -> None:
         parts = self._parts()
@@ -87,7 +134,6 @@ class PredictionsFile:
             settings = known
         elif self.path.exists() or parts:
             raise DataError(f"{self.path}: is there without {self.settings.name}; give another output, or delete it")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         _write(self.settings, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
     def _gather(self, ids: Sequence[str] | None = None, keep_errors: bool = False) -> None:
@@ -98,6 +144,11 @@ class PredictionsFile:
             for row in read_rows(file) if file.exists() else []:
                 if keep_errors or not row.get("error"):
                     found.setdefault(row["id"], row)
+        if lost := [one for one in ids or () if one not in found]:
+            raise DataError(
+                f"{self.path}: {len(lost)} of {len(ids or ())} rows are not there, {lost[0]} first; give the same "
+                "command again to have them asked, and see that all processes write to this folder and nobody else does"
+            )
         rows = [found[one] for one in ids] if ids is not None else list(found.values())
         _write(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         for part in parts:

@@ -65,7 +65,8 @@ def run(
         A row for each sample, in the benchmark's order; in every process all of them.
 
     Raises:
-        DataError: The file is of another run, all pictures are missing, or not one row could be asked.
+        DataError: The file is of another run or being written by one, all pictures are missing, or not one row could
+            be asked.
     """
     state = evaluation_process()
     set_seed(seed)
@@ -74,10 +75,6 @@ def run(
     settings: dict[str, Any] = {}
     if state.is_main_process:  # hashing gigabytes once is enough
         settings = describe(benchmark, model, batch_size, max_new_tokens, blind, seed, state.num_processes)
-    file = PredictionsFile(Path(predictions), state)
-    done = {row["id"] for row in file.open(settings)}
-    rest = sorted((one for one in benchmark.samples if one.id not in done), key=lambda one: _shape(one, model))
-    mine = rest[state.process_index :: state.num_processes]
 
     def shown(batch: Sequence[Sample]) -> list[Messages]:
         if not blind:
@@ -85,14 +82,18 @@ def run(
         # a row's clue was made of its pictures
         return [blank(without_clues(one.messages), model.num_frames) for one in batch]
 
-    asker: Asker[Sample] = Asker(model, batch_size, max_new_tokens, shown)
-    finished, total = 0, len(mine)
-    progress(finished, total)
-    for rows in asker.answers(_batches(mine, model, lambda: asker.batch_size)):
-        file.append([_prediction(one, benchmark.scoring) for one in rows])
-        finished += len(rows)
+    with PredictionsFile(Path(predictions), state) as file:
+        done = {row["id"] for row in file.open(settings)}
+        rest = sorted((one for one in benchmark.samples if one.id not in done), key=lambda one: _shape(one, model))
+        mine = rest[state.process_index :: state.num_processes]
+        asker: Asker[Sample] = Asker(model, batch_size, max_new_tokens, shown)
+        finished, total = 0, len(mine)
         progress(finished, total)
-    found = file.close([sample.id for sample in benchmark.samples])
+        for rows in asker.answers(_batches(mine, model, lambda: asker.batch_size)):
+            file.append([_prediction(one, benchmark.scoring) for one in rows])
+            finished += len(rows)
+            progress(finished, total)
+        found = file.close([sample.id for sample in benchmark.samples])
     if all(row.get("error") for row in found):
         raise DataError(f"{predictions}: not one of {len(found)} rows could be asked; the first: {found[0]['error']}")
     return found

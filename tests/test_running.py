@@ -222,6 +222,35 @@ def test_a_row_that_does_not_fit_alone_is_an_error_and_costs_the_others_nothing(
     assert model.sizes[-2:] == [8, 4]
 
 
+def test_a_second_run_on_the_same_file_is_refused_until_the_first_has_ended(questions, tmp_path):
+    """Both were let in: each wrote the file anew without the rows that the other had added."""
+    file, refused = tmp_path / "out" / "p.jsonl", []
+
+    def meanwhile(done, total):
+        if done == 8:
+            with pytest.raises(DataError, match=r"p\.jsonl: another run is writing it; wait for that one") as caught:
+                ask(Forgetful(holds=20), questions, file)
+            refused.append(caught)
+
+    found = ask(Forgetful(holds=20), questions, file, progress=meanwhile)
+    assert [row["prediction"] for row in found] == [str(number) for number in range(20)]
+    assert len(refused) == 1
+    assert sorted(one.name for one in file.parent.iterdir()) == ["p.jsonl", "p.settings.json"]
+    assert ask(Forgetful(holds=20), questions, file) == found
+
+
+def test_rows_that_were_lost_are_named_at_the_end_and_asked_again(questions, tmp_path):
+    file = tmp_path / "p.jsonl"
+
+    def lose(done, total):
+        if done == total:
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+
+    with pytest.raises(DataError, match=r"p\.jsonl: 2 of 20 rows are not there, 18 first; give the same command"):
+        ask(Forgetful(holds=20), questions, file, progress=lose)
+    assert len(ask(Forgetful(holds=20), questions, file)) == 20
+
+
 def test_a_run_with_other_settings_model_or_data_is_refused(tiny, folder, tmp_path, processor):
     rows = write_rows(tmp_path, 3)
     file = tmp_path / "p.jsonl"
