@@ -73,7 +73,7 @@ def geochat_scenes(name: str, path: Path, split: str) -> Benchmark:
     A sample whose class no question names is a problem of the benchmark, and is not scored.
 
     Raises:
-        DataError: No question names classes.
+        DataError: No question names classes, or no sample has one that is named.
     """
     samples, unknown = [], []
     classes: dict[str, str] = {}
@@ -94,6 +94,11 @@ def geochat_scenes(name: str, path: Path, split: str) -> Benchmark:
         samples.append(Sample(str(row["question_id"]), messages, (label or given,), label or given))
     if samples and not classes:
         raise DataError(f"{path / FILES[name]}: no question names classes (Classes: ...); download the file again")
+    if samples and len(unknown) == len(samples):
+        raise DataError(
+            f"{path / FILES[name]}: no sample has a class that its question names, the first is {unknown[0]}; "
+            "download the file again"
+        )
     problems = _problem(unknown, "samples have a class that their question does not name; they are not scored")
     return Benchmark(name, split, "classes", samples, tuple(classes.values()), (path / FILES[name],), problems)
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..trainers.data_sets import DataError, OwnData
+from .captions import normalise
 from .classes import letters
 from .samples import Benchmark, Sample, Scoring
+
+# What datasets.save_to_disk writes. Pictures and a run's own output may lie in the same folder.
+SAVED = ("*.arrow", "state.json", "dataset_info.json", "dataset_dict.json")
 
 
 def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benchmark:
@@ -29,7 +33,7 @@ def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benc
     samples, problems = [], []
     for index in range(len(data)):
         try:
-            samples.append(_sample(data, index))
+            samples.append(_sample(data, index, metric))
         except DataError as error:
             problems.append(f"left out, it cannot be asked: {error}")
     if problems and not samples:
@@ -40,8 +44,14 @@ def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benc
         problems.append(
             f"further references of {len(several)} rows are not used, {several[0]} first: a class has one name"
         )
-    files = tuple(sorted(one for one in path.rglob("*") if one.is_file())) if path.is_dir() else (path,)
-    return Benchmark("own", split or "all", metric, samples, classes, files, problems)
+    return Benchmark("own", split or "all", metric, samples, classes, _label_files(path), problems)
+
+
+def _label_files(path: Path) -> tuple[Path, ...]:
+    if not path.is_dir():
+        return (path,)
+    found = (file for name in SAVED for file in path.rglob(name))
+    return tuple(sorted(one for one in found if not one.name.startswith("cache-")))  # of others' `map`
 
 
 def _classes(samples: list[Sample], path: Path) -> tuple[str, ...]:
@@ -55,16 +65,19 @@ def _classes(samples: list[Sample], path: Path) -> tuple[str, ...]:
     return tuple(names.values())
 
 
-def _sample(data: OwnData, index: int) -> Sample:
+def _sample(data: OwnData, index: int, metric: Scoring) -> Sample:
     row, record = data.row(index), data.records[index]
     *messages, answer = row["messages"]
     more = record.get("references") or []
     if not isinstance(more, list) or not all(isinstance(one, str) and one.strip() for one in more):
         raise DataError(f"{data.path}, row {index + 1}: references must be a list of answers in words")
+    references = tuple(dict.fromkeys([answer["content"], *more]))
+    if metric == "captions" and not any(normalise(one) for one in references):
+        raise DataError(f"{data.path}, row {index + 1}: {references[0]!r} is no caption; write one in words")
     kind: Any = record.get("kind") or row["task"]
     known = [row["id"], str(kind), *more]
     if any("\ud800" <= character <= "\udfff" for words in known for character in words):
         raise DataError(
             f"{data.path}, row {index + 1}: id, kind or references hold half characters; write it as UTF-8 again"
         )
-    return Sample(row["id"], messages, tuple(dict.fromkeys([answer["content"], *more])), str(kind))
+    return Sample(row["id"], messages, references, str(kind))

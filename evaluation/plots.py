@@ -69,10 +69,9 @@ def confusion(path: Path, table: dict[str, Any]) -> None:
     figure = Figure(figsize=(side, side * 0.94), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    axes.set_xticks(range(len(table["columns"])), table["columns"], rotation=90)
-    axes.set_yticks(
-        range(len(table["rows"])), [f"{name} ({row.sum()})" for name, row in zip(table["rows"], counts, strict=True)]
-    )
+    axes.set_xticks(range(len(table["columns"])), [_short(name) for name in table["columns"]], rotation=90)
+    rows = [f"{_short(name)} ({row.sum()})" for name, row in zip(table["rows"], counts, strict=True)]
+    axes.set_yticks(range(len(rows)), rows)
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.5 else INK
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7.5, color=colour)

@@ -80,14 +80,17 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
     clip, with or without its ending (`test_000001.png`, `test_000001`), if no other sample has the same.
 
     Raises:
-        DataError: The benchmark has no samples, or not one id is known, so that all scores would be 0.
+        DataError: The benchmark has no samples, not one id is known, so that all scores would be 0, or the ids may as
+            well be names of other samples' pictures.
     """
     if not benchmark.samples:
         raise DataError(f"{benchmark.name}: has no samples in {benchmark.split}; nothing can be scored")
     predictions = list(predictions)
     by_id = {sample.id: place for place, sample in enumerate(benchmark.samples)}
     answered = {by_id.get(row["id"]) for row in predictions}
-    by_name = {name: place for name, place in _file_names(benchmark.samples).items() if place not in answered}
+    names = _file_names(benchmark.samples)
+    _check_meaning(benchmark, [row["id"] for row in predictions], by_id, names)
+    by_name = {name: place for name, place in names.items() if place not in answered}
     places = by_name | by_id
     found: dict[int, Prediction] = {}
     problems: Problems = defaultdict(list)
@@ -117,6 +120,20 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
             problems["error instead of a prediction"].append(f"{sample.id}: {row['error']}")
         answers.append("" if row.get("error") else row["prediction"])
     return answers, dict(problems)
+
+
+def _check_meaning(benchmark: Benchmark, given: list[str], by_id: dict[str, int], names: dict[str, int]) -> None:
+    """Rows 0, 1, 2 with pictures 1.png, 2.png, 3.png: predictions of 1, 2, 3 are of the pictures, not of the rows."""
+    stranger = next((one for one in given if one not in by_id), None)
+    twofold = next((one for one in given if one in by_id and names.get(one, by_id[one]) != by_id[one]), None)
+    if stranger is None or twofold is None or not all(one in names for one in given):
+        return
+    files = [source.name for source in sources_of(benchmark.samples[names[twofold]])]
+    file = next(name for name in files if twofold in (name, Path(name).stem))
+    raise DataError(
+        f"{benchmark.name}: all ids of the predictions are names of pictures, and some also ids of other samples "
+        f"({twofold!r} is, {stranger!r} is not): write names with their suffix, {file!r}, or leave out what is no id"
+    )
 
 
 def _file_names(samples: Sequence[Sample]) -> dict[str, int]:

@@ -147,7 +147,7 @@ class PredictionsFile:
         if lost := [one for one in ids or () if one not in found]:
             raise DataError(
                 f"{self.path}: {len(lost)} of {len(ids or ())} rows are not there, {lost[0]} first; give the same "
-                "command again to have them asked, and see that all processes write to this folder and nobody else does"
+                "command again to have them asked, and see that all processes, and nobody else, write to this folder"
             )
         rows = [found[one] for one in ids] if ids is not None else list(found.values())
         _write(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -119,15 +120,15 @@ def _markdown(
         parts.append(f"## {table.title}")
         lines = [table.head, ["---" if words else "---:" for words in table.words()], *table.rows]
         parts.append("\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines))
-        parts += [table.note] if table.note else []
+        parts += [_escaped(table.note)] if table.note else []
     parts += [f"![{words}]({file.name})" for file, words in pictures]
     parts += ["## To repeat it", f"```json\n{settings}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
 def _escaped(cell: str) -> str:
-    """Others' words must not end a cell or start markup."""
-    return " ".join(cell.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    """Others' words must not end a cell, start markup or have a picture loaded."""
+    return re.sub(r"[\\|*_\[\]!`]", r"\\\g<0>", " ".join(cell.split())).replace("<", "&lt;")
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..trainers.data_sets.errors import DataError
 from .change_captions import change_caption_scores
 from .classes import class_scores, letters
 from .predictions import Problems, answers_to
@@ -38,7 +39,7 @@ def score(
         `split`, `scoring`, `problems` (kind -> `count` and `named`, the names of all), `published` rows, `blind`.
 
     Raises:
-        DataError: No prediction belongs to the benchmark, or the benchmark has no samples.
+        DataError: No prediction belongs to the benchmark, or the benchmark has no samples or none of a known class.
     """
     answers, mismatches = answers_to(benchmark, predictions)
     found = {**(problems or {}), **mismatches}
@@ -69,7 +70,13 @@ def _scores(benchmark: Benchmark, answers: Sequence[str], meteor: bool) -> dict[
         return question_scores(answers, references, kinds)
     if benchmark.scoring == "captions":
         return change_caption_scores(answers, references, kinds, meteor)
-    left_out = {sample.id for sample in _strangers(benchmark)}
+    strangers = _strangers(benchmark)
+    if len(strangers) == len(samples):
+        raise DataError(
+            f"{benchmark.name}: no sample has a class that the benchmark knows, {strangers[0].id} has "
+            f"{strangers[0].references[0]!r}; nothing can be scored, check the data's classes"
+        )
+    left_out = {sample.id for sample in strangers}
     kept = [
         (answer, one.references[0]) for answer, one in zip(answers, samples, strict=True) if one.id not in left_out
     ]

@@ -154,15 +154,25 @@ def _published(scores: dict[str, Any]) -> list[Table]:
         cells = [row["method"], *(plain(types.get(kind)) for kind in kinds)]
         rows.append([*cells, plain(row["score"]), row["average"], row["source"]])
     ours = [percent(scores.get("per_type", {}).get(kind, {}).get("accuracy")) for kind in kinds]
-    averages = ("micro", "macro") if scores["scoring"] == "vqa" else ("micro",)
-    for name in averages:
-        value = percent(scores[name]) if scores["scoring"] == "vqa" else plain(head_figure(scores))
-        rows.append([OURS, *ours, value, name, "here"])
+    rows += [[OURS, *ours, value, name, "here"] for name, value in _averages(scores, kinds)]
     title = {"vqa": "accuracy, %", "captions": "CIDEr-D", "classes": "overall accuracy, %"}[scores["scoring"]]
     note = f"Published figures are of whole test sets; this run is of {scores['n']:,} samples of {scores['split']}. "
     if scores["scoring"] == "vqa":
         note += "Compare micro with micro only. Papers do not say which; it was worked out from the types' figures."
+        if kinds and (others := sorted(scores["per_type"].keys() - set(kinds))):
+            note += f" Published averages have no {', '.join(others)} questions; this run's leave them out here too."
     return [Table("Beside published figures", ["method", *kinds, title, "average", "read in"], rows, note)]
+
+
+def _averages(scores: dict[str, Any], kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """This run's average of each kind; of questions over the types alone that the published ones are of."""
+    if scores["scoring"] != "vqa":
+        return [("micro", plain(head_figure(scores)))]
+    rows = [row for kind, row in scores["per_type"].items() if not kinds or kind in kinds]
+    if not rows:
+        return [("micro", "-"), ("macro", "-")]
+    micro = sum(row["n"] * row["accuracy"] for row in rows) / sum(row["n"] for row in rows)
+    return [("micro", percent(micro)), ("macro", percent(sum(row["accuracy"] for row in rows) / len(rows)))]
 
 
 def _problems(problems: dict[str, Any]) -> Table:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from unirs.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from unirs.evaluation.scoring import score
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES
@@ -187,6 +187,13 @@ def test_scenes_without_a_class_in_any_question_are_refused(tmp_path):
         load_benchmark("aid", tmp_path)
 
 
+def test_scenes_of_which_none_has_a_class_of_its_question_are_refused_before_they_are_asked(tmp_path):
+    words = "Classify the image. Classes: Airport, Beach"
+    jsonl(tmp_path / "aid.jsonl", scene("Moon/a.png", words, "Moon"), scene("Mars/b.png", words, "Mars"))
+    with pytest.raises(DataError, match=r"aid\.jsonl: no sample has a class .* the first is Moon/a\.png \(Moon\)"):
+        load_benchmark("aid", tmp_path)
+
+
 def test_ucmerced_lies_in_its_archive_s_folders(tmp_path):
     folder = tmp_path / "images" / "UCMerced_LandUse" / "Images" / "agricultural"
     folder.mkdir(parents=True)
@@ -228,6 +235,32 @@ def test_own_rows_may_come_as_parquet(tmp_path):
     found = load_benchmark("own", tmp_path / "own.parquet", metric="captions")
     assert [(one.references, one.kind) for one in found.samples] == [(("a", "b"), "k"), (("a",), "k")]
     assert found.samples[0].messages == one_turn(image(tmp_path / "a.png"), text("What?"))
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_only_what_datasets_wrote_is_hashed_of_a_folder(splits, tmp_path):
+    """A run's own output in the folder was hashed as data: the run could never be resumed."""
+    rows = Dataset.from_list([said("What?", "a", images=["a.png"])])
+    (DatasetDict(test=rows) if splits else rows).save_to_disk(tmp_path)
+    saved = {file for file in tmp_path.rglob("*") if file.is_file()}
+    arrow = next(file for file in saved if file.suffix == ".arrow")
+    (tmp_path / "out").mkdir()
+    for name in ("out/predictions.jsonl", "out/scores.json", "a.png", "out/predictions.settings.json"):
+        (tmp_path / name).write_text("{}")
+    arrow.with_name("cache-0123.arrow").write_bytes(arrow.read_bytes())
+    found = load_benchmark("own", tmp_path, "test" if splits else None, metric="vqa")
+    assert set(found.files) == saved
+
+
+def test_rows_without_a_caption_in_words_are_left_out_or_refused(tmp_path):
+    """Where all were so, the scores ended in a ValueError after all had been asked."""
+    bare = said("What?", "...", references=["?"])
+    jsonl(tmp_path / "own.jsonl", bare, bare)
+    with pytest.raises(DataError, match=r"none of its 2 rows .* row 1: '\.\.\.' is no caption; write one in words"):
+        load_benchmark("own", tmp_path / "own.jsonl", metric="captions")
+    jsonl(tmp_path / "own.jsonl", bare, said("What?", "...", references=["a house"]))
+    found = load_benchmark("own", tmp_path / "own.jsonl", metric="captions")
+    assert ([one.id for one in found.samples], len(found.problems)) == (["1"], 1)
 
 
 def test_own_rows_that_cannot_be_asked_are_named(tmp_path):

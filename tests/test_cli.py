@@ -137,6 +137,49 @@ def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoin
     assert json.loads(unirs("video", "report/clip.mp4", "--num-frames", 8, *common)[1])["frames"] == 8
 
 
+@pytest.mark.parametrize(
+    ("output", "name"),
+    [
+        *[
+            ("mine", name)
+            for name in ("before.png", "after.png", "scene.png", "clip.mp4", "report.png", "report.html")
+        ],
+        ("mine/page.html", "page.png"),
+        ("mine/page.html", "page.html"),
+    ],
+)
+def test_demo_never_costs_the_user_a_file(unirs, checkpoint, output, name):
+    """It wrote its own over them without a word."""
+    Path("mine").mkdir()
+    Path("mine", name).write_text("the only copy")
+    code, out, err = unirs("demo", "--model", checkpoint, "--output", output)
+    told = f"unirs: mine/{name}: is there, and of no earlier `unirs demo`; move it, or give another --output\n"
+    assert (code, out, err) == (2, "", told)
+    assert os.listdir("mine") == [name]
+    assert Path("mine", name).read_text() == "the only copy"
+
+
+def test_demo_goes_into_its_own_folder_again_also_after_it_was_cut_off(unirs, checkpoint):
+    common = ("demo", "--model", checkpoint, "--max-new-tokens", 1, "--json")
+    assert unirs(*common, "--output", "mine")[0] == 0
+    whole = Path("mine/report.html").read_bytes()
+    for name in ("report.png", "after.png", "clip.mp4"):
+        Path("mine", name).unlink()
+    Path("mine/report.html").write_bytes(whole[: len(whole) // 2])
+    assert unirs(*common, "--output", "mine")[0] == 0
+    assert Path("mine/report.html").read_bytes() == whole
+    assert len(os.listdir("mine")) == 6
+
+
+def test_demo_s_page_alone_does_not_make_the_pictures_beside_it_its_own(unirs, checkpoint):
+    common = ("demo", "--model", checkpoint, "--max-new-tokens", 1, "--json")
+    assert unirs(*common, "--output", "report.html")[0] == 0
+    Path("before.png").write_text("the only copy")
+    assert unirs(*common, "--output", ".")[0] == 2
+    assert unirs(*common, "--output", "report.html")[0] == 0
+    assert Path("before.png").read_text() == "the only copy"
+
+
 def test_an_answer_is_not_lost_when_its_heat_map_cannot_be_written(unirs, checkpoint, pictures, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -66,6 +66,14 @@ def test_json_split_limit_and_blind(unirs, data):
     assert (found["n"], found["problems"]["unknown id"]["count"]) == (1, 2)
 
 
+def test_settings_of_others_predictions_say_what_part_of_the_data_was_scored(unirs, data):
+    file = predictions(data / "p.jsonl", {"test_1": "a road", "test_2": "x", "test_3": "y"})
+    words = ("evaluate", "levir-cc", "--data", data, "--from-predictions", file, "--no-meteor", "--limit", 2)
+    assert unirs(*words, "--output", data / "out")[0] == 0
+    settings = json.loads((data / "out" / "scores.json").read_text())["settings"]
+    assert settings["subset"] == "2 of 3 samples, evenly spread over kinds and places"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

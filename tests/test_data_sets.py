@@ -212,6 +212,20 @@ def test_llava_json_reads_every_kind_of_record(lines, tmp_path):
     assert rows[4]["messages"][1]["content"] == "Flood"
 
 
+@pytest.mark.parametrize("form", ["array", "indented", "lines"])
+def test_a_byte_order_mark_before_llava_json_changes_nothing(form, tmp_path):
+    """Windows editors put it there; an indented array behind it was read as lines."""
+    records = [llava("What?"), llava("Where?")]
+    words = "\n".join(map(json.dumps, records))
+    if form != "lines":
+        words = json.dumps(records, indent=2 if form == "indented" else None)
+    (tmp_path / "d.json").write_text(words, encoding="utf-8-sig")
+    assert [row["messages"][0]["content"] for row in read_all(tmp_path / "d.json")] == [
+        [text("What?")],
+        [text("Where?")],
+    ]
+
+
 @pytest.mark.reference
 def test_the_released_training_files_are_read():
     from tests.conftest import REFERENCE

@@ -125,6 +125,31 @@ def test_a_picture_named_like_another_rows_id_takes_no_answer_from_its_sample(tm
     assert answers_to(benchmark, named)[0] == ["a", "b", ""]
 
 
+def test_ids_that_may_as_well_name_other_samples_pictures_are_refused(tmp_path):
+    """Rows without ids are 0, 1, 2: the answers to 1.png, 2.png, 3.png all went to wrong rows, for a score of 0."""
+    rows = [{"prompt": "Where?", "completion": f"at {n}", "images": [f"{n}.png"]} for n in (1, 2, 3)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = load_benchmark("own", tmp_path / "own.jsonl", metric="vqa")
+
+    def answers(*ids):
+        return answers_to(benchmark, [{"id": one, "prediction": f"at {one}"} for one in ids])[0]
+
+    told = (
+        r"^own: all ids .* are names of pictures.*\('1' is, '3' is not\): write names with their suffix, '1.png', or"
+    )
+    with pytest.raises(DataError, match=told):
+        answers("1", "2", "3")
+    assert answers("1.png", "2.png", "3.png") == ["at 1.png", "at 2.png", "at 3.png"]
+    assert answers("0", "1", "2") == ["at 0", "at 1", "at 2"]
+
+
+def test_a_name_that_says_the_same_as_an_id_leaves_no_doubt(tmp_path):
+    rows = [{"id": str(n), "prompt": "Where?", "completion": "here", "images": [f"{n}.png"]} for n in (1, 2)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [{"id": "1", "prediction": "a"}, {"id": "2.png", "prediction": "b"}]
+    assert answers_to(load_benchmark("own", tmp_path / "own.jsonl", metric="vqa"), given)[0] == ["a", "b"]
+
+
 def test_numbers_written_as_ids_are_found(tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": 1, "prediction": "x"}))
     rows, _ = read_predictions(tmp_path / "p.jsonl")

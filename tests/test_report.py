@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 from unirs.evaluation.cases import worst_and_random
 from unirs.evaluation.report import write_report
@@ -63,7 +64,23 @@ def test_published_rows_stand_beside_ours_with_their_average(tmp_path):
     assert "| RSGPT | 91.17 | 91.70 | 94.00 | 92.29 | macro | UniRS, table III |" in lines
     assert "| UniRS | 91.64 | 92.68 | 90.00 | 92.21 | micro | UniRS, table III |" in lines
     ours = [line for line in lines if line.startswith("| this run")]
-    assert [line.split("|")[5:7] for line in ours] == [[" 75.00 ", " micro "], [" 50.00 ", " macro "]]
+    assert [line.split("|")[5:7] for line in ours] == [[" 100.00 ", " micro "], [" 100.00 ", " macro "]]
+
+
+def test_our_averages_beside_published_ones_leave_out_the_types_that_those_leave_out(tmp_path):
+    """With `--all-types` an average that holds counts stood beside published ones that hold none."""
+    benchmark = questions_benchmark()
+    benchmark.samples[3:3] = [replace(benchmark.samples[2], id="c", kind="comp")]
+    # presence: 2 of 3, comp: 1 of 1, count: 0 of 1
+    scores, _, _ = write(tmp_path, benchmark, ("yes", "yes", "no", "no", "12"))
+    assert (scores["micro"], scores["macro"]) == (pytest.approx(3 / 5), pytest.approx(5 / 9))
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    ours = [line for line in lines if line.startswith("| this run | 66.67 | 100.00 | - |")]
+    assert [line.split("|")[5:7] for line in ours] == [[" 75.00 ", " micro "], [" 83.33 ", " macro "]]
+    told = "Published averages have no count questions; this run's leave them out here too."
+    assert any(line.endswith(told) for line in lines)
+    write(tmp_path / "paper", replace(benchmark, samples=benchmark.samples[:4]), ("yes", "yes", "no", "no"))
+    assert "leave them out" not in (tmp_path / "paper" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("make", [questions_benchmark, pairs_benchmark, classes_benchmark])
@@ -76,6 +93,19 @@ def test_words_of_models_and_data_never_become_markup(tmp_path, make):
     assert page.words.count(HOSTILE) >= 3  # as an id, an answer and a problem
     told = next(line for line in (tmp_path / "report.md").read_text().splitlines() if "problem of the data" in line)
     assert "&lt;script>alert('x')&lt;/script> \\| \\*bold\\*" in told
+
+
+def test_answers_in_markdown_load_no_picture_and_read_as_they_were_said(tmp_path):
+    """`![x](http://...)` as a class or true answer had whoever looked at report.md load that picture."""
+    benchmark = questions_benchmark()
+    said = "![x](http://localhost/p.png) [a](b) `c` _d_ | *e* \\[f]"
+    samples = [replace(one, references=(said,), kind=said) for one in benchmark.samples]
+    write(tmp_path, replace(benchmark, samples=samples, problems=[said]), ("yes", "no", "no", "12"))
+    read = MarkdownIt("commonmark").enable("table").render((tmp_path / "report.md").read_text())
+    page = Page(read.partition("<h2>To repeat it")[0])
+    assert page.sources == ["scores.png", "lengths.png"]
+    assert not {"a", "code", "em", "strong"} & set(page.tags)
+    assert page.words.count(said) == 5  # as a type, in a note, as its and the commonest answer, and as a problem
 
 
 def test_page_needs_no_other_file(tmp_path):
@@ -118,6 +148,12 @@ def test_plots_are_drawn_also_of_one_sample_and_of_silence(tmp_path, make):
         pixels = np.asarray(Image.open(tmp_path / name).convert("L"))
         assert pixels.min() < 100 < 250 < pixels.max(), name
     assert ("confusion.png" in files) == (benchmark.scoring == "classes")
+
+
+def test_a_class_with_dollar_signs_is_drawn_as_it_is_written(tmp_path):
+    """It was read as a formula: ParseFatalException, after all answers were in."""
+    benchmark = replace(classes_benchmark(), classes=("Fire", "Flood", r"$\foo$"))
+    assert "confusion.png" in write(tmp_path, benchmark, ("fire", "flood", "foo", ""))[1]
 
 
 def test_worst_cases_are_the_wrong_ones_and_the_others_are_not_repeated():

@@ -64,6 +64,13 @@ def test_a_class_that_the_benchmark_does_not_know_is_named_and_not_scored():
     }
 
 
+def test_a_benchmark_without_a_sample_of_a_known_class_is_refused():
+    """It ended in a ValueError of 0 answers."""
+    benchmark = replace(classes_benchmark(), classes=("Volcano",))
+    with pytest.raises(DataError, match=r"era: no sample has a class that the benchmark knows, c0 has 'Fire'"):
+        score(benchmark, rows(benchmark, "fire", "flood", "fire", "fire"))
+
+
 @pytest.mark.parametrize("make", [questions_benchmark, pairs_benchmark, classes_benchmark])
 def test_scores_are_json_and_do_not_depend_on_the_order_of_predictions(make):
     benchmark = make()

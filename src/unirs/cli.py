@@ -305,7 +305,7 @@ def demo(
     page = output if is_page else output / "report.html"
     samples = None if is_page else output
     find_model(model)
-    check_page(page)
+    check_page(page, samples)
     single = load_pipeline("rs-visual-question-answering", model)
     pipes = {
         "single": single,

@@ -79,6 +79,7 @@ def evaluate(
         if from_predictions is not None:
             predictions, blinds, problems = read(from_predictions, blind_predictions)
             settings |= {
+                "subset": known.subset,
                 "predictions": str(from_predictions),
                 "blind_predictions": str(blind_predictions or "") or None,
             }

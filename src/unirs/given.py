@@ -11,6 +11,11 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".jp2", ".ppm"}
 PICTURES_OR_CLIPS = {".tif", ".tiff", ".webp", ".gif"}  # may hold one picture or many
 CLIPS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".flv", ".wmv", ".ogv", ".mpg", ".mpeg", ".m4v"}
 
+DEMO_TITLE = "UniRS on generated scenes it has never seen"
+DEMO_FILES = ("scene.png", "before.png", "after.png", "clip.mp4")  # to try the other commands on
+DEMO_FILES_TOLD = f"To try the other commands on: {', '.join(DEMO_FILES)} beside this page."
+DEMO_HEAD = 10_000  # bytes of a report that hold both sentences
+
 
 def ending(file: str) -> str:
     return os.path.splitext(file)[1].lower()
@@ -78,11 +83,27 @@ def check_heatmap(path: Path, inputs: tuple[str, ...]) -> None:
     check_writable(path)
 
 
-def check_page(page: Path) -> None:
-    """Makes the report's folder where it is missing."""
+def check_page(page: Path, samples: Path | None) -> None:
+    """Makes the report's folder where it is missing; what an earlier demo has not written is the user's, and stays.
+
+    Args:
+        page: The report, which `unirs demo` writes first and knows by its words, also where it was cut off.
+        samples: Folder for `DEMO_FILES`.
+    """
     make_folder(page.parent, "--output")
+    sheet = page.with_suffix(".png")
     check_writable(page)
-    check_writable(page.with_suffix(".png"))
+    check_writable(sheet)
+    told = ""
+    if page.exists():
+        with page.open(encoding="utf-8", errors="replace") as file:
+            told = file.read(DEMO_HEAD)
+    of_others = [] if DEMO_TITLE in told else [page, sheet]
+    if samples is not None and DEMO_FILES_TOLD not in told:
+        of_others += [samples / name for name in DEMO_FILES]
+    for one in of_others:
+        if one.exists():
+            raise InputError(f"{one}: is there, and of no earlier `unirs demo`; move it, or give another --output")
 
 
 def make_folder(folder: Path, option: str) -> None:

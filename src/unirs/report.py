@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .closer_map import closer_change_map
+from .given import DEMO_FILES, DEMO_FILES_TOLD, DEMO_TITLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +31,6 @@ GREYED = 0.5  # how far the picture goes to grey under the map, so that its own 
 
 FRAMES_A_SECOND, CLIP_BITS = 2, 2_000_000  # of the clip that is left to try
 SEEDS_A_REPORT = 1000  # held-out seeds that one `--seed` may look through
-TITLE = "UniRS on generated scenes it has never seen"
 NOTE = (
     "Green: the answer is one of the accepted ones. A change caption has five of those; one that says the same in "
     "other words still counts as different."
@@ -113,7 +113,7 @@ def demo_report(
         One dict for each question: task, question, answer, truth, right.
     """
     panels = [_look(pipes[sample.task], sample, options) for sample in _samples(seed)]
-    page.write_text(_page(panels), encoding="utf-8")
+    page.write_text(_page(panels, NOTE if samples is None else f"{NOTE} {DEMO_FILES_TOLD}"), encoding="utf-8")
     if samples is not None:
         _write_samples(panels, samples)
     _sheet(panels).save(page.with_suffix(".png"), format="PNG")
@@ -121,12 +121,13 @@ def demo_report(
 
 
 def _write_samples(panels: list[Panel], folder: Path) -> None:
-    """`scene.png`, `before.png`, `after.png` and `clip.mp4` of the first panel of each kind."""
+    """`DEMO_FILES`, of the first panel of each kind."""
     first = {panel.task: panel.pictures for panel in reversed(panels)}
-    first["single"][0].save(folder / "scene.png")
-    first["pair"][0].save(folder / "before.png")
-    first["pair"][-1].save(folder / "after.png")
-    write_clip(folder / "clip.mp4", first["video"])
+    scene, before, after, clip = (folder / name for name in DEMO_FILES)
+    first["single"][0].save(scene)
+    first["pair"][0].save(before)
+    first["pair"][-1].save(after)
+    write_clip(clip, first["video"])
 
 
 def write_clip(path: Path, frames: Sequence[Image.Image]) -> None:
@@ -210,7 +211,7 @@ th{color:#59636e;font-weight:500;font-size:.85rem}.yes{color:#146c2e;font-weight
 """
 
 
-def _page(panels: list[Panel]) -> str:
+def _page(panels: list[Panel], note: str) -> str:
     """One HTML file with the pictures inside it; opens without a network."""
     parts, task = [], ""
     for panel in panels:
@@ -230,8 +231,8 @@ def _page(panels: list[Panel]) -> str:
         table = f"<table><tr><th>question</th><th>UniRS</th><th>truth</th></tr>{lines}</table>"
         parts.append(f"<section><div class='row {panel.task}'>{figures}</div>{table}</section>")
     return (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{TITLE}</title><style>{STYLE}</style>"
-        f"</head><body><h1>{TITLE}</h1><p>{NOTE}</p>{''.join(parts)}</body></html>\n"
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{DEMO_TITLE}</title>"
+        f"<style>{STYLE}</style></head><body><h1>{DEMO_TITLE}</h1><p>{note}</p>{''.join(parts)}</body></html>\n"
     )
 
 
@@ -257,7 +258,7 @@ def _sheet(panels: list[Panel]) -> Image.Image:
     height = title + sum(heights) + len(rows) * (heading + MARGIN) + MARGIN // 2
     sheet = Image.new("RGB", (2 * PANEL + 3 * MARGIN, height), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 26), TITLE, fill=INK, font=ImageFont.load_default(30))
+    draw.text((MARGIN, 26), DEMO_TITLE, fill=INK, font=ImageFont.load_default(30))
     y = title
     for row, images, row_height in zip(rows, drawn, heights, strict=True):
         draw.line((MARGIN, y + 8, sheet.width - MARGIN, y + 8), fill="#d8dce1")

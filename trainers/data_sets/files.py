@@ -27,7 +27,7 @@ def find(name: str, path: Path, origin: str) -> Path:
 def read_json(name: str, path: Path, origin: str) -> Any:
     find(name, path, origin)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors put a byte-order mark first
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no whole JSON ({error}); copy or download the file again") from error
 

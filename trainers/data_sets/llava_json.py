@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class LlavaJson:
         self.path = find(self.name, Path(path).expanduser(), "you; check the path")
         self.images = Path(images).expanduser() if images else self.path.parent
         with self.path.open("rb") as file:
-            is_array = file.read(1024).lstrip()[:1] == b"["
+            is_array = file.read(1024).removeprefix(BOM_UTF8).lstrip()[:1] == b"["
         self.records: Records | JsonLines = JsonLines(self.path)
         if is_array:
             self.records = Records(read_json(self.name, self.path, "you"))
