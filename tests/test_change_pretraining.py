@@ -122,6 +122,31 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
     torch.testing.assert_close(weights[1], weights[0])
 
 
+def test_a_run_is_resumed_on_its_own_data_and_processes_alone(tmp_path):
+    rows = tmp_path / "LevirCCcaptions.json"
+    (tmp_path / "images" / "train" / "A").mkdir(parents=True)
+    (tmp_path / "images" / "train" / "B").mkdir()
+    for date in "AB":
+        for k in range(4):
+            picture(k, 40, 40).save(tmp_path / "images" / "train" / date / f"{k}.png")
+    sentences = [{"raw": f"a house number {k} ."} for k in range(5)]
+    images = [{"filename": f"{k}.png", "split": "train", "changeflag": 1, "sentences": sentences} for k in range(4)]
+    rows.write_text(json.dumps({"images": images}))
+    entry = f"{{source: levir_cc, path: {tmp_path}}}"
+    changes = {"data.pair": entry, "validation.pair": entry, "training.epochs": 1}
+    run(tmp_path / "run", **changes)
+    rows.write_text(json.dumps({"images": images[:3]}))
+    with pytest.raises(DataError, match=r"other data for data\.pair \(4 samples, now 3\)"):
+        run(tmp_path / "run", resume=True, **changes)
+    rows.write_text(json.dumps({"images": images}))
+    kept = next((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    for rank in range(2):
+        (kept / f"rng_state_{rank}.pth").touch()
+    (kept / "rng_state.pth").unlink()
+    with pytest.raises(DataError, match="written by a run of 2 processes, and this one has 1"):
+        run(tmp_path / "run", resume=True, **changes)
+
+
 def test_two_processes_train_together(tmp_path):
     """BatchNorm sees each process's own pairs, so losses are near those of one process and not equal to them."""
     values = {**FEW, "training.epochs": 2, "training.dropout": 0, "training.batch_size": 6}

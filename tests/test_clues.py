@@ -125,6 +125,24 @@ def test_rows_that_were_changed_in_between_are_asked_again(rows, augmenter, tmp_
     assert found == found_by(augmenter, rows, tmp_path / "anew", 2)
 
 
+def test_a_clue_of_the_users_own_that_was_mended_in_between_is_taken(rows, augmenter, tmp_path):
+    """The journal knew the row, whatever its clue."""
+    (tmp_path / "pictures" / "1.png").write_bytes(b"\x89PNG no picture")  # so that the journal stays
+    assert found_by(augmenter, rows, tmp_path / "journal")[9].clue == "mine"
+    rows.write_text(rows.read_text().replace('"mine"', '"better"'))
+    assert found_by(augmenter, rows, tmp_path / "journal")[9].clue == "better"
+
+
+def test_rows_that_were_removed_in_between_are_not_counted(rows, augmenter, tmp_path):
+    found_by(augmenter, rows, tmp_path / "journal")
+    rows.write_text(rows.read_text().splitlines()[0])
+    counting, told = Counting(augmenter), []
+    book = Journal(tmp_path / "journal", SETTINGS)
+    found = find_clues(OwnData(rows), counting, book, 3, lambda done, total: told.append((done, total)))
+    book.close()
+    assert (list(found), counting.asked, set(told)) == ([0], [], {(1, 1)})
+
+
 def test_unreadable_picture_costs_its_row_alone_and_is_asked_again(rows, augmenter, tmp_path):
     data = OwnData(rows)
     alone = augmenter.clues([data.row(0)["messages"]])[0].text

@@ -1,26 +1,31 @@
 """Stage 2 in this process: what is tuned and what is not, adapters, kept features, and every recipe of the package."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from unirs.trainers.collator import Collator
+from unirs.trainers.collator import TRAINER_KEYS, Collator
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import FeatureCache
 from unirs.trainers.frozen_parts import Seer
 from unirs.trainers.joint_tuning import load, tune
 from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
-from unirs.trainers.recipe_data import make_data_set
+from unirs.trainers.recipe_data import data_record, make_data_set
 from unirs.trainers.rows import Visual, conversation, image_items, visuals_of
+from unirs.trainers.run_folder import RunFolder
 
 from tests.tiny import encode, picture, tiny_model, user
 from tests.training import FEW, settings
 from unirs import default_checkpoint
 
 TINY = default_checkpoint()
+LORA = "{method: lora, r: 4, lora_alpha: 8, lora_dropout: 0.0, target_modules: null}"
 FROZEN = ("vision_tower", "change_extraction", "multi_modal_projector")
 
 
@@ -59,6 +64,95 @@ def test_a_run_that_is_over_is_not_gone_on_with(tmp_path):
     assert said[-1] == f"it is done already, 3 steps; the model is in {tmp_path / 'run'}"
     assert {**again, "minutes": first["minutes"]} == first
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_is_over_needs_no_checkpoint_to_be_known(tmp_path):
+    """It was begun anew, over its model; so was one that had been trained by another number of processes."""
+    given = recipe("lora", tmp_path / "run", **{"training.max_steps": 1})
+    first = tune(given, TINY, False, print)
+    said = []
+    assert {**tune(given, TINY, True, said.append), "minutes": first["minutes"]} == first
+    assert said[-1] == f"it is done already, 1 steps; the model is in {tmp_path / 'run'}"
+
+
+def checkpoint(folder, step, *generators, state="{}"):
+    path = folder.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    for name in generators:
+        (path / f"rng_state{name}.pth").touch()
+    (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_checkpoints_that_cannot_be_gone_on_from_are_told_and_not_trained_over(tmp_path):
+    """`--resume` said "no whole checkpoint yet" and wrote over them."""
+    alone = RunFolder(recipe("lora", tmp_path / "alone"))
+    kept = checkpoint(alone, 5, "")
+    checkpoint(alone, 7, "", state='{"epoch":')  # cut by a kill
+    assert alone.last_checkpoint(1) == kept
+    with pytest.raises(DataError, match=r"checkpoint-5: was written by a run of 1 process, and this one has 2; go on"):
+        alone.last_checkpoint(2)
+    two = RunFolder(recipe("lora", tmp_path / "two"))
+    checkpoint(two, 5, "_0", "_1")
+    with pytest.raises(DataError, match=r"checkpoint-5: was written by a run of 2 processes, and this one has 1"):
+        two.last_checkpoint(1)
+    model = RunFolder(recipe("lora", tmp_path / "model"))
+    checkpoint(model, 5)
+    with pytest.raises(DataError, match=r"checkpoint-5: holds the model alone \(training\.save_only_model\)"):
+        model.last_checkpoint(1)
+    begun = RunFolder(recipe("lora", tmp_path / "begun"))
+    checkpoint(begun, 5, "_0")  # the second of two processes was killed before its own
+    checkpoint(begun, 9, state='{"epoch":')
+    assert begun.last_checkpoint(2) is None
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path):
+    """The recipe names the file alone: rows that were never trained on became those of `training.json`."""
+    picture(0).save(tmp_path / "good.png")
+    file = tmp_path / "d.jsonl"
+
+    def write(count, answer="a"):
+        row = {"prompt": "q", "completion": answer, "images": ["good.png"]}
+        file.write_text(f"{json.dumps(row)}\n" * count)
+
+    changes = {"data": f"{{own: {{source: own, path: {file}}}}}", "training.max_steps": 1}
+    write(4)
+    run_only("joint_tuning", tmp_path / "run", changes)
+    write(2)
+    with pytest.raises(DataError, match=r"data\.json: .*other data for data\.own \(4 samples, now 2\); put the old"):
+        run_only("joint_tuning", tmp_path / "run", changes, resume=True)
+    write(4, "b")
+    with pytest.raises(DataError, match=r"data\.own \(other labels\)"):
+        run_only("joint_tuning", tmp_path / "run", changes, resume=True)
+    write(4)
+    assert "done already" in run_only("joint_tuning", tmp_path / "run", changes, resume=True)[-1]
+    write(2)
+    (tmp_path / "run" / "data.json").unlink()  # as of a run that an older version began
+    assert "done already" in run_only("joint_tuning", tmp_path / "run", changes, resume=True)[-1]
+
+
+def test_labels_of_every_kind_of_data_set_are_told_from_others(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "q", "completion": "a", "id": "0"}) + "\n")
+    (tmp_path / "clues.jsonl").write_text('{"id": "0", "clue": "c"}\n')
+    Dataset.from_list([{"prompt": "q", "completion": "a"}]).save_to_disk(str(tmp_path / "table"))
+    sentences = [{"raw": "a house"}]
+    pair = {"filename": "0.png", "split": "train", "changeflag": 1, "sentences": sentences}
+    (tmp_path / "LevirCCcaptions.json").write_text(json.dumps({"images": [pair]}))
+    entries = {
+        "clued": ({"source": "own", "path": str(rows), "clues": str(tmp_path / "clues.jsonl")}, "clues.jsonl"),
+        "table": ({"source": "own", "path": str(tmp_path / "table")}, "table/data-00000-of-00001.arrow"),
+        "pairs": ({"source": "levir_cc", "path": str(tmp_path)}, "LevirCCcaptions.json"),
+    }
+    for name, (entry, changed) in entries.items():
+        data = make_data_set(name, entry)
+        before = data_record("data", {name: entry, "off": None}, [data])
+        assert data_record("data", {name: entry}, [data]) == before
+        with (tmp_path / changed).open("a") as file:
+            file.write(" ")
+        assert data_record("data", {name: entry}, [data]) != before, name
+    drawn = make_data_set("drawn", {"source": "generated", "kind": "pair", "count": 2})
+    assert data_record("data", {"drawn": {}}, [drawn])["data.drawn"]["samples"] == 2
 
 
 def test_a_run_killed_while_its_model_is_saved_is_not_over(tmp_path, monkeypatch):
@@ -209,6 +303,13 @@ def test_kept_features_give_the_losses_of_looking_and_no_picture_is_opened_again
     assert any(line.startswith("features: 0 looked at") for line in said)
 
 
+def test_an_adapter_in_a_part_whose_features_are_kept_is_refused(tmp_path):
+    """Its matrices never changed, and nobody was told."""
+    changes = {"feature_cache": tmp_path / "cache", "adapter.target_modules": r"'.*multi_modal_projector\.linear_\d'"}
+    with pytest.raises(DataError, match="feature_cache keeps what multi_modal_projector sees, and the adapter has"):
+        run("lora", tmp_path / "run", **changes)
+
+
 def test_kept_features_of_other_weights_are_not_taken(tmp_path, processor):
     model = tiny_model(processor)
 
@@ -258,12 +359,12 @@ def test_every_recipe_runs(name, tmp_path):
     assert any(line.startswith("step 2/2 | loss ") for line in said)
 
 
-def run_only(name, output, changes):
+def run_only(name, output, changes, resume=False):
     """Without FEW's data sets."""
     values = {key: value for key, value in FEW.items() if not key.startswith("data.")}
     said = []
     values |= {"training.max_steps": 2, "output": output, **changes}
-    tune(load_recipe(name, [f"{key}={value}" for key, value in values.items()]), TINY, False, said.append)
+    tune(load_recipe(name, [f"{key}={value}" for key, value in values.items()]), TINY, resume, said.append)
     return said
 
 
@@ -294,11 +395,53 @@ def test_qlora_keeps_the_seeing_parts_whole(tmp_path):
         ({"data.single.count": "many"}, r"data\.single: generated cannot be made of .*many"),
         ({"data.single.repeat": "x"}, r"data\.single: repeat is 'x'"),
         ({"data.single": "{source: own, path: 5}"}, r"data\.single: own cannot be made of"),
+        ({"trainable": "[]"}, "trainable is empty; name one or more of vision_tower, "),
+        (
+            {"trainable": "[multi_modal_projector]", "adapter": LORA},
+            "trainable names multi_modal_projector, but with an adapter it alone is trained",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_run_is_told_before_anything_is_made(changes, reason, tmp_path):
     with pytest.raises(DataError, match=reason):
         run("joint_tuning", tmp_path / "run", **changes)
+
+
+def validated(folder, readable, unreadable, batch):
+    """What a run that changes nothing logs and says of its validation on rows with answers of all lengths."""
+    (folder / "cut.png").write_bytes(b"\x89PNG")
+    picture(0).save(folder / "good.png")
+    names = ["good.png"] * readable + ["cut.png"] * unreadable
+    rows = [{"prompt": "q", "completion": "road " * (1 + 4 * k), "images": [name]} for k, name in enumerate(names)]
+    (folder / "v.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {
+        "data": "{own: {source: generated, kind: pair, count: 2, size: 72}}",
+        "validation": f"{{own: {{source: own, path: {folder / 'v.jsonl'}}}}}",
+        "bad_rows": "skip", "training.max_steps": 1, "training.learning_rate": 1e-12,
+        "training.eval_strategy": "steps", "training.eval_steps": 1, "training.per_device_eval_batch_size": batch,
+    }  # fmt: skip
+    said = run_only("joint_tuning", folder / f"by{batch}", changes)
+    lines = map(json.loads, (folder / f"by{batch}" / "log.jsonl").read_text().splitlines())
+    return next(line for line in lines if "eval_loss" in line), said
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_validation_loss_is_that_of_an_answer_token_whatever_the_batches(batch, tmp_path):
+    """A batch of bad rows counted as loss 0, and the rest as a mean of the batches' means."""
+    found, said = validated(tmp_path, 3, 2, batch)
+    model = AutoModelForImageTextToText.from_pretrained(TINY, dtype=torch.float32).eval()
+    data = make_data_set("own", {"source": "own", "path": str(tmp_path / "v.jsonl")})
+    whole = Collator(AutoProcessor.from_pretrained(TINY))([data.row(place) for place in range(3)])
+    with torch.no_grad():
+        expected = model(**{name: value for name, value in whole.items() if name not in TRAINER_KEYS}).loss
+    assert found["eval_loss"] == pytest.approx(float(expected), abs=1e-4)
+    assert found["eval_skipped"] == 2
+    assert any(line.endswith("validation rows skipped: 2") for line in said)
+
+
+def test_a_validation_set_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(DataError, match="none of the 2 validation rows can be read; mend them"):
+        validated(tmp_path, 0, 2, 2)
 
 
 def test_a_bad_picture_met_by_a_loaders_process_is_told_in_one_line(unirs, tmp_path):
@@ -314,6 +457,43 @@ def test_a_bad_picture_met_by_a_loaders_process_is_told_in_one_line(unirs, tmp_p
     assert err.startswith("unirs: row with the id seven: ")
     assert "cut.png" in err
     assert len(err.strip().splitlines()) == 1
+
+
+def full(*args):
+    Path("/dev/full").write_text("x")
+
+
+def full_for_torch(*args):
+    torch.save(torch.zeros(1000), "/dev/full")
+
+
+def full_for_safetensors(*args):
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (full, "No space left on device"),
+        (full_for_torch, "a checkpoint was not written to its end"),
+        (full_for_safetensors, "No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line(write, reason, unirs, monkeypatch):
+    monkeypatch.setattr("unirs.trainers.joint_tuning.tune", write)
+    code, _, err = unirs("train", "lora", "--set", "output=runs/mine")
+    expected = f"unirs: runs/mine: the run could not be saved ({reason}); make room and run again with --resume\n"
+    assert (code, err) == (2, expected)
+
+
+def test_other_errors_of_a_run_are_not_taken_for_a_full_disk(unirs, monkeypatch, tmp_path):
+    torch.save(torch.zeros(1000), tmp_path / "cut.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:2000])
+    for fail in (lambda *args: torch.zeros(2) @ torch.zeros(3), lambda *args: torch.load(tmp_path / "cut.pt")):
+        monkeypatch.setattr("unirs.trainers.joint_tuning.tune", fail)
+        with pytest.raises((RuntimeError, OSError)):
+            unirs("train", "lora")
 
 
 def test_skipped_rows_are_counted_and_listed(tmp_path):

@@ -25,7 +25,7 @@ from .pair_data import CaptionedPairs, EpochOrder, JoinedPairs, Say, SeenPairs, 
 from .pair_tower import PairTower
 from .progress import Lines, draw_curve
 from .recipe import ChangePretraining, exactly
-from .recipe_data import make_data_set
+from .recipe_data import data_record, make_data_set
 from .run_folder import LogFile, RunFolder, process_state
 
 WEIGHTS, WORDS, SCORES = "change_extraction.safetensors", "vocabulary.json", "scores.json"
@@ -89,7 +89,12 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
     folder = RunFolder(recipe)
     with state.main_process_first():
         if state.is_main_process:
-            folder.prepare(resume)
+            folder.prepare(
+                resume,
+                data_record("data", recipe.data, data.sets)
+                | data_record("validation", recipe.validation, validation.sets),
+            )
+    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
     arguments = training_arguments(recipe, settings, folder)
     # 2. words
     captions = [[normalise(caption) for caption in data.captions(index)] for index in range(len(data))]
@@ -129,7 +134,6 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
         callbacks=[EpochClock(), LogFile(folder.log), Lines(say)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
     if resume:
         say(f"resuming from {checkpoint}" if checkpoint else "no whole checkpoint yet: starting from the first step")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -80,7 +80,9 @@ class Rows:
             if before is not None and (before.id, before.question) == (row["id"], key):  # of a run that was stopped
                 if key:
                     self.known[key] = Clue(before.clue)
-                continue
+                    continue
+                if isinstance(asked, Clue) and asked.text == before.clue:  # the row's own may be another one by now
+                    continue
             self.journal.found.pop(place, None)
             if isinstance(asked, Clue):
                 self.settle(place, row["id"], asked)
@@ -134,6 +136,8 @@ def find_clues(
     Raises:
         RuntimeError: The base model fails, for want of memory for instance; what was answered is in the journal.
     """
+    for place in [place for place in journal.found if place >= len(data)]:  # rows that were removed since
+        del journal.found[place]
     rows = Rows(data, augmenter, journal, progress)
     asker = _Asker(augmenter, batch_size, options)
     rows.write()
@@ -209,7 +213,7 @@ class WithClues:
 
     def __init__(self, data: DataSet, path: str | Path):
         self.data, self.name = data, data.name
-        path = Path(path).expanduser()
+        self.path = path = Path(path).expanduser()
         try:
             with path.open(encoding="utf-8") as file:
                 rows = [json.loads(line) for line in file if line.strip()]

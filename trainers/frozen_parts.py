@@ -11,6 +11,7 @@ from peft import PeftModel
 
 from ..processing import UniRSProcessor
 from ..processing.frame_sampling_unirs import DatedSequence
+from .data_sets import DataError
 from .feature_cache import FeatureCache, weights_hash
 from .mixture import Mixture
 from .progress import duration
@@ -19,6 +20,8 @@ from .recipe_data import Say
 from .rows import Visual, visuals_of
 from .run_folder import process_state
 from .trainer import UniRSTrainer
+
+KEPT = ("vision_tower", "change_extraction", "multi_modal_projector")  # parts that a cache stands in for
 
 
 def keep_features(
@@ -42,6 +45,21 @@ def keep_features(
     return cache
 
 
+def check_kept(network: Any) -> None:
+    """An adapter's matrices in the parts that are not run again would stay as they began.
+
+    Raises:
+        DataError: The network trains weights in such a part.
+    """
+    for name, parameter in network.named_parameters():
+        part = next((part for part in KEPT if f".{part}." in f".{name}"), None)
+        if part and parameter.requires_grad:
+            raise DataError(
+                f"feature_cache keeps what {part} sees, and the adapter has weights there, which would never be "
+                "trained; set feature_cache=null, or name layers of the language model alone in adapter.target_modules"
+            )
+
+
 class Seer:
     """The frozen parts: pictures to projected features."""
 
@@ -52,7 +70,7 @@ class Seer:
 
     def origin(self) -> str:
         """Names the weights and the processing."""
-        parts = (self.base.vision_tower, self.base.change_extraction, self.base.multi_modal_projector)
+        parts = [getattr(self.base, part) for part in KEPT]
         settings = {**self.processor.image_processor.to_dict(), "num_frames": self.processor.num_frames}
         return weights_hash(parts) + json.dumps(settings, sort_keys=True, default=str)
 

@@ -23,12 +23,12 @@ from .adapters import Adapter, four_bits
 from .collator import Collator, estimate_length
 from .data_sets import DataError
 from .feature_cache import FeatureCache
-from .frozen_parts import keep_features, speed_up
+from .frozen_parts import check_kept, keep_features, speed_up
 from .mixture import EpochSampler, Mixture
 from .packing import padding_share
 from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
-from .recipe_data import PlacesCollator, Say, make_mixture, places
+from .recipe_data import PlacesCollator, Say, data_record, make_mixture, places
 from .rows import items_of
 from .run_folder import LogFile, RunFolder, process_state
 from .trainer import UniRSTrainer
@@ -70,13 +70,19 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     mixture = make_mixture(recipe.data, say)
     validation = make_mixture(recipe.validation, say, "validation ") if recipe.validation else None
     config = training_arguments(recipe)
+    check_trainable(recipe, model)
     folder = RunFolder(recipe)
     with state.main_process_first():
         if state.is_main_process:
-            folder.prepare(resume)
-    if resume and (done := folder.done(state.num_processes)):  # the Trainer would make one step more
-        say(f"it is done already, {done['global_step']} steps; the model is in {folder.path}")
-        return found_by(done["log_history"], done["global_step"], folder, 0.0)
+            sets, others = (of.sets if of else [] for of in (mixture, validation))
+            folder.prepare(
+                resume,
+                data_record("data", recipe.data, sets) | data_record("validation", recipe.validation or {}, others),
+            )
+    if resume and (log := folder.done()):  # the Trainer would make one step more
+        say(f"it is done already, {log[-1]['step']} steps; the model is in {folder.path}")
+        return found_by(log, log[-1]["step"], folder, 0.0)
+    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
     # 2. what to train
     loaded = load(recipe, model)
     trainable = sum(p.numel() for p in loaded.network.parameters() if p.requires_grad)
@@ -102,8 +108,9 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
     if loaded.adapter is not None:
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         say(f"training {trainable:,} weights of the adapter beside {whole:,} frozen ones")
+    if features is not None:
+        check_kept(trainer.model)
     _silence(trainer)
-    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
     if resume:
         say(f"resuming from {checkpoint}" if checkpoint else "no whole checkpoint yet: starting from the first step")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -171,7 +178,7 @@ def make_sampler(
 def load(recipe: JointTuning, model: str) -> Loaded:
     """The model with all but the recipe's `trainable` parts frozen; an adapter's folder gives its base and itself."""
     source, trained_adapter = model, None
-    if (Path(model) / "adapter_config.json").is_file():
+    if is_adapter(model):
         if recipe.adapter is not None:
             raise DataError(
                 f"{model}: is an adapter; train it further with adapter=null, or merge it (unirs publish --merge)"
@@ -194,6 +201,22 @@ def load(recipe: JointTuning, model: str) -> Loaded:
     if trained_adapter is not None:
         network = PeftModel.from_pretrained(network, trained_adapter, is_trainable=True)
     return Loaded(network, processor, adapter)
+
+
+def is_adapter(model: str) -> bool:
+    return (Path(model) / "adapter_config.json").is_file()
+
+
+def check_trainable(recipe: JointTuning, model: str) -> None:
+    """With an adapter it alone is trained, and a recipe that names other parts would tell what was not done."""
+    others = [part for part in recipe.trainable if part != "language_model"]
+    if others and (recipe.adapter is not None or is_adapter(model)):
+        raise DataError(
+            f"trainable names {', '.join(others)}, but with an adapter it alone is trained; set "
+            "trainable=[language_model], or train without an adapter"
+        )
+    if not recipe.trainable and recipe.adapter is None and not is_adapter(model):
+        raise DataError(f"trainable is empty; name one or more of {', '.join(PARTS)}, or give an adapter")
 
 
 def freeze(network: UniRSForConditionalGeneration, trainable: list[str]) -> None:

@@ -45,6 +45,10 @@ class Mixture:
         data, turn = self.blocks[block]
         return data.row(place - int(self.starts[block]), turn)
 
+    @property
+    def sets(self) -> list[DataSet]:
+        return [data for data, _ in self.parts]
+
     def describe(self) -> list[tuple[str, int, int]]:
         """Name, samples and weight of each data set."""
         return [(data.name, len(data), repeat) for data, repeat in self.parts]

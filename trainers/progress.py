@@ -18,6 +18,7 @@ SHOWN = (
     ("padding", "padding {:.1%}"),
     ("memory_gb", "{:.1f} GB"),
     ("eval_loss", "validation loss {:.4f}"),
+    ("eval_skipped", "validation rows skipped: {}"),
     ("eval_bleu_4", "BLEU-4 {:.1f}"),
     ("eval_cider_d", "CIDEr-D {:.1f}"),
 )

@@ -26,7 +26,7 @@ class JointTuning:
     Args:
         data: Data sets by a name of your choice: `{source, repeat, ...}`; the rest are arguments of the data set.
         validation: The same, for `training.eval_strategy`; or None.
-        trainable: Parts of the model that are tuned; the others are frozen.
+        trainable: Parts of the model that are tuned; the others are frozen. With an adapter it alone is trained.
         adapter: `{method, r, lora_alpha, lora_dropout, target_modules}`, or None for full tuning.
         batching: "padded"; "grouped" puts samples of like length together; "packed" puts them end to end.
         dtype: Of the weights in training; `save_dtype`: of the weights that are saved.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from .recipe import closest
 from .rows import Row
 
 Say = Callable[[str], None]
+LARGE = 1 << 30  # bytes of a file of which the ends alone are hashed, as of a Parquet file with pictures in it
 
 
 def make_mixture(entries: dict[str, dict[str, Any]], say: Say = lambda line: None, kind: str = "") -> Mixture:
@@ -61,6 +64,44 @@ def make_data_set(name: str, entry: dict[str, Any]) -> Any:
         return data if entry.get("clues") is None else WithClues(data, entry["clues"])
     except TypeError as error:  # a word where a number belongs
         raise DataError(f"data.{name}: {source} cannot be made of {arguments} ({error})") from error
+
+
+def data_record(kind: str, entries: dict[str, dict[str, Any]], sets: Sequence[Any]) -> dict[str, Any]:
+    """What tells data sets from others under the same paths: name, samples, hash of the label files."""
+    named = (name for name, entry in entries.items() if entry is not None)
+    return {
+        f"{kind}.{name}": {"name": data.name, "samples": len(data), "labels": hash_of(label_files(data))}
+        for name, data in zip(named, sets, strict=True)
+    }
+
+
+def label_files(data: Any) -> list[Path]:
+    """What a data set calls its `files`, or its `path`; none of one that is drawn, or whose labels are folders."""
+    if isinstance(data, WithClues):
+        return [*label_files(data.data), data.path]
+    if hasattr(data, "files"):
+        return list(data.files)
+    path = getattr(data, "path", None)
+    if path is None:
+        return []
+    # Of a folder of save_to_disk the tables alone: pictures and runs may lie there too, and the caches of `map`.
+    tables = (one for one in path.rglob("*.arrow") if not one.name.startswith("cache-"))
+    return sorted(tables) if path.is_dir() else [path]
+
+
+def hash_of(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as file:
+            if size <= LARGE:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                digest.update(file.read(LARGE // 16))
+                file.seek(-LARGE // 16, 2)
+                digest.update(file.read())
+    return digest.hexdigest()
 
 
 def places(first: int, count: int) -> Dataset:

@@ -16,6 +16,7 @@ from .data_sets import DataError
 from .recipe import ChangePretraining, JointTuning, as_yaml
 
 RECIPE, LOG, CHECKPOINTS, BAD_ROWS = "recipe.yaml", "log.jsonl", "checkpoints", "bad_rows.jsonl"
+DATA = "data.json"  # what was trained on: the recipe names files, whose content may change
 RECORD = "training.json"  # comes last: where it is, the model beside it is whole
 
 
@@ -32,16 +33,19 @@ class RunFolder:
         self.path = Path(recipe.output).expanduser()
         self.checkpoints, self.log, self.bad_rows = self.path / CHECKPOINTS, self.path / LOG, self.path / BAD_ROWS
 
-    def prepare(self, resume: bool) -> None:
+    def prepare(self, resume: bool, data: dict[str, Any]) -> None:
         """Makes the folder with the resolved recipe, or checks that a run to resume is this one.
 
+        Args:
+            data: What tells the data sets from others (`recipe_data.data_record`).
+
         Raises:
-            DataError: The folder holds something else, or a run by another recipe.
+            DataError: The folder holds something else, or a run by another recipe or on other data.
         """
         file = self.path / RECIPE
         text = as_yaml(self.recipe)
         if self._is_untouched():  # stopped before its first step: nothing to go on from, and nothing to lose
-            file.write_text(text, encoding="utf-8")
+            self._begin(text, data)
             self.bad_rows.unlink(missing_ok=True)
             return
         if resume and file.is_file():
@@ -51,15 +55,34 @@ class RunFolder:
                 raise DataError(
                     f"{file}: the run to resume has other values for {changed}; take them over, or start anew"
                 )
+            self._check_data(data)
             return
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             hint = "go on with --resume, or " if file.is_file() and not resume else ""
             raise DataError(f"{self.path}: is there already; {hint}give another folder by --set output=FOLDER")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            self._begin(text, data)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def _begin(self, recipe: str, data: dict[str, Any]) -> None:
+        (self.path / RECIPE).write_text(recipe, encoding="utf-8")
+        (self.path / DATA).write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+    def _check_data(self, data: dict[str, Any]) -> None:
+        file = self.path / DATA
+        if not file.is_file():  # a run of an older version
+            return
+        before = json.loads(file.read_text(encoding="utf-8"))
+        for name, now in data.items():
+            if now != before.get(name):
+                then = before.get(name, {}).get("samples")
+                how = f"{then} samples, now {now['samples']}" if then != now["samples"] else "other labels"
+                raise DataError(
+                    f"{file}: the run to resume was begun with other data for {name} ({how}); put the old files "
+                    "back, or start anew with another output"
+                )
 
     def _is_untouched(self) -> bool:
         """Whether there is a recipe, and no step of it was logged."""
@@ -67,7 +90,7 @@ class RunFolder:
             return False
         logged = self.log.is_file() and self.log.stat().st_size > 0
         kept = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-        others = {one.name for one in self.path.iterdir()} - {RECIPE, LOG, BAD_ROWS, CHECKPOINTS}
+        others = {one.name for one in self.path.iterdir()} - {RECIPE, DATA, LOG, BAD_ROWS, CHECKPOINTS}
         return not (logged or kept or others)
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -77,17 +100,34 @@ class RunFolder:
         os.replace(partial, self.path / RECORD)
 
     def last_checkpoint(self, processes: int = 1) -> Path | None:
-        """The newest checkpoint that was written to its end; a killed run may leave a half one."""
-        found = sorted(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
-        return next((folder for folder in found if _is_whole(folder, processes)), None)
+        """The newest checkpoint that was written to its end; a killed run may leave a half one.
 
-    def done(self, processes: int = 1) -> dict[str, Any] | None:
-        """The Trainer's state of a run that is over: its last step is a checkpoint, and its model lies here, whole."""
-        checkpoint = self.last_checkpoint(processes)
-        if checkpoint is None or not (self.path / RECORD).is_file() or not any(self.path.glob("*.safetensors")):
+        Raises:
+            DataError: There are such, and none that so many processes can go on from.
+        """
+        found = sorted(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
+        whole = {folder: writers for folder in found if (writers := _written_by(folder)) is not None}
+        for folder, writers in whole.items():
+            if writers == processes:
+                return folder
+        for folder, writers in whole.items():
+            if writers:
+                raise DataError(
+                    f"{folder}: was written by a run of {writers} process{'es' * (writers > 1)}, and this one has "
+                    f"{processes}; go on with {writers}, or start anew with another output"
+                )
+            raise DataError(
+                f"{folder}: holds the model alone (training.save_only_model), so the run cannot go on from it; start "
+                "anew with another output"
+            )
+        return None
+
+    def done(self) -> list[dict[str, Any]] | None:
+        """The log of a run that is over: its record, which comes last, and its model lie here."""
+        file = self.path / RECORD
+        if not file.is_file() or not any(self.path.glob("*.safetensors")):
             return None
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        return state if state["global_step"] >= state["max_steps"] else None
+        return json.loads(file.read_text(encoding="utf-8"))["log"]
 
 
 def _step(folder: Path) -> int:
@@ -95,14 +135,19 @@ def _step(folder: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _is_whole(folder: Path, processes: int) -> bool:
-    """The Trainer writes its state last of all, each process its generators' states before."""
+def _written_by(folder: Path) -> int | None:
+    """Processes that wrote a checkpoint, 0 where it is the model alone; None for one that was not written to its end.
+
+    The Trainer writes its state last of all, each process its generators' state before.
+    """
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    names = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    return all((folder / name).is_file() for name in names)
+        return None
+    if (folder / "rng_state.pth").is_file():
+        return 1
+    several = len(list(folder.glob("rng_state_*.pth")))
+    return None if several == 1 else several  # of several processes, the others were killed
 
 
 class LogFile(TrainerCallback):

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from transformers.trainer_callback import TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from .collator import TRAINER_KEYS
+from .data_sets import DataError
 from .mixture import EpochSampler
 from .packing import NO_TASK
 from .rows import TASKS
@@ -23,6 +25,8 @@ class UniRSTrainer(SFTTrainer):
     Beside TRL's, the log holds `loss_single`, `loss_pair`, `loss_video`, `loss_text` (cross-entropy of an answer token
     of that task since the last log), `tokens_per_second`, `samples_per_second`, `padding` (share of the batches'
     tokens), `skipped` (rows left out so far) and `memory_gb` (peak of the GPU, or of the process without one).
+    `eval_loss` is the cross-entropy of an answer token too, over the whole validation set; `eval_skipped` are its rows
+    that were left out.
 
     Args:
         sampler: Order of the training samples.
@@ -38,6 +42,7 @@ class UniRSTrainer(SFTTrainer):
         network.register_forward_hook(self._keep_log_probs)
         self._log_probs: torch.Tensor | None = None
         self._skipped = 0.0
+        self._eval_sums = torch.zeros(4, dtype=torch.float64)  # answer tokens, sum of losses, rows used, rows skipped
         self._start_counting()
 
     def _start_counting(self) -> None:
@@ -55,8 +60,12 @@ class UniRSTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         token_tasks, rows = (inputs.pop(name) for name in TRAINER_KEYS)
         found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self.model.training and self._log_probs is not None:
-            answers = inputs["labels"][:, 1:] >= 0
+        if self._log_probs is None:
+            return found
+        answers = inputs["labels"][:, 1:] >= 0
+        if not self.model.training:
+            self._eval_sums += torch.stack([answers.sum(), -self._log_probs.sum(), *rows]).double().cpu()
+        else:
             losses = [
                 torch.stack([chosen.sum(), -self._log_probs[chosen].sum()])
                 for chosen in (answers & (token_tasks[:, 1:] == task) for task in range(len(TASKS)))
@@ -65,6 +74,26 @@ class UniRSTrainer(SFTTrainer):
             counts = torch.stack([tokens, torch.tensor(token_tasks.numel(), device=tokens.device), *rows])
             self._sums += torch.cat([*losses, counts]).double().cpu()
         return found
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """With the loss of an answer token over all rows: the Trainer's is a mean of the batches' means.
+
+        Raises:
+            DataError: No row can be read.
+        """
+        self._eval_sums.zero_()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        sums = self._eval_sums.float().to(self.accelerator.device)
+        tokens, loss, used, skipped = self.accelerator.reduce(sums, "sum").double().tolist()
+        if skipped and not used:
+            raise DataError(
+                f"none of the {skipped:.0f} validation rows can be read; mend them, or set training.eval_strategy=no"
+            )
+        if tokens:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss / tokens
+        if skipped:
+            output.metrics[f"{metric_key_prefix}_skipped"] = int(skipped)
+        return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

@@ -70,8 +70,8 @@ def clues(
         augmenter, made_with = load_augmenter(base, prompts, max_new_tokens)
         made_with |= {**given, **options}
         with closing(Journal(journal_path, made_with)) as journal:
-            if journal.found and not as_json:
-                ready = len(journal.found)
+            ready = sum(row < len(data) for row in journal.found)  # others were removed since
+            if ready and not as_json:
                 typer.echo(f"Going on: {ready:,} rows of {len(data):,} have their clues already.", err=True)
             with counted("Asking for clues", unit="rows") as progress:
                 found = find_clues(data, augmenter, journal, batch_size, progress, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 from .extras import install_command
 from .model_source import find_model
 from .terminal import InputError, Json, quieten
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # only a write can fail by these
 
 
 def train(
@@ -40,6 +43,7 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
     except ImportError as error:
         raise InputError(f"training needs more packages ({error.name}): {install_command('train')}") from error
     import torch
+    from safetensors import SafetensorError
 
     from unirs.trainers.data_sets import DataError
 
@@ -65,6 +69,25 @@ def run(name: str, changes: list[str], resume: bool, talk: bool) -> dict[str, An
             "the accelerator's memory is full: lower training.per_device_train_batch_size (and raise "
             "training.gradient_accumulation_steps as much), or train an adapter"
         ) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = why_not_saved(error)
+        if reason is None:
+            raise
+        raise InputError(
+            f"{recipe.output}: the run could not be saved ({reason}); make room and run again with --resume"
+        ) from error
+
+
+def why_not_saved(error: Exception) -> str | None:
+    """Why a file could not be written, in words; None for any other error."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in NO_ROOM else None
+    if any(f"(os error {number})" in text for number in NO_ROOM):  # safetensors'
+        return text.rpartition("I/O error: ")[2].partition(" (os error")[0]
+    # torch.save counts what it wrote, and tells neither the file nor the reason
+    cut = "inline_container.cc" in text and ("unexpected pos" in text or "PytorchStreamWriter" in text)
+    return "a checkpoint was not written to its end" if cut else None
 
 
 def plain(error: Exception) -> str:
