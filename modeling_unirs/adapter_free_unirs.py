@@ -8,7 +8,7 @@ from torch import nn
 # What a module keeps that is bound to itself, so to its adapters: its compiled forward, and `generate`'s.
 BOUND = ("forward", "_compiled_call", "_last_compile_config")
 # Ways to start an adapter that take from the base's own weights what they put into it.
-TAKING = ("pissa", "olora", "corda", "loftq")
+TAKING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -25,7 +25,7 @@ def without_adapters(network: Network) -> Network:
     """
     for config in getattr(network, "peft_config", {}).values():
         start, bias = str(getattr(config, "init_lora_weights", "")), getattr(config, "bias", "none")
-        if start.startswith(TAKING) or bias != "none":
+        if start.lower().startswith(TAKING) or bias != "none":
             raise ValueError(
                 f"the adapter has changed the base's own weights (init_lora_weights={start}, bias={bias}); give a "
                 "second model as the base"

@@ -104,13 +104,11 @@ class ChangeExtraction(nn.Module):
                 f"Change Extraction takes features of shape (pairs, 2, {self.grid**2}, dim), "
                 f"got {tuple(features.shape)}"
             )
-        position = torch.cat(
-            [
-                self.column_embedding.weight[None].expand(self.grid, -1, -1),
-                self.row_embedding.weight[:, None].expand(-1, self.grid, -1),
-            ],
-            dim=-1,
-        )  # (rows, columns, dim)
+        places = torch.arange(self.grid, device=features.device)
+        # Called, not read: hooks of accelerate and FSDP bring the tables in when their modules run.
+        columns = self.column_embedding(places)[None].expand(self.grid, -1, -1)
+        rows = self.row_embedding(places)[:, None].expand(-1, self.grid, -1)
+        position = torch.cat([columns, rows], dim=-1)  # (rows, columns, dim)
         embedded = features + position.flatten(0, 1)  # (pairs, 2, tokens, dim)
         hidden_states = embedded
         for layer in self.layers:

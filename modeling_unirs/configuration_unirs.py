@@ -85,6 +85,13 @@ class UniRSConfig(PreTrainedConfig):
     model_type = "unirs"
     # `SubConfigSpec` came after transformers 5.17, so the older spelling, which every 5.x reads.
     sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    # `Trainer` gathers what else is in an output as predictions; batches differ in which of these they have.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "past_key_values",
+        "image_hidden_states",
+        "change_hidden_states",
+        "video_hidden_states",
+    ]
     # The default plan names `model.embed_tokens`, which a composite model does not have.
     base_model_fsdp_plan: ClassVar[dict] = {}
     # transformers asks for trust_remote_code wherever a configuration names its own pipelines, even registered ones.

@@ -14,13 +14,14 @@ from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
-from transformers.utils import cached_file, torch_compilable_check
+from transformers.utils import cached_file, logging, torch_compilable_check
 
 from .change_extraction_unirs import ChangeExtraction
 from .configuration_unirs import UniRSConfig
 from .projector_unirs import DownsampleProjector
 from .prompt_augmentation_unirs import PromptAugmenter
 
+logger = logging.get_logger(__name__)
 COMMIT = re.compile("[0-9a-f]{40}")
 # What a picture-carrying forward or `generate` takes, by kind: pixels, or features that were computed before.
 VISUAL_INPUTS = (
@@ -78,13 +79,20 @@ class UniRSPreTrainedModel(PreTrainedModel):
 
     # Code that belongs into a saved folder and is no part of the network: set by the package, empty in remote code.
     companion_files: tuple[str, ...] = ()
+    _hub_was_asked = False
 
     def save_pretrained(
         self, save_directory: str | os.PathLike, is_main_process: bool = True, *args, **kwargs
     ) -> None:
         if is_main_process:  # first, because `push_to_hub` uploads at the end of the call
             os.makedirs(save_directory, exist_ok=True)
-            for file in self.companion_files or self._loaded_companion_files():
+            files = self.companion_files or self._loaded_companion_files()
+            if not files:
+                logger.warning(
+                    f"{save_directory}: saved without pipeline_unirs.py, which is not where the model came from; "
+                    "copy it there, as UniRS's pipelines need it"
+                )
+            for file in files:
                 with contextlib.suppress(shutil.SameFileError):
                     shutil.copy(file, save_directory)
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
@@ -93,13 +101,20 @@ class UniRSPreTrainedModel(PreTrainedModel):
         """In remote code: the pipelines' file of the folder or repository that the model came from."""
         origin = self.config._name_or_path
         commit = Path(__file__).parent.name  # that was loaded, if from the hub: what came after it was not reviewed
-        found = origin and cached_file(
-            origin,
-            "pipeline_unirs.py",
-            revision=commit if COMMIT.fullmatch(commit) else None,
-            _raise_exceptions_for_missing_entries=False,
-        )
-        return [found] if found else []
+        # The hub only if need be, and once: where there is no network, it takes 23 seconds to give up.
+        for here_only in (True,) if self._hub_was_asked else (True, False):
+            found = origin and cached_file(
+                origin,
+                "pipeline_unirs.py",
+                revision=commit if COMMIT.fullmatch(commit) else None,
+                local_files_only=here_only,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+            if found:
+                return [found]
+        self._hub_was_asked = True
+        return []
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -357,9 +372,9 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Single images `(images, 3, H, W)` to features `(images, image_seq_length, hidden_size)`."""
-        return self.model.get_image_features(pixel_values)
+    def get_image_features(self, pixel_values: torch.Tensor, return_dict: bool = False) -> torch.Tensor:
+        """Single images to features: see [`UniRSModel.get_image_features`]."""
+        return self.model.get_image_features(pixel_values, return_dict)
 
     def get_change_features(self, pixel_values_pairs: torch.Tensor) -> torch.Tensor:
         """Pairs `(pairs, 2, 3, H, W)`, before first, to features `(pairs, image_seq_length, hidden_size)`."""
@@ -469,12 +484,17 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
         here, and their features are repeated sample by sample.
         """
         visual = {name: model_kwargs.pop(name) for name in VISUAL_INPUTS if model_kwargs.get(name) is not None}
-        has_ids = input_ids is not None and input_ids.shape[1] > 0
-        if has_ids and not visual:
-            check_placeholders(self.model.get_placeholder_masks(input_ids, None), {})
+        unread = None
+        if input_ids is not None and input_ids.shape[1] > 0:
+            covered = covered_by_cache(input_ids, model_kwargs)
+            unread = input_ids[:, covered:]
+            if covered:
+                visual = self._visual_behind(covered, input_ids, visual)
+        if unread is not None and not visual:
+            check_placeholders(self.model.get_placeholder_masks(unread, None), {})
         if expand_size > 1 and visual:
             features = self.model.get_visual_features(visual)
-            masks = self.model.get_placeholder_masks(input_ids if has_ids else None, model_kwargs.get("inputs_embeds"))
+            masks = self.model.get_placeholder_masks(unread, model_kwargs.get("inputs_embeds"))
             check_placeholders(masks, features)
             visual = {}
             for name, feature in features.items():
@@ -487,6 +507,31 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
             **model_kwargs,
         )
         return input_ids, {**model_kwargs, **visual}
+
+    def _visual_behind(
+        self, covered: int, input_ids: torch.Tensor, visual: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The visual inputs whose placeholders come behind the tokens that a cache covers."""
+        masks = self.model.get_placeholder_masks(input_ids, None)
+        behind = {}
+        for name, given in visual.items():
+            kind = VISUAL_INPUTS[3:][VISUAL_INPUTS.index(name) % 3]
+            begins = masks[kind].nonzero()[:: self.config.image_seq_length, 1]  # where each block does in its row
+            if len(begins) == len(given):  # otherwise those of the new turn alone may have been given
+                given = given[(begins >= covered).to(given.device)]
+            if len(given):
+                behind[name] = given
+        return behind
+
+
+def covered_by_cache(input_ids: torch.Tensor, model_kwargs: Mapping) -> int:
+    """Tokens at the start of a prompt that a filled cache, of an earlier turn, stands for."""
+    cache, mask = model_kwargs.get("past_key_values"), model_kwargs.get("attention_mask")
+    if cache is None or (
+        mask is not None and mask.shape[1] != input_ids.shape[1]
+    ):  # or the new tokens alone are given
+        return 0
+    return int(cache.get_seq_length())
 
 
 def check_placeholders(masks: dict[str, torch.Tensor], features: dict[str, torch.Tensor]) -> None:

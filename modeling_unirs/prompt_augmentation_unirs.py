@@ -195,7 +195,7 @@ class PromptAugmenter:
         if given := _clue_of(conversation[turn]):
             return Clue(given)
         pictures = [item for item in conversation[turn]["content"] if _is_picture(item)]
-        images = sum(item["type"] != "video" for item in pictures)
+        images = sum(item["type"] in ("image", "image_url") for item in pictures)
         kind = "video" if images != len(pictures) or images > 2 else "pair" if images == 2 else "single"
         return [{"role": "user", "content": [*pictures, {"type": "text", "text": self.prompts[kind]}]}]
 
@@ -313,7 +313,7 @@ def _clue_of(message: dict[str, Any]) -> str | None:
 
 
 def _is_picture(item: dict[str, Any]) -> bool:
-    return item["type"] in ("image", "image_url", "video")
+    return item["type"] in ("image", "image_url", "video", "video_url")
 
 
 __all__ = ["AnswersWithClues", "Clue", "PromptAugmenter"]

@@ -1,6 +1,9 @@
 """Pictures to pixel tensors: RGB, padded to a square with the mean colour, bicubic resize, normalised."""
 
+from typing import Any
+
 import numpy as np
+import torch
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_backends import PilBackend
@@ -39,6 +42,23 @@ def pad_to_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
     return canvas
 
 
+def check_rescaled(pictures: Any, do_rescale: bool | None) -> None:
+    """Floats become bytes when they are read, so unlike in transformers they do need to be rescaled."""
+    if not do_rescale and _holds_floats(pictures):
+        raise ValueError(
+            "do_rescale=False was given with pictures of floats, which are read as bytes; leave it out: floats of "
+            "0..1 give the same as bytes of 0..255"
+        )
+
+
+def _holds_floats(pictures: Any) -> bool:
+    if isinstance(pictures, (list, tuple)):
+        return any(map(_holds_floats, pictures))
+    if isinstance(pictures, torch.Tensor):
+        return pictures.is_floating_point()
+    return isinstance(pictures, np.ndarray) and pictures.dtype.kind == "f"
+
+
 class UniRSImageProcessor(Backend):
     r"""Prepares pictures for UniRS, with torchvision where it can be imported and with PIL otherwise.
 
@@ -65,6 +85,10 @@ class UniRSImageProcessor(Backend):
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(image) for image in image_url_or_urls]
         return load_image(image_url_or_urls)
+
+    def preprocess(self, images, *args, **kwargs) -> BatchFeature:
+        check_rescaled(images, kwargs.get("do_rescale", self.do_rescale))
+        return super().preprocess(images, *args, **kwargs)
 
     def process_image(self, image, image_aspect_ratio=None, image_mean=None, **kwargs):
         image = load_image(image)

@@ -1,4 +1,4 @@
-"""What the markers in a text take: which pictures and clips are whose, and where tokens lie in the text as given."""
+"""What a chat shows, what the markers in a text take, and where tokens lie in the text as given."""
 
 import os
 import re
@@ -6,10 +6,48 @@ from bisect import bisect_left, bisect_right
 
 from .frame_sampling_unirs import DatedSequence
 from .image_loading_unirs import load_image
-from .prompts_unirs import CHANGE_MARKER, IMAGE_MARKER, VIDEO_MARKER
+from .prompts_unirs import CHANGE_MARKER, IMAGE_MARKER, ITEM_TYPES, UNKNOWN_ITEM, VIDEO_MARKER
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
 IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
+
+
+def video_item(item: dict) -> dict:
+    """A `video_url` of OpenAI's form as transformers writes clips; other items as they are."""
+    if item.get("type") != "video_url" or "video_url" not in item:
+        return item
+    given = item["video_url"]
+    return {"type": "video", "url": given.get("url") if isinstance(given, dict) else given}
+
+
+def shown_in_chat(conversation: list[dict]) -> tuple[list, list]:
+    """Pictures and clips of a chat in reading order; three or more images of a message are one sequence."""
+    images: list = []
+    videos: list = []
+    for message in conversation:
+        content = message.get("content") or []
+        if isinstance(content, str):
+            continue
+        for item in content:
+            if item.get("type") not in ITEM_TYPES:  # the template says so too, unless the folder has an older one
+                raise ValueError(UNKNOWN_ITEM.replace("TYPE", str(item.get("type"))))
+        turn = [_value(item, "image", "url", "path", "base64") for item in content if item["type"] == "image"]
+        if len(turn) > 2:
+            videos.append(DatedSequence(turn))
+        else:
+            images.extend(turn)
+        videos.extend(_value(item, "video", "url", "path") for item in content if item["type"] == "video")
+    return images, videos
+
+
+def _value(item: dict, *names: str):
+    """The first of the named fields that is set (Arrow tables fill missing ones with None)."""
+    for name in names:
+        if item.get(name) is not None:
+            # Bare base64 is told from a path by its field alone.
+            bare = name == "base64" and not str(item[name]).startswith("data:")
+            return f"data:image/unknown;base64,{item[name]}" if bare else item[name]
+    raise ValueError(f"a message item of type {item['type']!r} needs one of the fields {', '.join(names)}")
 
 
 def images_by_text(images, markers: list[list[str]]) -> list[list]:

@@ -19,10 +19,19 @@ from transformers.video_utils import VideoInput
 # Some are named for transformers 4 alone, which copies only what is named in this file: its users are to read the
 # refusal above, not of a missing file.
 from .clue_text_unirs import clean_clue
-from .frame_sampling_unirs import DatedSequence
+from .frame_sampling_unirs import DatedSequence  # noqa: F401
 from .image_loading_unirs import load_image  # noqa: F401
 from .image_processing_unirs import UniRSImagesKwargs
-from .markers_unirs import MARKER, deal_out, images_by_text, list_of_clips, offsets_in_given_text, videos_by_text
+from .markers_unirs import (
+    MARKER,
+    deal_out,
+    images_by_text,
+    list_of_clips,
+    offsets_in_given_text,
+    shown_in_chat,
+    video_item,
+    videos_by_text,
+)
 from .prompts_unirs import (
     CHANGE_MARKER,
     CHAT_TEMPLATE,
@@ -61,17 +70,27 @@ class UniRSProcessor(ProcessorMixin):
         tokenizer: A fast tokenizer that went through `unirs.processing.prepare_tokenizer`.
         patch_size (`int`, defaults to 14): Patch side of the vision tower in pixels.
         num_frames (`int`, defaults to 8): Frames taken from a clip, 1 to 64.
+        padding_side (`str`, defaults to `"left"`): The tokenizer's. On the left, the answers of a
+            batch begin behind the words of every row.
     """
 
     valid_processor_kwargs = UniRSProcessorKwargs
     clue_prompts = CLUE_PROMPTS  # by kind of input: single, pair, video
 
-    def __init__(self, image_processor=None, tokenizer=None, patch_size=14, num_frames=8, chat_template=None):
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        patch_size=14,
+        num_frames=8,
+        chat_template=None,
+        padding_side="left",
+    ):
         if not 1 <= num_frames <= MAX_FRAMES:
             raise ValueError(f"num_frames is {num_frames}; 1 to {MAX_FRAMES} are allowed")
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
         _check_tokenizer(tokenizer)
-        tokenizer.padding_side = "left"  # who generates answers for a batch begins behind the words of every row
+        tokenizer.padding_side = padding_side
         self.patch_size = patch_size
         self.num_frames = num_frames
         self.image_token = IMAGE_MARKER
@@ -79,16 +98,23 @@ class UniRSProcessor(ProcessorMixin):
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_MARKER)
         self.change_token_id = tokenizer.convert_tokens_to_ids(CHANGE_MARKER)
         self.frame_token_ids = tokenizer.convert_tokens_to_ids(list(FRAME_MARKERS))
-        settings = image_processor.to_dict()
-        names = UniRSVideosKwargs.__annotations__
-        self.video_processor = UniRSVideoProcessor(
-            num_frames=num_frames,
-            **{name: settings[name] for name in names if settings.get(name) is not None},
-        )
         # Sentencepiece writes a space before every piece of text, so also behind a marker; a fast tokenizer only
         # does it at the very start.
         first = tokenizer.tokenize("a", add_special_tokens=False)[0]
         self._after_marker = " " if first.startswith("\u2581") else ""
+
+    @property
+    def video_processor(self) -> UniRSVideoProcessor:
+        """Made of the image processor as it is now: frames are treated as pictures are, also when it is changed."""
+        settings = self.image_processor.to_dict()
+        names = UniRSVideosKwargs.__annotations__.keys() - {"num_frames"}
+        return UniRSVideoProcessor(
+            num_frames=self.num_frames,
+            **{name: settings[name] for name in names if settings.get(name) is not None},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "padding_side": self.tokenizer.padding_side}
 
     @property
     def image_seq_length(self) -> int:
@@ -325,24 +351,18 @@ class UniRSProcessor(ProcessorMixin):
                     "raise max_length or switch truncation off"
                 )
 
+    def _normalize_conversations(self, conversation) -> tuple[list, bool]:
+        """OpenAI's `image_url` becomes `image` in transformers; so does `video_url` become `video` here."""
+        conversations, is_batched = super()._normalize_conversations(conversation)
+        for message in (message for one in conversations for message in one):
+            if isinstance(message.get("content"), list):
+                message["content"] = [video_item(item) for item in message["content"]]
+        return conversations, is_batched
+
     def _multimodal_inputs_from_conversations(self, conversations, *args, **kwargs):
-        """Collects pictures and clips of chat messages in reading order; three or more images are one sequence."""
-        batch_images, batch_videos = [], []
-        for conversation in conversations:
-            images, videos = [], []
-            for message in conversation:
-                content = message.get("content") or []
-                if isinstance(content, str):
-                    continue
-                turn = [_value(item, "image", "url", "path", "base64") for item in content if item["type"] == "image"]
-                if len(turn) > 2:
-                    videos.append(DatedSequence(turn))
-                else:
-                    images.extend(turn)
-                videos.extend(_value(item, "video", "url", "path") for item in content if item["type"] == "video")
-            batch_images.append(images)
-            batch_videos.append(videos)
-        return batch_images, batch_videos, [], {}
+        """Collects pictures and clips of chat messages in reading order."""
+        shown = [shown_in_chat(conversation) for conversation in conversations]
+        return [images for images, _ in shown], [videos for _, videos in shown], [], {}
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
         """Tokens and patches of pictures of the given sizes: every picture costs the same. Read by vLLM."""
@@ -367,16 +387,6 @@ def _check_tokenizer(tokenizer) -> None:
                 f"the tokenizer does not know the visual marker {marker}; "
                 "call unirs.processing.prepare_tokenizer(tokenizer) first"
             )
-
-
-def _value(item: dict, *names: str):
-    """The first of the named fields that is set (Arrow tables fill missing ones with None)."""
-    for name in names:
-        if item.get(name) is not None:
-            # Bare base64 is told from a path by its field alone.
-            bare = name == "base64" and not str(item[name]).startswith("data:")
-            return f"data:image/unknown;base64,{item[name]}" if bare else item[name]
-    raise ValueError(f"a message item of type {item['type']!r} needs one of the fields {', '.join(names)}")
 
 
 __all__ = ["UniRSProcessor"]

@@ -64,6 +64,11 @@ CLUE_PROMPTS = {
     "video": "Please classify the scene in this video captured by the UAV.",
 }
 
+ITEM_TYPES = ("text", "clue", "image", "video")  # of message contents; image_url and video_url become image and video
+UNKNOWN_ITEM = (  # dropped, a picture under another name would be answered without having been seen
+    "a message has a content item of type TYPE; the types are text, clue, image, image_url, video and video_url"
+)
+
 # vicuna_v1: "<system> USER: <markers>\n<tag> <instruction> Clue: <clue> ASSISTANT: <answer></s>USER: ...".
 # Options: change_extraction=False sends a pair as two plain images; task_tag=False leaves the tag out.
 CHAT_TEMPLATE = (
@@ -72,8 +77,11 @@ CHAT_TEMPLATE = (
     {%- if message.content is string -%}
         {{- message.content | trim -}}
     {%- else -%}
-        {%- set texts = message.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | list -%}
-        {{- texts | join(' ') | trim -}}
+        {%- for item in message.content if item.type not in ITEM_TYPES -%}
+            {{- raise_exception('UNKNOWN_ITEM' | replace('TYPE', item.type)) -}}
+        {%- endfor -%}
+        {%- set texts = message.content | selectattr('type', 'equalto', 'text') | map(attribute='text') -%}
+        {{- texts | reject('none') | join(' ') | trim -}}
     {%- endif -%}
 {%- endmacro -%}
 {%- set tags = TAGS -%}
@@ -94,7 +102,7 @@ CHAT_TEMPLATE = (
             {%- set images = message.content | selectattr('type', 'equalto', 'image') | list | length -%}
             {%- set videos = message.content | selectattr('type', 'equalto', 'video') | list | length -%}
             {%- for item in message.content if item.type == 'clue' -%}
-                {%- set found.clue = item.text | trim -%}
+                {%- set found.clue = (item.text or '') | trim -%}
             {%- endfor -%}
             {%- if images == 2 and change_extraction | default(true) -%}
                 {{- 'CHANGE\n' -}}
@@ -126,6 +134,8 @@ CHAT_TEMPLATE = (
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
 """.strip()
+    .replace("ITEM_TYPES", repr(ITEM_TYPES))
+    .replace("UNKNOWN_ITEM", UNKNOWN_ITEM)
     .replace("TAGS", repr(TASK_TAGS))
     .replace("INSTRUCTIONS", repr(DEFAULT_INSTRUCTIONS))
     .replace("'SYSTEM'", repr(SYSTEM_PROMPT))
@@ -144,8 +154,10 @@ __all__ = [
     "ESCAPE",
     "FRAME_MARKERS",
     "IMAGE_MARKER",
+    "ITEM_TYPES",
     "MAX_FRAMES",
     "SYSTEM_PROMPT",
     "TASK_TAGS",
+    "UNKNOWN_ITEM",
     "VIDEO_MARKER",
 ]

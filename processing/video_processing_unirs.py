@@ -6,7 +6,7 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 
-from .image_processing_unirs import UniRSImageProcessor
+from .image_processing_unirs import UniRSImageProcessor, check_rescaled
 from .video_loading_unirs import load_video
 
 
@@ -33,7 +33,9 @@ class UniRSVideoProcessor(UniRSImageProcessor):
     def __call__(self, videos: Sequence, **kwargs) -> BatchFeature:
         return self.preprocess(videos, **kwargs)
 
-    def preprocess(self, videos: Sequence, num_frames: int | None = None, **kwargs) -> BatchFeature:
+    def preprocess(  # type: ignore[override]
+        self, videos: Sequence, num_frames: int | None = None, **kwargs
+    ) -> BatchFeature:
         """Reads and prepares clips.
 
         Args:
@@ -45,6 +47,7 @@ class UniRSVideoProcessor(UniRSImageProcessor):
         """
         if unknown := sorted(kwargs.keys() - UniRSVideosKwargs.__annotations__.keys()):
             raise TypeError(f"UniRSVideoProcessor has no option {', '.join(unknown)}")
+        check_rescaled(videos, kwargs.get("do_rescale", self.do_rescale))
         kwargs["return_tensors"] = "pt"
         image_kwargs = {
             name: value for name, value in kwargs.items() if name in UniRSImageProcessor.valid_kwargs.__annotations__

@@ -95,6 +95,15 @@ def test_adapter_that_has_changed_the_base_is_refused(model, change):
         without_adapters(get_peft_model(model, config).get_base_model())
 
 
+@pytest.mark.parametrize("start", ["lora_ga", "OLoRA"])
+def test_every_start_that_takes_from_the_base_is_refused(model, start):
+    """LoRA-GA needs gradients before it starts, so the adapter here only says that it did."""
+    adapted = get_peft_model(model, LoraConfig(target_modules=r".*language_model.*q_proj", r=2)).get_base_model()
+    adapted.peft_config["default"].init_lora_weights = start
+    with pytest.raises(ValueError, match=f"init_lora_weights={start}"):
+        without_adapters(adapted)
+
+
 def test_base_does_not_run_what_was_compiled_with_the_adapter(model, processor):
     tuned = with_lora(model)
     inner = tuned.get_base_model()

@@ -105,3 +105,34 @@ def test_left_padding_has_no_effect_on_logits(model, processor):
         for row, (conversation, kwargs) in enumerate(CONVERSATIONS.values()):
             one = model(**encode(processor, conversation, **kwargs), logits_to_keep=1).logits[0, 0]
             torch.testing.assert_close(batch[row], one, atol=1e-4, rtol=1e-4)
+
+
+def second_turn(processor, first, answer, *shown):
+    chat = [*first, {"role": "assistant", "content": answer}, *user(*shown, "Is it so?")]
+    return encode(processor, chat)
+
+
+@pytest.mark.parametrize("shown", [(), (picture(8),), (picture(8), picture(9))], ids=["words", "image", "pair"])
+def test_second_turn_on_the_cache_of_the_first_equals_the_whole_chat(model, processor, shown):
+    """Pictures that the cache covers were asked for, and then refused."""
+    first = user(picture(1), picture(2), "What?")
+    before = encode(processor, first)
+    said = model.generate(**before, max_new_tokens=4, return_dict_in_generate=True)
+    answer = processor.decode(said.sequences[0, before["input_ids"].shape[1] :], skip_special_tokens=True)
+    inputs = second_turn(processor, first, answer, *shown)
+    covered = model(**before).past_key_values.get_seq_length()
+    assert torch.equal(inputs["input_ids"][:, :covered], before["input_ids"])
+    expected = generate(model, inputs)
+    assert generate(model, inputs, past_key_values=model(**before).past_key_values) == expected
+    inputs["pixel_values_pairs"] = inputs["pixel_values_pairs"][1:]  # the pictures of the new turn alone
+    if len(shown) < 2:
+        del inputs["pixel_values_pairs"]
+    assert generate(model, inputs, past_key_values=model(**before).past_key_values) == expected
+
+
+def test_picture_of_the_second_turn_that_is_missing_is_told(model, processor):
+    first = user(picture(1), picture(2), "What?")
+    cache = model(**encode(processor, first)).past_key_values
+    inputs = second_turn(processor, first, "a", picture(8))
+    with pytest.raises(ValueError, match=r"Image features and image tokens.*0 features, the text has 4 placeholders"):
+        model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], past_key_values=cache)

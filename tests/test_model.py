@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForImageTextToText
+from transformers import AutoModel, AutoModelForImageTextToText, Trainer, TrainingArguments
 
 from tests.test_generation import CONVERSATIONS, mixed_batch
 from tests.tiny import encode, picture, tiny_model, user
@@ -68,6 +69,25 @@ def test_change_map_is_one_minus_cosine_of_embedded_features(model):
         cosine = (before * after).sum(-1) / (before.norm(dim=-1) * after.norm(dim=-1))
         expected = (1 - cosine).clamp(0, 1).unflatten(-1, (4, 4)).float()
         torch.testing.assert_close(model.get_change_map(pairs), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_that_wait_on_a_disk_or_a_cpu_are_brought_in_for_a_pair(processor):
+    """accelerate's hooks load what a module is called with; tables that were read past the call stayed on meta."""
+    model = tiny_model(processor)
+    pairs = torch.randn(1, 2, 3, 28, 28)
+    with torch.no_grad():
+        expected = model.get_change_features(pairs), model.get_change_map(pairs)
+        offloaded = cpu_offload(model, execution_device="cpu")
+        assert offloaded.model.change_extraction.row_embedding.weight.device.type == "meta"
+        assert torch.equal(offloaded.get_change_features(pairs), expected[0])
+        assert torch.equal(offloaded.get_change_map(pairs), expected[1])
+
+
+def test_image_features_come_as_a_tensor_or_as_transformers_output(model):
+    pixels = torch.randn(2, 3, 28, 28)
+    with torch.no_grad():
+        alone = model.get_image_features(pixels)
+        assert torch.equal(model.get_image_features(pixels, return_dict=True).pooler_output, alone)
 
 
 def test_a_pair_costs_the_tokens_of_one_image(processor):
@@ -148,6 +168,24 @@ def test_every_weight_gets_a_gradient(model, processor):
     inputs = mixed_batch(processor)
     model(**inputs, labels=inputs["input_ids"]).loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def test_trainer_gives_metrics_logits_alone_whatever_kinds_its_batches_have(model, processor, tmp_path):
+    """Features of pictures were predictions too, and those of a pair's batch did not fit to a clip's."""
+    rows = [user(picture(1), "a"), user(picture(1), picture(2), "a"), user([picture(3)] * 4, "a")]
+    seen = []
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            str(tmp_path), per_device_eval_batch_size=1, remove_unused_columns=False, report_to=[], use_cpu=True
+        ),
+        eval_dataset=rows,
+        data_collator=lambda batch: (inputs := encode(processor, batch)) | {"labels": inputs["input_ids"]},
+        compute_metrics=lambda found: seen.append(found.predictions) or {},
+    )
+    trainer.evaluate()
+    (logits,) = seen
+    assert logits.shape[::2] == (3, model.config.text_config.vocab_size)
 
 
 def test_saved_and_loaded_model_gives_equal_logits(model, processor, tmp_path):

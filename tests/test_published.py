@@ -206,3 +206,22 @@ def test_code_that_is_saved_along_is_of_the_commit_that_was_loaded(place, revisi
     assert model._loaded_companion_files() == []
     (given, options), *_ = asked
     assert (given, options["revision"]) == (("me/unirs", "pipeline_unirs.py"), revision)
+
+
+def test_folder_saved_without_the_pipelines_says_so_and_the_hub_is_asked_once(processor, tmp_path, monkeypatch):
+    """Without a network each save waited for 23 seconds, and left the file out without a word."""
+    from unirs.modeling_unirs import modeling_unirs
+
+    asked, said = [], []
+    monkeypatch.setattr(
+        modeling_unirs, "cached_file", lambda *given, **options: asked.append(options["local_files_only"])
+    )
+    monkeypatch.setattr(modeling_unirs.logger, "warning", said.append)
+    model = tiny_model(processor)
+    monkeypatch.setattr(type(model), "companion_files", ())  # as in remote code
+    model.config._name_or_path = "me/unirs"
+    for _ in range(2):
+        model.save_pretrained(tmp_path)
+    assert asked == [True, False, True]
+    assert all(f"{tmp_path}: saved without pipeline_unirs.py" in sentence for sentence in said)
+    assert len(said) == 2

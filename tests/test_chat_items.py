@@ -1,0 +1,69 @@
+"""Content items of messages: which there are, and what is said of others."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ProcessorMixin
+
+import unirs
+from tests.tiny import encode, picture, user
+from unirs import PromptAugmenter
+
+QUESTION = {"type": "text", "text": "Why?"}
+opens_urls = pytest.mark.skipif(
+    not hasattr(ProcessorMixin, "_normalize_conversations"),
+    reason="this transformers reads chats itself, and video_url is refused by the template",
+)
+
+
+def rendered(processor, *items) -> str:
+    chat = [{"role": "user", "content": list(items)}]
+    return processor.apply_chat_template(chat, add_generation_prompt=True).partition("USER: ")[2]
+
+
+@pytest.mark.parametrize("kind", ["image_pair", "input_image", "images", "audio", None])
+@pytest.mark.parametrize("role", ["user", "assistant", "system"])
+def test_item_of_an_unknown_type_is_refused_with_its_name(processor, kind, role):
+    """It was dropped without a word, and the question answered without its picture."""
+    chat = [{"role": role, "content": [{"type": kind, "image": picture(1)}, QUESTION]}, *user("a")]
+    sentence = f"type {kind}; the types are text, clue, image, image_url, video and video_url"
+    for render in (processor.apply_chat_template, lambda chat: encode(processor, chat)):
+        with pytest.raises(Exception, match=sentence):
+            render(copy.deepcopy(chat))
+
+
+def test_item_of_an_unknown_type_is_refused_under_an_older_template(processor):
+    """Folders keep the template that they were saved with."""
+    older = "{% for message in messages %}{% for item in message.content %}{{ item.text }}{% endfor %}{% endfor %}"
+    chat = [{"role": "user", "content": [{"type": "images", "images": [picture(1)]}, QUESTION]}]
+    with pytest.raises(ValueError, match="content item of type images"):
+        processor.apply_chat_template(chat, chat_template=older, tokenize=True, return_dict=True)
+
+
+@pytest.mark.parametrize("item", [{"type": "clue", "text": None}, {"type": "text", "text": None}, {"type": "text"}])
+def test_item_without_words_writes_none(processor, item):
+    """A table's empty cells come as None, and 'None' stood in the prompt."""
+    image = {"type": "image"}
+    assert rendered(processor, image, item, QUESTION) == rendered(processor, image, QUESTION)
+
+
+@opens_urls
+def test_video_url_is_a_clip_as_image_url_is_a_picture(processor):
+    frames = [picture(seed) for seed in range(4)]
+    expected = encode(processor, user(frames, "Why?"))
+    for given in ({"url": frames}, frames):
+        found = encode(processor, [{"role": "user", "content": [{"type": "video_url", "video_url": given}, QUESTION]}])
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_clue_of_a_video_url_is_asked_for_as_for_a_clip(model, processor):
+    shown = {"type": "video_url", "video_url": {"url": [picture(1)] * 4}}
+    (asked,) = PromptAugmenter(model, processor).question([{"role": "user", "content": [shown, QUESTION]}])
+    assert asked["content"] == [shown, {"type": "text", "text": processor.clue_prompts["video"]}]
+
+
+def test_template_of_unirs_tiny_is_the_packages_own(processor):
+    assert (Path(unirs.default_checkpoint()) / "chat_template.jinja").read_text() == processor.chat_template
