@@ -527,9 +527,8 @@ class UniRSForConditionalGeneration(UniRSPreTrainedModel, GenerationMixin):
 def covered_by_cache(input_ids: torch.Tensor, model_kwargs: Mapping) -> int:
     """Tokens at the start of a prompt that a filled cache, of an earlier turn, stands for."""
     cache, mask = model_kwargs.get("past_key_values"), model_kwargs.get("attention_mask")
-    if cache is None or (
-        mask is not None and mask.shape[1] != input_ids.shape[1]
-    ):  # or the new tokens alone are given
+    only_new = mask is not None and mask.shape[1] != input_ids.shape[1]  # tokens are given, the mask is of all
+    if cache is None or only_new:
         return 0
     return int(cache.get_seq_length())
 
