@@ -20,7 +20,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from .released_names import CHANGE, LANGUAGE, PROJECTOR, reason_to_leave_out
-from .sources import UNIRS, Source, open_source, read_change_extraction
+from .sources import UNIRS, Source, one_line, open_source, read_change_extraction
 from .weight_files import DTYPES, Weight, WeightError, of_tensor, weight_files, write_weights
 from .whole_folder import check_free, counting, sha256, whole_folder
 
@@ -73,8 +73,7 @@ def convert(
         raise WeightError(
             f"{source}: is a UniRS folder already; put a Change Extraction in (--change-extraction), or publish it"
         )
-    with torch.device("meta"):
-        model = UniRSForConditionalGeneration(opened.config)
+    model = empty_model(source, opened)
     weights, left_out, fresh = fill(model, opened, grafted, seed)
     model.config.dtype = language_dtype(weights)
 
@@ -97,6 +96,15 @@ def convert(
         )
         (partial / RECORD).write_text(json.dumps(asdict(report), indent=2) + "\n")
     return report
+
+
+def empty_model(folder: Path, source: Source) -> UniRSForConditionalGeneration:
+    """The network that the source describes, without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return UniRSForConditionalGeneration(source.config)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise WeightError(f"{folder}: its config.json describes no model that works ({one_line(error)})") from error
 
 
 # -- filling ---------------------------------------------------------------------------------------------------------
@@ -162,13 +170,21 @@ def language_dtype(weights: dict[str, Weight]) -> torch.dtype:
 
 
 def pad_vocabulary(weights: dict[str, Weight], rows: int) -> list[str]:
-    """Rows for the markers, up to a multiple of 64: the mean of the others, so that none stands out."""
+    """Rows for the markers, up to a multiple of 64: the mean of the others, so that none stands out.
+
+    Embeddings differ from it in one place each, by what bfloat16 still tells apart: given `inputs_embeds` alone, the
+    model knows a marker by its row.
+    """
     fresh = []
     for name in (f"{LANGUAGE}embed_tokens.weight", "lm_head.weight"):
         weight = weights.get(name)
         if weight is not None and weight.shape[0] < rows:
-            mean = weight.load().float().mean(0, keepdim=True)
-            weights[name] = weight.with_rows(mean.expand(rows - weight.shape[0], -1))
+            mean = weight.load().float().mean(0)
+            added = mean.repeat(rows - weight.shape[0], 1)
+            if name != "lm_head.weight":
+                row, width = torch.arange(len(added)), len(mean)
+                added[row, row % width] += (1 + row // width) * 2 * torch.finfo(torch.bfloat16).eps * mean.abs().max()
+            weights[name] = weight.with_rows(added)
             fresh.append(f"{name}[{weight.shape[0]}:{rows}]")
     return fresh
 

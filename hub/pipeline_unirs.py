@@ -1,9 +1,11 @@
 """Three pipelines beside the stock `image-text-to-text`: one for each kind of sight."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
+from torch.utils.data import Dataset
 from transformers import GenerationConfig, Pipeline
 
 FEWEST_DATES = 3  # of a sequence: two pictures are a pair
@@ -17,9 +19,11 @@ class TooManyTokensError(ValueError):
 class UniRSPipeline(Pipeline):
     """Turns inputs into chat messages, asks the model, and returns `{"answer": text}` for each input.
 
-    An input is a dict; a list of dicts gives a list of answers, `batch_size` of them asked at a time. `{"messages":
-    chat}` is an input of every pipeline, so that kinds may be mixed. Further arguments of a call: `max_new_tokens` (64
-    where neither the call nor the model says otherwise), `num_beams`, `generate_kwargs` (the rest of `generate`), and
+    An input is a dict; a list of dicts gives a list of answers, `batch_size` of them asked at a time; a `Dataset` or a
+    generator of dicts gives an iterator. `{"messages": chat}` is an input of every pipeline, so that kinds may be
+    mixed. Further arguments of a call: `max_new_tokens` (64 where neither the call nor the model says otherwise),
+    `num_beams`, `generate_kwargs` (the rest of `generate`; of `num_return_sequences` each input's answers are a list),
+    and
 
     - `clue=True`: the base model looks first (prompt augmentation). Its words enter the prompt and come back as
       `clue`, or None and, as `no_clue`, why. The base model is `base`, a second model; without it the model itself,
@@ -86,15 +90,20 @@ class UniRSPipeline(Pipeline):
 
     def get_iterator(
         self,
-        inputs: Iterable[dict],
+        inputs: Iterable[dict] | Dataset,
         num_workers: int | None,
         batch_size: int,
         preprocess_params: dict,
         forward_params: dict,
         postprocess_params: dict,
-    ) -> Iterator[dict]:
+    ) -> Iterator[dict | list[dict]]:
         """Batches as the processor does: the stock way pads tensors one by one and knows no pictures."""
-        rest = iter(inputs)
+        # A map-style Dataset need not raise IndexError behind its last row, where `iter` would end.
+        rest = (
+            map(inputs.__getitem__, range(len(inputs)))
+            if isinstance(inputs, Sized) and not isinstance(inputs, Iterable)
+            else iter(inputs)
+        )
         while batch := list(islice(rest, batch_size)):
             yield from self._answers(self.forward(self._encode(batch, **preprocess_params), **forward_params))
 
@@ -124,10 +133,10 @@ class UniRSPipeline(Pipeline):
         encoded = {name: value for name, value in model_inputs.items() if name not in added}
         # What `pipeline(..., max_new_tokens=...)` was given, and the defaults (in transformers 5.17 one object).
         if hasattr(self, "_prepare_generate_kwargs"):
-            options = self._prepare_generate_kwargs(options)
+            options = self._prepare_generate_kwargs(options, return_dict_in_generate=False)
         else:
-            options = {"generation_config": self.generation_config, **options}
-        found: dict[str, Any] = {}
+            options = {"generation_config": self.generation_config, **options, "return_dict_in_generate": False}
+        found: dict[str, Any] = {"inputs": len(encoded["input_ids"])}
         if augmenter := model_inputs.get("augmenter"):
             if augmenter is True:
                 augmenter = self.model.prompt_augmenter(self.processor, base)
@@ -143,22 +152,31 @@ class UniRSPipeline(Pipeline):
             found["pairs"] = (is_of_pair.sum(-1) // self.processor.image_seq_length).tolist()  # by conversation
         return found
 
-    def postprocess(self, model_outputs: dict) -> dict:
+    def postprocess(self, model_outputs: dict) -> dict | list[dict]:
         return self._answers(model_outputs)[0]
 
-    def _answers(self, model_outputs: dict) -> list[dict]:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """The model and its processor, of which the stock way saves parts only."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+    def _answers(self, model_outputs: dict) -> list[dict] | list[list[dict]]:
+        """One result for each input, or, where `generate` gave several sequences, a list of them."""
         answers = self.processor.post_process_image_text_to_text(model_outputs["tokens"])
         results: list[dict] = [{"answer": answer} for answer in answers]
+        several = len(results) // model_outputs["inputs"]
         clues, maps = model_outputs.get("clues"), ()
         if "pairs" in model_outputs:
             maps = model_outputs["change_map"].float().cpu().split(model_outputs["pairs"])
         for number, result in enumerate(results):
             if clues:
-                clue = clues[number * len(clues) // len(results)]  # an input may have several answers
+                clue = clues[number // several]
                 result |= {"clue": clue.text} if clue.text else {"clue": None, "no_clue": clue.failure}
-            if maps and len(of_input := maps[number * len(maps) // len(results)]):
+            if maps and len(of_input := maps[number // several]):
                 result["change_map"] = of_input[-1].numpy()  # (grid, grid)
-        return results
+        if several == 1:
+            return results
+        return [results[first : first + several] for first in range(0, len(results), several)]
 
 
 def _is_nothing(value: Any) -> bool:
@@ -221,7 +239,7 @@ class VideoSceneClassificationPipeline(UniRSPipeline):
 
     def __call__(self, video, instruction: str | None = None, **kwargs):
         several = isinstance(video, list) and len(video) > 0 and all(isinstance(one, dict) for one in video)
-        ready = several or isinstance(video, (dict, Iterator))  # an iterator streams dicts
+        ready = several or isinstance(video, (dict, Iterator, Dataset))  # the last two stream dicts
         return super().__call__(video if ready else {"video": video, "instruction": instruction}, **kwargs)
 
 

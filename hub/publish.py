@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -21,10 +20,10 @@ from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from ..processing import UniRSProcessor
 from .card import Provenance, render_card
-from .convert import fill, language_dtype, write_rest
+from .convert import empty_model, fill, language_dtype, write_rest
 from .loading import LoadingError, check_whole
 from .quantize import is_quantized
-from .sources import UNIRS, one_line, open_source, read_json
+from .sources import UNIRS, one_line, open_source, read_json, read_processor
 from .stranger import check
 from .weight_files import WeightError, read_weights, write_weights
 from .whole_folder import SUMS, check_free, counting, files_of, read_sums, verify, whole_folder, write_sums
@@ -125,8 +124,7 @@ def write_model(folder: Path, model: Path, tick: Callable[[int], None]) -> tuple
     source = open_source(model, None)
     if source.kind != UNIRS:
         raise WeightError(f"{model}: is no UniRS folder; make one by `unirs convert {model} FOLDER`")
-    with torch.device("meta"):
-        network = UniRSForConditionalGeneration(source.config)
+    network = empty_model(model, source)
     if is_quantized(source.config):
         # as the quantiser wrote them: how each matrix is packed stands in the files' own metadata
         for file in (*source.files, *model.glob("*.safetensors.index.json")):
@@ -204,7 +202,7 @@ def write_adapter(
 
 
 def processor_of(adapter: Path, base: str) -> UniRSProcessor:
-    return UniRSProcessor.from_pretrained(adapter if (adapter / "processor_config.json").is_file() else base)
+    return read_processor(adapter if (adapter / "processor_config.json").is_file() else base)
 
 
 def stored_types(settings: UniRSConfig) -> str:

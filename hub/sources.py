@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 
 from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..processing import UniRSImageProcessor, UniRSProcessor, prepare_tokenizer
@@ -125,14 +125,24 @@ def open_parts(vision: Path, language: Path) -> Source:
 
 
 def open_unirs(folder: Path) -> Source:
+    try:
+        config = UniRSConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightError(f"{folder}: its config.json describes no UniRS model ({one_line(error)})") from error
+    generation = read_json(folder / "generation_config.json", needed=False)
+    try:
+        GenerationConfig(**generation).validate(strict=True)  # as saving will, once the weights are written
+    except (ValueError, TypeError, AttributeError) as error:
+        file = folder / "generation_config.json"
+        raise WeightError(f"{file}: cannot be used ({one_line(error)}); mend or remove it") from error
     return Source(
         kind=UNIRS,
-        config=UniRSConfig.from_pretrained(folder),
-        processor=UniRSProcessor.from_pretrained(folder),
+        config=config,
+        processor=read_processor(folder),
         files=weight_files(folder),
         found=read_weights(folder),
         place=lambda key: key,
-        generation=read_json(folder / "generation_config.json", needed=False),
+        generation=generation,
     )
 
 
@@ -144,8 +154,8 @@ def assemble(
     vision_config = getattr(vision_config, "vision_config", vision_config)
     text_config = read_config(language)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(language)
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(language, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises nothing narrower on a damaged file
         raise WeightError(f"{language}: its tokenizer cannot be read ({one_line(error)})") from error
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.unk_token or tokenizer.eos_token
     prepare_tokenizer(tokenizer)
@@ -212,6 +222,13 @@ def read_config(folder: Path) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightError(f"{folder}: its config.json names no model of transformers ({one_line(error)})") from error
+
+
+def read_processor(folder: str | Path) -> UniRSProcessor:
+    try:
+        return UniRSProcessor.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises nothing narrower on a damaged file
+        raise WeightError(f"{folder}: its processor cannot be read ({one_line(error)}); save it again") from error
 
 
 def one_line(error: Exception) -> str:

@@ -25,6 +25,9 @@ def check_free(target: Path) -> None:
     """Raises `WeightError` where `target` cannot be made."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WeightError(f"{target}: is there already; give another name or remove it")
+    # An empty folder is replaced at the end, which the system does with none of these.
+    if target.is_symlink() or target.is_mount() or (target.exists() and target.samefile(Path.cwd())):
+        raise WeightError(f"{target}: is a link, a mount point or the folder you are in; name a new folder in it")
     if not target.absolute().parent.is_dir():
         raise WeightError(f"{target}: the folder {target.absolute().parent} does not exist")
 

@@ -1,8 +1,11 @@
 """The three pipelines say what `generate` says, one by one and in batches."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 from transformers import pipeline
 
 from tests.tiny import encode, other_words, picture, tiny_model, user
@@ -62,6 +65,27 @@ def test_batches_answer_as_single_inputs_do(pipes, task, batch_size):
     expected = [pipe(inputs, max_new_tokens=8) for inputs in INPUTS[task]]
     assert pipe(INPUTS[task], max_new_tokens=8, batch_size=batch_size) == expected
     assert list(pipe((one for one in INPUTS[task]), max_new_tokens=8, batch_size=batch_size)) == expected
+
+
+class Rows(Dataset):
+    """A map-style data set that, as one of files by number, never raises IndexError."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index % len(self.rows)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_data_set_ends_at_its_length(pipes, task):
+    """It was asked for row after row without an end, and by the video pipeline refused."""
+    expected = pipes[task](INPUTS[task], max_new_tokens=3, batch_size=2)
+    found = pipes[task](Rows(INPUTS[task]), max_new_tokens=3, batch_size=2)
+    assert list(islice(found, 5)) == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -155,9 +179,41 @@ def test_several_answers_of_an_input_have_its_clue_and_its_map(pipes, base):
         inputs, clue=True, base=base, change_map=True, max_new_tokens=4, batch_size=3, generate_kwargs=several
     )
     one_by_one = [pipe(one, clue=True, base=base, change_map=True, max_new_tokens=4) for one in inputs]
-    assert [one["clue"] for one in found] == [one["clue"] for one in one_by_one for _ in range(2)]
-    for both, one in zip(found[::2], one_by_one, strict=True):
-        np.testing.assert_allclose(both["change_map"], one["change_map"], atol=1e-5)
+    assert [[one["clue"] for one in several] for several in found] == [[one["clue"]] * 2 for one in one_by_one]
+    for (first, second), one in zip(found, one_by_one, strict=True):
+        np.testing.assert_allclose(first["change_map"], one["change_map"], atol=1e-5)
+        np.testing.assert_allclose(second["change_map"], one["change_map"], atol=1e-5)
+
+
+def test_several_answers_of_an_input_are_a_list(pipes):
+    """One input gave the first of them alone, two inputs gave four answers in a row."""
+    pipe, inputs = pipes["rs-visual-question-answering"], INPUTS["rs-visual-question-answering"][:2]
+    several = {"num_return_sequences": 2, "num_beams": 2}
+    expected = []
+    for one in inputs:
+        encoded = encode(pipe.processor, user(*content(one)))
+        output = pipe.model.generate(**encoded, max_new_tokens=4, **several)[:, encoded["input_ids"].shape[1] :]
+        said = pipe.processor.tokenizer.batch_decode(output, skip_special_tokens=True)
+        expected.append([{"answer": answer.strip()} for answer in said])
+    assert all(len(both) == 2 for both in expected)
+    assert pipe(inputs, max_new_tokens=4, generate_kwargs=several, batch_size=2) == expected
+    assert pipe(inputs[0], max_new_tokens=4, generate_kwargs=several) == expected[0]
+
+
+def test_what_generate_returns_beside_the_tokens_does_not_hide_them(pipes):
+    """The stock pipeline asks for plain tokens too; here it was "tuple indices must be integers"."""
+    pipe, inputs = pipes["rs-visual-question-answering"], INPUTS["rs-visual-question-answering"][0]
+    expected = pipe(inputs, max_new_tokens=4)
+    assert pipe(inputs, max_new_tokens=4, generate_kwargs={"return_dict_in_generate": True}) == expected
+
+
+def test_a_saved_pipeline_loads_again_and_says_the_same(pipes, tmp_path):
+    """Its processor was not saved, so that pictures got another number of tokens."""
+    pipe, inputs = pipes["change-captioning"], INPUTS["change-captioning"][0]
+    pipe.save_pretrained(tmp_path)
+    again = pipeline("change-captioning", model=str(tmp_path), device="cpu")
+    assert again(inputs, max_new_tokens=8) == pipe(inputs, max_new_tokens=8)
+    assert not (tmp_path / "preprocessor_config.json").exists()  # for it transformers would ask to trust the code
 
 
 def test_missing_clue_is_told_beside_the_plain_answer(pipes, base, monkeypatch):

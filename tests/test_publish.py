@@ -18,6 +18,9 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
+from unirs.hub import convert as conversion
+from unirs.hub import publish as publishing
+from unirs.hub.convert import convert
 from unirs.hub.publish import publish, requirements
 from unirs.hub.stranger import check, largest_difference, stranger_python
 from unirs.hub.weight_files import WeightError
@@ -162,6 +165,46 @@ def test_a_model_that_lacks_a_weight_is_not_published(source, tmp_path):
     with pytest.raises(WeightError, match="a published model has all its weights"):
         publish(model, tmp_path / "out", checked=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def change_json(**changes):
+    return lambda file: file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("tokenizer.json", lambda file: file.write_bytes(file.read_bytes()[:500]), "its processor cannot be read"),
+        ("tokenizer.json", lambda file: file.write_text('{"version": "1.0"}'), "its processor cannot be read"),
+        ("tokenizer.json", lambda file: file.write_text(file.read_text().replace('"BPE"', '"ABC"')), "its processor"),
+        (
+            "tokenizer_config.json",
+            change_json(tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.Own", "own.Own"]}),
+            "its processor cannot be read .*contains custom code",
+        ),
+        ("config.json", change_json(vision_config={"model_type": "none"}), "its config.json describes no UniRS model"),
+        ("config.json", change_json(vision_feature_layer=-99), "vision_feature_layer is -99"),
+        ("config.json", change_json(vision_feature_select_strategy=[]), "its config.json describes no UniRS model"),
+        ("generation_config.json", change_json(do_sample=False, temperature=0.5), "generation_config.json: cannot be"),
+    ],
+)
+def test_damaged_settings_are_told_before_anything_is_written(name, spoil, message, source, tmp_path, monkeypatch):
+    """They were tracebacks, those of `generate` after all weights."""
+    model = shutil.copytree(source, tmp_path / "model")
+    spoil(model / name)
+    (model / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+
+    def written(*args):
+        raise AssertionError("weights were written")
+
+    monkeypatch.setattr(conversion, "write_weights", written)
+    monkeypatch.setattr(publishing, "write_weights", written)
+    with pytest.raises(WeightError, match=message) as told:
+        publish(model, tmp_path / "out", checked=False)
+    assert "\n" not in str(told.value)
+    with pytest.raises(WeightError, match=message):
+        convert(model, tmp_path / "out", change_extraction=source)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_strangers_check_sees_other_weights_and_missing_code(published, source, tmp_path):

@@ -44,6 +44,7 @@ def convert(
             raise InputError("--int8 takes a whole UniRS folder: put its parts together first, without --int8")
         show_quantized(source, target, as_json)
         return
+    quieten()
     from unirs.hub.convert import convert as run_conversion
     from unirs.hub.weight_files import WeightError
 
