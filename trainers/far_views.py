@@ -6,6 +6,7 @@ asphalt, woods in the shade, all that Sentinel-2 shows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,6 +111,23 @@ def patchwork(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     Args:
         pictures, labels: As `load_real` gives them.
     """
+
+    def seen(kind: int, tile: int) -> Image.Image:
+        return scene_from_afar(rng, pictures, np.flatnonzero(labels == kind), tile, SCENE_CLASSES[kind].cover)
+
+    plain, shares = laid(rng, seen, size, TILES)
+    return FarView(_seen(rng, plain), plain, told_of(shares))
+
+
+def laid(
+    rng: np.random.Generator, seen: Callable[[int, int], Image.Image], size: int, tiles: tuple[int, int]
+) -> tuple[Image.Image, dict[str, float]]:
+    """Cells of land, each filled with a scene, and the share of the area that each cover has.
+
+    Args:
+        seen: A scene of this class of `SCENE_CLASSES`, so many pixels large.
+        tiles: How many pixels a scene may have.
+    """
     # 1. cells: each point belongs to the nearest of some middles, by borders that are not quite straight
     cells = round(np.exp(rng.uniform(*np.log(CELLS))))
     middles = rng.uniform(0, size, (cells, 2))
@@ -120,22 +138,23 @@ def patchwork(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     main = LAND[rng.integers(len(LAND))]
     others = COUNTRY if rng.random() < UNTOWNED else LAND
     kinds = np.where(rng.random(cells) < rng.uniform(*OF_MAIN), main, rng.choice(others, cells))
-    tile, canvas, shares = int(rng.integers(*TILES)), np.zeros((size, size, 3), np.uint8), dict.fromkeys(NAMES, 0.0)
+    tile, canvas, shares = int(rng.integers(*tiles)), np.zeros((size, size, 3), np.uint8), dict.fromkeys(NAMES, 0.0)
     alike: dict[int, Image.Image] = {}  # all water of a picture has one colour, and so have its woods
     for cell, kind in enumerate(kinds):
         mine, cover = owners == cell, SCENE_CLASSES[kind].cover
         assert cover is not None
-        scene = alike.get(kind) or _scene_from_afar(rng, pictures, np.flatnonzero(labels == kind), tile, cover)
+        scene = alike.get(kind) or seen(kind, tile)
         if cover in ("water", "forest"):
             alike[kind] = scene
         filled = np.pad(np.asarray(scene), ((0, max(0, size - tile)),) * 2 + ((0, 0),), "symmetric")
         canvas[mine] = filled[:size, :size][mine]
         shares[cover] += mine.mean()
-    soft = Image.fromarray(canvas).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    return FarView(_seen(rng, soft), soft, _told(shares))
+    return Image.fromarray(canvas).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2))), shares
 
 
-def _scene_from_afar(rng: np.random.Generator, pictures: Array, rows: Array, side: int, cover: str) -> Image.Image:
+def scene_from_afar(
+    rng: np.random.Generator, pictures: Array, rows: Array, side: int, cover: str | None
+) -> Image.Image:
     """One of these rows, `side` pixels large; of water, what shows the least of its banks."""
     if cover != "water":
         return view(rng, pictures[rng.choice(rows)], side, 0.8)
@@ -152,7 +171,7 @@ def far_views(rng: np.random.Generator, pictures: Array, labels: Array, size: in
     return views + [patchwork(rng, pictures, labels, size) for _ in pictures]
 
 
-def _told(shares: dict[str, float]) -> SceneClass:
+def told_of(shares: dict[str, float]) -> SceneClass:
     """What may be told of land with these shares of the covers."""
     ordered = sorted(shares, key=lambda name: -shares[name])
     first = ordered[0]

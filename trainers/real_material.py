@@ -11,6 +11,7 @@ import numpy as np
 from .far_views import far_views
 from .over_real import over_clip, over_pair
 from .real_scenes import SCENE_CLASSES, load_real, real_pair, relight, view
+from .satellite_views import load_patches, satellite_views
 from .scene_clips import soften
 from .scene_shapes import Array
 from .tiny_data import FRAMES, SIZE
@@ -28,8 +29,8 @@ class Material:
     masks: Array | None = None  # (samples, SIZE, SIZE)
 
 
-def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]:
-    """Material by kind, of RSSCN7's training folder."""
+def real_material(rng: np.random.Generator, folder: Path, satellite: Path | None = None) -> dict[str, Material]:
+    """Material by kind, of RSSCN7's training folder, and of EuroSAT's patches where they are at hand."""
     pictures, labels = load_real(folder)
     views = [view(rng, picture, SIZE, smallest=1.0) for picture in pictures]
     for _ in range(VIEWS - 1):
@@ -46,7 +47,7 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
         frames, name, clue = over_clip(rng, pictures[number], SCENE_CLASSES[labels[number]], SIZE, FRAMES)
         clips.append(frames)
         words.append({"label": name, "clue": clue})
-    return {
+    material = {
         "real": Material(np.stack([np.asarray(one) for one in views])[:, None], list(labels) * VIEWS),
         "far": Material(np.stack([np.asarray(one.strange) for one in far])[:, None], [one.told for one in far]),
         "real_pair": Material(np.stack([one.pictures for one in pairs]), pairs, np.stack([one.mask for one in pairs])),
@@ -57,3 +58,9 @@ def real_material(rng: np.random.Generator, folder: Path) -> dict[str, Material]
         ),
         "real_video": Material(soften(rng, np.stack(clips)), words),
     }
+    if satellite:
+        seen = satellite_views(rng, load_patches(satellite), pictures, labels, SIZE)
+        material["satellite"] = Material(
+            np.stack([np.asarray(one) for one, _ in seen])[:, None], [told for _, told in seen]
+        )
+    return material

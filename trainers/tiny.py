@@ -2,15 +2,14 @@
 
     python -m unirs.trainers.tiny --real ../shared/data/rsscn7 --output runs/unirs-tiny
 
-The world is generated (scene_tasks.py); RSSCN7's training scenes join where they are at hand. Nothing is pretrained,
-so stage 1 comes first: the vision tower learns to name real scenes and the land cover and objects of every patch, and
-Change Extraction to mark the patches that changed (heads thrown away); then what is no change; and last of all the
-tower learns to see land in strange lights as in its own. In stage 2 TRL's `SFTTrainer` tunes projector and language
-model on all input types, with clues.
+The world is generated (scene_tasks.py); RSSCN7's training scenes, and EuroSAT's patches (`--satellite`), join where
+they are at hand. Nothing is pretrained, so stage 1 comes first: the vision tower learns to name real scenes and the
+land cover and objects of every patch, and Change Extraction to mark the patches that changed (heads thrown away); then
+what is no change; and last of all the tower learns to see land in strange lights as in its own. In stage 2 TRL's
+`SFTTrainer` tunes projector and language model on all input types, with clues.
 
 The weights that ship went through several rounds, each begun from the last (`--start`), some of them averaged with it:
-`training.json` beside them tells of each. None had strange lights, land from afar or houses along roads yet
-(docs/decisions.md: the rounds that had them did not ship).
+`training.json` beside them tells of each.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def build(texts: list[str]) -> tuple[UniRSForConditionalGeneration, UniRSProcess
 
 
 def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
-    """What the model card says of the weights, for `pictures` real ones."""
+    """What the model card says of the weights, for `pictures` real ones of RSSCN7."""
     real = (
         f"and on the {pictures:,} pictures of {args.real / 'train'} (RSSCN7): their classes, pairs of dates made of "
         "them, RS-World's changes and clips laid over them, and views of them in other cameras' light and from afar. "
@@ -134,6 +133,9 @@ def provenance(args: argparse.Namespace, pictures: int) -> dict[str, str]:
         "They derive from generated scenes and from RSSCN7 (Zou et al. 2015), whose pictures were published for "
         "research with no terms stated."
     )
+    if args.satellite:
+        real += f"And on the patches of {args.satellite} (EuroSAT, Sentinel-2), by class and beside each other. "
+        terms = terms.removesuffix(".") + ", and from patches of EuroSAT (Helber et al. 2019, MIT)."
     return {
         "note": f"Trained by `trainers/tiny.py` on RS-World's generated scenes (version {WORLD_VERSION}, training "
         f"seeds) {real}Not trained on: RSSCN7's test pictures, LEVIR-CD, DSIFN, any picture of LEVIR-CC; of its "
@@ -149,6 +151,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=Path, default=Path("runs/scenes/train"))
     parser.add_argument("--real", type=Path, default=None, help="RSSCN7 with train/ and test/")
+    parser.add_argument(
+        "--satellite", type=Path, default=None, help="EuroSAT's patches with labels.json, beside --real"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/unirs-tiny"))
     parser.add_argument("--steps-real", type=int, default=500, help="of stage 1 on real pictures alone")
     parser.add_argument("--steps-stage-1", type=int, default=1300)
@@ -167,7 +172,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=1, help="of the batches of stage 1 but for real land")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches, for an accelerator")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.satellite and not args.real:
+        parser.error("--satellite goes with --real: its woods and towns are RSSCN7's")
+    return args
 
 
 def main() -> None:
@@ -175,7 +183,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     make_scenes(args.scenes, COUNTS, 0)
     real = args.real / "train" if args.real else None
-    mixture = Mixture(args.scenes, real, args.seed, place_rows=args.place_rows)
+    mixture = Mixture(args.scenes, real, args.seed, place_rows=args.place_rows, satellite=args.satellite)
     started = time.time()
     if args.start:
         model = UniRSForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
@@ -201,7 +209,7 @@ def main() -> None:
     if batches and args.steps_far:
         far = far_views(np.random.default_rng(args.seed), batches.pictures, batches.labels, SIZE)
         strange, plain = (np.stack([np.asarray(getattr(one, name)) for one in far]) for name in ("strange", "plain"))
-        kept = [stack for kind, stack in mixture.pictures.items() if kind != "far"]
+        kept = [stack for kind, stack in mixture.pictures.items() if kind not in ("far", "satellite")]
         adapt_tower(model, strange, plain, kept, args.steps_far, args.seed)
     model.save_pretrained(args.output / "stage-1")
     processor.save_pretrained(args.output / "stage-1")

@@ -33,7 +33,7 @@ WHAT_CHANGED = {f"{kind}_what": kind for kind in PAIRS}
 PAIR_ALONE = {f"{kind}_alone": kind for kind in PAIRS}
 PICTURES_OF = {"alone": "single", "where": "single", "there": "single", **WHAT_CHANGED, **PAIR_ALONE}
 # How often an epoch goes through the pictures of kinds that have fewer.
-TIMES = {"alone": 2, "real": 2, "far": 1, "pair": 3, "real_pair": 3, "over_pair": 2,
+TIMES = {"alone": 2, "real": 2, "far": 1, "satellite": 3, "pair": 3, "real_pair": 3, "over_pair": 2,
          "video": 4, "real_video": 2, "sequence": 3,
          "pair_what": 2, "real_pair_what": 2, "over_pair_what": 2,
          "pair_alone": 4, "real_pair_alone": 4, "over_pair_alone": 4}  # fmt: skip
@@ -81,6 +81,7 @@ class Mixture:
     Args:
         scenes: Folder of `make_scenes`.
         real: RSSCN7's training folder, or none.
+        satellite: Folder of EuroSAT's patches, or none; they join `real`.
         place_rows: Share of the conversations about a generated picture that go through its ninths.
     """
 
@@ -91,6 +92,7 @@ class Mixture:
         seed: int,
         tasks: tuple[str, ...] = TASKS,
         place_rows: float = PLACE_ROWS,
+        satellite: Path | None = None,
     ):
         self.rng, self.place_rows = np.random.default_rng(seed), place_rows
         self.words: dict[str, list[Any]] = {}
@@ -114,7 +116,7 @@ class Mixture:
         self.alone = {row: turns for row in self.where if (turns := self._alone_turns(row))}
         self.own_clues: dict[int, str] = {}
         if real:
-            self._add_real(real)
+            self._add_real(real, satellite)
         # what happened in each pair, and how often to ask for it
         self.changes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for kind in PAIRS:
@@ -133,8 +135,8 @@ class Mixture:
             for maps in (self.land, self.centres)
         )
 
-    def _add_real(self, folder: Path) -> None:
-        for kind, material in real_material(self.rng, folder).items():
+    def _add_real(self, folder: Path, satellite: Path | None) -> None:
+        for kind, material in real_material(self.rng, folder, satellite).items():
             self.pictures[kind], self.words[kind] = material.pictures, material.words
             if material.masks is not None:
                 changed = patch_shares(material.masks.astype(np.float32)).reshape(-1, GRID, GRID)
@@ -183,7 +185,7 @@ class Mixture:
         if kind in PAIR_ALONE:
             return self._pair_alone(PAIR_ALONE[kind], row)
         pictures, word = self.pictures[kind][row], self.words[kind][row]
-        if kind in ("real", "far"):
+        if kind in ("real", "far", "satellite"):
             scene = SCENE_CLASSES[word] if kind == "real" else word
             return self._single(pictures, real_turns(self.rng, scene), f"An aerial view of {scene.noun}.")
         if kind == "real_pair":
