@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError, WindowError
+from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window, from_bounds
@@ -80,7 +81,7 @@ class Date:
             raise RasterError(f"{self.raster.name}: cannot be read at {place} ({_cause(error)})") from error
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(0)
-        return values, valid
+        return self.raster.as_meant(values), valid
 
     def _valid(self, bands: list[int], window: Window, shape: tuple[int, int], every_band: bool) -> np.ndarray:
         """Where the bands have data, `(H, W)`; no mask is read that is known without, or that bands share."""
@@ -244,10 +245,21 @@ def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid, before: st
     bounds = (min(xs), min(ys), max(xs), max(ys))
     try:
         there = transform_bounds(crs, grid.crs, *bounds)
+        unseen = [transform_bounds(crs, grid.crs, *part) for part in _beyond_180(crs, bounds, abs(transform.a))]
+        before_there = transform_bounds(grid.crs, crs, *array_bounds(grid.height, grid.width, grid.transform))
     except RasterioError as error:
         raise RasterError(
             f"{raster.name}: its CRS does not reach BEFORE's ({shown(error)}); gdalwarp it to BEFORE's CRS"
         ) from error
+    for part in unseen:
+        with suppress(WindowError):
+            if _intersection(_whole_pixels(from_bounds(*part, transform=grid.transform)), grid.window):
+                raise RasterError(
+                    f"{raster.name}: its extent {_written(bounds)} goes on beyond 180 degrees over BEFORE ({before}), "
+                    "where a warp while reading finds none of it; gdalwarp it to BEFORE's CRS first"
+                )
+    if _holds(bounds, before_there):  # half the world has no extent in BEFORE's CRS, but BEFORE has one in its
+        return grid.window
     if not all(map(math.isfinite, there)):
         raise RasterError(f"{raster.name}: its extent {_written(bounds)} has no place in BEFORE's CRS; check its CRS")
     try:
@@ -267,6 +279,22 @@ def _overlap(raster: Raster, transform: Affine, crs: Any, grid: Grid, before: st
             "one with gdal_edit.py -a_srs"
         )
     return inside
+
+
+def _beyond_180(crs: Any, bounds: Sequence[float], pixel: float) -> Iterator[tuple[float, float, float, float]]:
+    """Parts of an extent in degrees that a warp does not find, since it asks for -180 to 180; as they lie there."""
+    left, bottom, right, top = bounds
+    if not crs.is_geographic or not math.isclose(crs.units_factor[1], math.radians(1), rel_tol=1e-6):
+        return
+    if right > 180 + pixel:
+        yield max(-180.0, left - 360), bottom, min(right - 360, 180.0), top
+    if left < -180 - pixel:
+        yield max(left + 360, -180.0), bottom, min(right + 360, 180.0), top
+
+
+def _holds(outer: Sequence[float], inner: Sequence[float]) -> bool:
+    left, bottom, right, top = inner  # none of it is held if a value is no number
+    return outer[0] <= left <= right <= outer[2] and outer[1] <= bottom <= top <= outer[3]
 
 
 def _whole_pixels(window: Window) -> Window:

@@ -17,9 +17,9 @@ from .raster_files import RasterError
 
 WGS84 = "EPSG:4326"
 ELLIPSOID = pyproj.Geod(ellps="WGS84")
-DECIMALS = 7  # of a degree: a centimetre
+DECIMALS = 9  # of a degree: a tenth of a millimetre, for a drone's pixels are a centimetre
 PIECES = 32  # a side, of a tile that reaches over the edge of its CRS
-STRAIGHT = 5e-8  # degrees; points that lie closer to a straight line say nothing
+STRAIGHT = 5e-9  # degrees; points that lie closer to a straight line say nothing
 
 
 class Ground:
@@ -65,6 +65,8 @@ class Ground:
             if _crosses(polygon):
                 # by longitudes alone its ring could also be the other side of a pole
                 polygon = antimeridian.fix_polygon(_wrapped(polygon), fix_winding=False)
+            if not polygon.is_valid:  # a pole on its edge: the ring comes back to it along the parallel of 90 degrees
+                polygon = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
             parts += polygons_of(polygon)
         if not parts:
             return Polygon()

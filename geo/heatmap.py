@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from ..processing.image_loading_unirs import shown
 from .change_map import ChangeMap
 from .journal import TileResult
-from .raster_files import GDAL_OPTIONS
+from .raster_files import GDAL_OPTIONS, RasterError
 from .tiles import Tile
 from .vector_files import whole_or_absent
 
 BLOCK = 512  # pixels; also the rows that are made at a time
+NOT_WRITTEN = "cannot be written whole; free space on its disk, and go on with --resume"
 
 
 def write_heatmap(change_map: ChangeMap, path: Path) -> None:
     """Float32 from 0 to 1, one band for each step from date to date; NaN where a date has no data.
 
     Cells keep their edges: nothing is interpolated that the model has not seen. Where tiles overlap it is their mean.
+
+    Raises:
+        RasterError: What stands in the file is not what was written, as on a full disk.
     """
     scene = change_map.scene
     profile = {
@@ -44,12 +52,16 @@ def write_heatmap(change_map: ChangeMap, path: Path) -> None:
     }
     with whole_or_absent(path) as part, rasterio.Env(**GDAL_OPTIONS):
         plain = part.with_suffix(".plain.tif")  # GDAL makes COGs of finished rasters only
+        written: list[tuple[int, Window]] = []
+        kept = found = 0  # checksums
         try:
             with rasterio.open(plain, "w", **profile) as file:
                 for step, (before, after) in enumerate(scene.steps, start=1):
                     file.set_band_description(step, f"change from {before} to {after}")
                 for step, window, values in strips(change_map):
                     file.write(values, step + 1, window=window)
+                    written.append((step + 1, window))
+                    kept = zlib.crc32(values.data, kept)
             rasterio.shutil.copy(
                 plain,
                 part,
@@ -60,8 +72,16 @@ def write_heatmap(change_map: ChangeMap, path: Path) -> None:
                 overview_resampling="average",
                 bigtiff="if_safer",
             )
+            # GDAL tells nobody of a disk that is full when a file is closed: only reading it does.
+            with rasterio.open(part) as file:
+                for band, window in written:
+                    found = zlib.crc32(file.read(band, window=window), found)
+        except (RasterioError, CPLE_BaseError) as error:  # the second by copying alone
+            raise RasterError(f"{path}: {NOT_WRITTEN} ({shown(error.__cause__ or error)})") from error
         finally:
             plain.unlink(missing_ok=True)
+        if found != kept:
+            raise RasterError(f"{path}: {NOT_WRITTEN}")
 
 
 def strips(change_map: ChangeMap) -> Iterator[tuple[int, Window, np.ndarray]]:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -71,6 +72,23 @@ class Raster:
         """Width and height in pixels."""
         return self.dataset.width, self.dataset.height
 
+    @cached_property
+    def _white_is_zero(self) -> bool:
+        return self.dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+
+    @cached_property
+    def _brightest(self) -> int:
+        """Of its bytes: fewer than 8 bits may be in use."""
+        return 2 ** int(self.dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)) - 1
+
+    def as_meant(self, values: np.ndarray) -> np.ndarray:
+        """Its values from dark to bright, bytes over all of 0..255: GDAL hands them out as they are stored."""
+        if values.dtype == np.uint8 and self._brightest < 255:
+            values = (values.astype(np.uint16) * 255 // self._brightest).clip(0, 255).astype(np.uint8)
+        if self._white_is_zero:
+            values = ~values if values.dtype.kind == "u" else -values
+        return values
+
 
 @contextmanager
 def open_raster(source: str | os.PathLike, crs: str | None = None) -> Iterator[Raster]:
@@ -88,6 +106,10 @@ def open_raster(source: str | os.PathLike, crs: str | None = None) -> Iterator[R
     except VisualInputError as error:
         raise RasterError(str(error)) from error
     driver = _driver(path, name)
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise RasterError(f"{name}: its name or a folder's is no UTF-8, which GDAL needs; rename it") from error
     with rasterio.Env(**GDAL_OPTIONS):
         given = _given_crs(crs) if crs else None  # a slip in it is told though the file has its own
         try:
@@ -155,7 +177,7 @@ def _own_crs(dataset: Any, name: str) -> Any | None:
 def _given_crs(text: str) -> Any:
     try:
         return rasterio.crs.CRS.from_user_input(text)
-    except CRSError as error:
+    except (CRSError, UnicodeEncodeError) as error:
         raise RasterError(f"--crs {shown(text)}: is no CRS; write it like EPSG:32631") from error
 
 

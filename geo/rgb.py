@@ -64,12 +64,14 @@ def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Render
         RasterError: The dates hold values of different kinds, which no joint stretch can compare.
     """
     raws = _samples(aligned)
-    compositions = tuple(_settled(date.composition, raws) for date in aligned.dates)
+    # Each date by itself: decibels compare well with power, once that is in decibels too.
+    compositions = tuple(_settled(date.composition, raw) for date, raw in zip(aligned.dates, raws, strict=True))
     kinds = [date.raster.dataset.dtypes[date.composition.bands[0] - 1] for date in aligned.dates]
-    if mode == "joint" and len(set(kinds)) > 1:
+    other = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if mode == "joint" and other is not None:
         raise RasterError(
-            f"{aligned.names[0]} holds {kinds[0]} and {aligned.names[1]} {kinds[1]} values; bring both to one scale, "
-            "or add --stretch each"
+            f"{aligned.names[0]} holds {kinds[0]} and {aligned.names[other]} {kinds[other]} values; bring both to one "
+            "scale, or add --stretch each"
         )
     channels = [one.channels(raw) for one, raw in zip(compositions, raws, strict=True)]
     if not channels[0].size and set(kinds) != {"uint8"}:
@@ -88,11 +90,10 @@ def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Render
     return Rendering(compositions, tuple(alone))
 
 
-def _settled(composition: Composition, raws: Sequence[np.ndarray]) -> Composition:
+def _settled(composition: Composition, values: np.ndarray) -> Composition:
     """SAR values that are mostly below 0 are decibels already; power and amplitude never are."""
     if composition.kind != "SAR":
         return composition
-    values = np.concatenate([raw.ravel() for raw in raws])
     return replace(composition, decibels=bool(values.size and np.median(values) < 0))
 
 

@@ -22,8 +22,10 @@ LAYER = "changes"
 def whole_or_absent(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` once all is written; a killed run leaves no half file under it.
 
-    What such a run has left is written over by the next; two at a time are kept apart by the journal's lock.
+    What such a run has left is written over by the next; two at a time are kept apart by the journal's lock. A link
+    stays one: what it points to is written.
     """
+    path = path.resolve()
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield part

@@ -1,5 +1,6 @@
 """`unirs map` as a user types it, on a tiny random model."""
 
+import errno
 import json
 import os
 import re
@@ -161,7 +162,7 @@ def test_places_without_data_are_no_change(unirs, checkpoint, pair, tmp_path):
     )  # fmt: skip
     assert code == 0, err
     assert out.startswith("0 changes from 0 of 8 tiles")
-    assert "All dates show 67% of the first one's extent." in err
+    assert "All dates show at most 67% of the first one's extent." in err
     with rasterio.open(tmp_path / "h.tif") as heat:
         values = heat.read(1)
     assert np.isnan(values[64:]).all()
@@ -216,6 +217,10 @@ def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, p
         (("{a}", "{b}", "--output", "c.geojson", "--tile", "32", "--overlap", "20"), "more than half of a tile"),
         (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019"), "--dates 2019: names 1 date for 2 files"),
         (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019, 2019"), "give each date a name of its own"),
+        (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019,\udcff"), "--dates is no valid UTF-8 text"),
+        (("{a}", "{b}", "--output", "\udcff.geojson"), "--output is no valid UTF-8 text"),
+        (("{a}", "{b}", "--output", "c.geojson", "--min-area", "inf"), "Invalid value for '--min-area'"),
+        (("{a}", "https://h/b.tif", "--output", "c.geojson"), "https://h/b.tif: is a URL"),
         (("{a}", "{b}", "--output", "c.geojson", "--crs", "FOO:1"), "--crs FOO:1: is no CRS; write it like EPSG"),
         (("{a}", "{b}", "--output", "c.geojson", "--bands", "2,1"), "bands 2 and 1 are two, and not named VV"),
         (("{a}", "{b}", "--output", "c.geojson", "--bands", "9,1,2"), "has no band 9; it has 3"),
@@ -227,6 +232,30 @@ def test_wrong_input_is_one_line(unirs, pair, words, reason):
     assert (code, out) == (2, "")
     assert reason in err
     assert len(err.splitlines()) == 1
+
+
+def test_dates_may_be_file_urls(unirs, checkpoint, pair, tmp_path):
+    (tmp_path / "c.geojson").write_text("of an earlier run")
+    code, out, err = unirs(
+        "map", *(path.as_uri() for path in pair), "--output", "c.geojson", "--json", "--model", checkpoint, *QUICK
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(out)["inputs"] == [str(path) for path in pair]
+    assert json.loads((tmp_path / "c.geojson").read_text())["unirs"]["dates"] == ["2019-05-01", "2021-07-02"]
+
+
+def test_a_full_disk_is_told_and_what_was_found_is_kept(unirs, checkpoint, pair, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    command = ("map", *pair, "--output", "c.geojson", "--model", checkpoint, *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("unirs.geo.vector_files._write_geojson", full)
+        code, out, err = unirs(*command)
+    told = "c.geojson: no space is left on its disk; free some, and go on with --resume"
+    assert (code, out, err.splitlines()[-1]) == (2, "", f"unirs: {told}")
+    code, out, err = unirs(*command, "--resume", "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, 12), err
 
 
 # -- stopped and resumed ---------------------------------------------------------------------------------------------

@@ -178,6 +178,31 @@ def test_an_extent_across_the_180th_meridian_is_told(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    ("crs", "before", "left"),
+    [
+        ("EPSG:32660", (829_000, 90_000, 200), 179.9),  # half of AFTER lies beyond
+        ("EPSG:32602", (500_000, 4_000_000, 50), 189.0),  # all of it
+        ("EPSG:32660", (500_000, 4_000_000, 50), -183.0),
+    ],
+)
+def test_longitudes_beyond_180_degrees_that_a_warp_would_lose_are_told(tmp_path, crs, before, left):
+    """They were places without data, without a word."""
+    left_there, top, pixel = before
+    first = write(tmp_path / "before.tif", scene(), crs=crs, transform=from_origin(left_there, top, pixel, pixel))
+    north = 0.9 if top < 1e6 else 36.14
+    other = write(tmp_path / "after.tif", scene(), crs="EPSG:4326", transform=from_origin(left, north, 0.002, 0.002))
+    with pytest.raises(RasterError, match=r"after.tif: .* beyond 180 degrees over BEFORE"), open_dates([first, other]):
+        pass
+    # where BEFORE counts as AFTER does nothing is lost, nor where a pixel's half goes over the edge of the world
+    there = from_origin(left + 0.0031, north, 0.002, 0.002)
+    with open_dates([write(tmp_path / "b.tif", scene(), crs="EPSG:4326", transform=there), other]) as aligned:
+        assert aligned.dates[1].read(Window(2, 2, 100, 100))[1].all()
+    world = write(tmp_path / "w.tif", scene(width=361, height=180), "EPSG:4326", from_origin(-180.5, 90, 1, 1))
+    with open_dates([first, world]) as aligned:
+        assert aligned.dates[1].read(aligned.overlap)[1].all()
+
+
 def test_control_points_do_not_matter_where_pixels_are_compared(tmp_path):
     path = write(tmp_path / "gcp.tif", scene(), crs=None, transform=rasterio.Affine.identity())
     with rasterio.open(path, "r+") as file:

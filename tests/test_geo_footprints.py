@@ -132,6 +132,29 @@ def test_a_footprint_over_a_pole_holds_the_pole(crs, pole):
     assert shapely.is_valid(found)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3031", "EPSG:3413", "EPSG:3995"])
+def test_footprints_whose_edge_a_pole_lies_on_are_valid(crs):
+    """Grids around a pole often have it between two tiles."""
+    there = ground(crs, -48_000, 32_000, 1000, longest_edge=8)
+    found = [there.in_wgs84(box(left, top, left + 32, top + 32)) for left in (0, 32, 64) for top in (0, 32)]
+    assert all(one.is_valid and not one.is_empty for one in found)
+
+
+@pytest.mark.parametrize("pixel", [0.01, 0.03])
+def test_outlines_of_a_drones_centimetres_are_valid_and_as_large_as_they_are(pixel):
+    """Seven decimals of a degree are a centimetre: stairs of such pixels fell together."""
+    there = ground("EPSG:32631", 500_000, 5_000_000, pixel)
+    stairs = shapely.union_all([box(0, row, 40 + 3 * (row % 5), row + 1) for row in range(60)])
+    found = there.in_wgs84(stairs)
+    assert found.is_valid
+    back = shapely.transform(
+        found,
+        lambda xy: np.stack(there._to_wgs84.transform(*xy.T, direction="INVERSE"), axis=1) - (500_000, 5_000_000),
+    )
+    assert back.area == pytest.approx(stairs.area * pixel**2, rel=2e-3)
+    assert shapely.hausdorff_distance(back, shapely.transform(stairs, lambda xy: xy * (pixel, -pixel))) < 0.1 * pixel
+
+
 def test_what_lies_beside_the_oval_of_a_world_map_has_no_ground():
     """Mollweide: a tile in the corner is nowhere, one over the edge is there in part."""
     radius = 6_378_137 * math.sqrt(2)

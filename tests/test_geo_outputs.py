@@ -1,7 +1,7 @@
 """Features, heat maps and files of a change map whose cells are set by hand."""
 
 import json
-from dataclasses import replace
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import rasterio
 import shapely
-from PIL import Image, ImageDraw
+from rasterio._err import CPLE_AppDefinedError
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -23,13 +23,11 @@ from unirs.geo.changes import at_least, region_changes, tile_changes
 from unirs.geo.coregistration import Grid
 from unirs.geo.heatmap import shrunk, strips, write_heatmap
 from unirs.geo.journal import TileResult, packed
+from unirs.geo.raster_files import RasterError
 from unirs.geo.rgb import Rendering
 from unirs.geo.stretch import AS_THEY_ARE
 from unirs.geo.tiles import lay_tiles
 from unirs.geo.vector_files import write_changes
-
-from unirs.map_page import page_data, write_page
-from unirs.map_preview import OUTLINE, draw_preview
 
 SIDE, CELLS = 60, 6  # cells of 10 pixels
 
@@ -254,55 +252,13 @@ def test_no_cell_is_lost_in_a_small_picture():
         assert shrunk(change_map, side, side).max() == 1
 
 
-def test_the_preview_outlines_the_steps_alone_as_its_legend_counts_them():
-    """What is said about all dates of a tile had the same outline once, and no line in the legend."""
-    change_map = a_map({})
-    step = replace(tile_changes(a_map(BLOCK))[0], place=box(20, 20, 50, 50))
-    together = replace(step, kind="sequence", place=box(100, 60, 160, 110))
-    shown = np.asarray(draw_preview(change_map, [step, together], Image.new("RGB", (180, 120))))
-    rows, columns = (shown[:, :200] == OUTLINE).all(2).nonzero()
-    assert (rows.min() - 24, rows.max() - 24) == pytest.approx((20, 50), abs=2)
-    assert (columns.min() - 24, columns.max() - 24) == pytest.approx((20, 50), abs=2)
-
-
-def test_a_tile_that_changes_at_two_steps_counts_once(monkeypatch):
-    told: list[str] = []
-    write_text = ImageDraw.ImageDraw.text
-    monkeypatch.setattr(
-        ImageDraw.ImageDraw,
-        "text",
-        lambda self, at, text, **how: (told.append(text), write_text(self, at, text, **how)),
-    )
-    change_map = a_map({**BLOCK, **{(1, row, column): value for (_, row, column), value in BLOCK.items()}}, steps=2)
-    change_map.scene.labels[:] = [f"a_place_with_a_long_name_of_its_own_{year}" for year in (2019, 2020, 2021)]
-    changes = tile_changes(change_map)
-    assert len(changes) == 8
-    draw_preview(change_map, changes, Image.new("RGB", (180, 120)))
-    assert "4 changed tiles" in told
-    ends = [text for text in told if text.startswith("a_place")]
-    assert len(set(ends)) == 2  # shortened, and told apart
-
-
-def test_the_pages_text_cannot_break_out(tmp_path):
-    change_map = a_map(BLOCK)
-    hostile = "</script><img src=x onerror=alert(1)><!--"
-    changes = [replace(one, caption=hostile, before=hostile) for one in tile_changes(change_map)]
-    change_map.about["notes"] = [hostile]
-    write_page(change_map, changes, [Image.new("RGB", (180, 120))] * 2, tmp_path / "m.html")
-    page = (tmp_path / "m.html").read_text()
-    assert "onerror=alert(1)" in page
-    assert "<img src=x" not in page
-    assert page.count("</script>") == 1
-
-
-def test_longitudes_on_the_page_do_not_jump_at_the_180th_meridian():
-    change_map = a_map(BLOCK)
-    grid = Grid(CRS.from_string("EPSG:32660"), from_origin(829_000, 10_000, 100, 100), 180, 120)
-    object.__setattr__(change_map.scene, "grid", grid)
-    row = page_data(change_map, [], [Image.new("RGB", (180, 120))])["lattice"][0]
-    steps = np.diff([longitude for longitude, _ in row])
-    assert row[0][0] < 180 < row[-1][0]
-    assert steps.max() < 0.05
+def test_a_link_stays_one_and_what_it_points_to_is_written(tmp_path):
+    (tmp_path / "large disk").mkdir()
+    link = tmp_path / "a.geojson"
+    link.symlink_to(tmp_path / "large disk" / "b.geojson")
+    write_changes([], a_map({}), link)
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "large disk" / "b.geojson").read_text())["features"] == []
 
 
 def test_the_heat_map_is_a_cog_on_the_first_dates_grid(tmp_path):
@@ -334,6 +290,28 @@ def test_large_heat_maps_have_overviews_and_seams_do_not_show(tmp_path):
     small = shrunk(change_map, 140, 110)
     assert small[55, 60] == 1
     assert small.sum() == 1
+
+
+@pytest.mark.parametrize("fault", ["cut", "other values", "refused"])
+def test_a_heat_map_that_a_full_disk_cut_is_told_and_is_not_there(tmp_path, monkeypatch, fault):
+    """GDAL flushes what it has when a file is closed, and tells nobody if that fails."""
+    copy = rasterio.shutil.copy
+
+    def copy_badly(plain, part, **options):
+        if fault == "refused":
+            raise CPLE_AppDefinedError(3, 1, "Write error at scanline 0")
+        if fault == "other values":
+            with rasterio.open(plain, "r+") as file:
+                file.write(np.zeros((88, 512), np.float32), 1, window=Window(0, 512, 512, 88))
+        copy(plain, part, **options)
+        if fault == "cut":
+            os.truncate(part, part.stat().st_size * 3 // 4)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", copy_badly)
+    cells = {(0, row, column): (row * 7 + column * 3) % 11 / 11 for row in range(60) for column in range(60)}
+    with pytest.raises(RasterError, match=r"heat\.tif: cannot be written whole; free space on its disk"):
+        write_heatmap(a_map(cells, width=600, height=600), tmp_path / "heat.tif")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_crs_coordinates_are_pixels(tmp_path):

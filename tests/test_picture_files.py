@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("rasterio", reason="rasterio is not installed: pip install 'unirs[geo]'")
 import rasterio
 from PIL import Image
+from unirs.geo import open_raster
 from unirs.processing import load_image
 
 from tests.rasters import scene, write
@@ -43,6 +44,19 @@ def test_what_tags_say_of_a_tiff_picture_is_heeded_beside_gdal(tmp_path, kind):
     beside, picture = read_dates([str(tmp_path / "b.tif"), str(file)])[0]
     assert np.array_equal(np.asarray(beside)[..., 0], values)
     assert np.array_equal(np.asarray(picture)[..., 0], expected)
+
+
+def test_headers_are_opened_once_before_the_pictures_are_read(tmp_path, monkeypatch):
+    opened = []
+
+    def open_and_count(file, *more):
+        opened.append(file)
+        return open_raster(file, *more)
+
+    monkeypatch.setattr("unirs.geo.open_raster", open_and_count)
+    files = [str(write(tmp_path / name, scene())) for name in ("a.tif", "b.tif")]
+    assert len(read_dates(files)[0]) == 2
+    assert opened == files
 
 
 def test_pillow_is_not_asked_about_a_cut_raster(tmp_path, monkeypatch):

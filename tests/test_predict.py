@@ -229,6 +229,8 @@ def test_table_pictures_and_output_may_be_file_urls(predict, table, expected, tm
     code, _, err = predict(f"file://{table}", f"file://{tmp_path}/out.jsonl")
     assert code == 0, err
     assert answers(lines_of(tmp_path / "out.jsonl")) == expected
+    assert predict(table, (tmp_path / "my answers.jsonl").as_uri())[0] == 0
+    assert answers(lines_of(tmp_path / "my answers.jsonl")) == expected
     picture(1).save(tmp_path / "a picture.png")
     url = (tmp_path / "a picture.png").as_uri()  # with %20
     (tmp_path / "t.csv").write_text(f"image,question\n{url},What is it?\n{tmp_path}/a picture.png,What is it?\n")

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 - tests take imported fixtures by their names
 
+import errno
 import json
 import os
 import sys
@@ -9,7 +10,6 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.spec import AbstractBufferedFile
 from unirs.evaluation.models import UniRS
 
 from tests.predicting import (  # noqa: F401 - fixtures
@@ -27,9 +27,8 @@ from tests.predicting import (  # noqa: F401 - fixtures
     write_table,
 )
 from tests.tiny import picture
-from unirs.predicting import table as table_module
+from unirs.predicting.ledger import Ledger
 from unirs.predicting.running import LocalEngine
-from unirs.predicting.table import Table
 
 POISON = {
     b'{"question": "no picture"}': "names no picture",
@@ -100,45 +99,6 @@ def test_a_quote_that_is_not_closed_makes_no_cell_of_the_lines_behind_it(predict
     assert ["is no line of CSV" in (errors[place] or "") for place in (1, 3)] == [True, True]
 
 
-BOUND = "a quote is not closed within 2 lines"
-
-
-def questions_of(table):
-    """Of each record its question, or its error."""
-    return [record.error or record.values["question"] for record in table]
-
-
-def test_only_the_line_of_a_quote_that_is_not_closed_is_lost(tmp_path, monkeypatch):
-    """All lines behind it were one row with an error, and the count hid them. A cell of several lines stays one."""
-    lines = ["image,question", *(f"a.png,{number}" for number in range(2, 9))]
-    lines[3], lines[6] = 'a.png,"4', 'a.png,"7,\n8 and ""9"""\n'  # of the file's lines
-    path = tmp_path / "t.csv"
-    path.write_text("\n".join(lines) + "\n")
-    quoted, told = (
-        '7,\n8 and "9"',
-        "is no line of CSV (',' expected after '\"'; line 4 of the file, read on to line 7)",
-    )
-    assert questions_of(Table(str(path))) == ["2", "3", told, "5", "6", quoted, "8"]
-    assert [record.number for record in Table(str(path))] == [1, 2, 3, 4, 5, 6, 7]
-    # one that no quote follows, in a store's file too
-    content = "\r\n".join([*lines[:6], *lines[7:], ""]).encode()
-    end = "is no line of CSV (unexpected end of data; line 4 of the file, read on to line 7)"
-    monkeypatch.setattr(table_module, "open_file", lambda path: Stored(content))
-    table = Table(str(path))
-    assert (len(table), questions_of(table)) == (6, ["2", "3", end, "5", "6", "8"])
-    # of a long table only some lines are read again
-    monkeypatch.setattr(table_module, "LONGEST_RECORD", 2)
-    assert questions_of(table) == ["2", "3", end.replace("unexpected end of data", BOUND).replace("7", "5"), *"568"]
-
-
-def test_lines_behind_a_quote_that_another_closes_are_read_if_the_cells_do_not_fit(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text('image,question\na.png,"2\na.png,3\na.png,4",x\na.png,5\n')
-    told = "has 3 cells, and the head has 2 (line 2 of the file, read on to line 4)"
-    alone = "has 3 cells, and the head has 2 (line 4 of the file)"
-    assert questions_of(Table(str(path))) == [told, "3", alone, "5"]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
 def test_pictures_whose_names_are_no_utf8_are_answered(predict, tmp_path):
     """A folder of another encoding, and a table that names its files."""
@@ -187,6 +147,36 @@ def test_a_table_that_changes_during_the_run_loses_no_answer(predict, table, tmp
     monkeypatch.setattr(LocalEngine, "answers", ask)
     code, out, err = predict(mine, "out.jsonl", "--images", table.parent, "--json")
     assert (code, json.loads(out)["went_on_from"]) == (0, 5), err
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on(predict, table, expected, tmp_path, monkeypatch):
+    add = Ledger.add
+
+    def add_then_full(self, lines):
+        add(self, lines)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add", add_then_full)
+        code, out, err = predict(table, "out.jsonl", "--batch-size", 4)
+    assert (code, out) == (2, "")
+    assert (
+        err
+        == "unirs: out.jsonl.journal: no space is left on its disk; free some, and run the command again: it goes on\n"
+    )
+    code, out, err = predict(table, "out.jsonl", "--json")
+    assert (code, json.loads(out)["went_on_from"]) == (0, 4), err
+    assert answers(lines_of(tmp_path / "out.jsonl")) == expected
+
+
+def test_an_output_that_is_a_link_stays_one_and_the_table_is_never_written(predict, table, tmp_path):
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "out.jsonl").symlink_to(tmp_path / "large disk" / "rows.jsonl")
+    assert predict(table, "out.jsonl")[0] == 0
+    assert len(lines_of(tmp_path / "large disk" / "rows.jsonl")) == COUNT
+    assert (tmp_path / "out.jsonl").is_symlink()
+    (tmp_path / "link.jsonl").symlink_to(table)
+    assert "is the table itself" in predict(table, "link.jsonl")[2]
 
 
 def test_wrong_words_are_one_line(unirs, table, folder, tmp_path):
@@ -357,38 +347,3 @@ def test_columns_that_are_not_read_are_named(predict, tmp_path):
         code, _, err = predict(tmp_path / name, tmp_path / f"{name}.out.jsonl")
         assert code == 0, err
         assert f"Not read of {tmp_path / name}: {unread} (what is asked stands under question)" in err
-
-
-@pytest.mark.parametrize("end", ["\n", ""], ids=["ended", "cut off"])
-def test_a_line_without_an_end_is_one_bad_row_and_is_not_kept_in_memory(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(table_module, "LONGEST_LINE", 40)
-    path = tmp_path / "long.jsonl"
-    exact = json.dumps({"image": "x" * 27}) + "\n"
-    assert len(exact) == 41  # its end does not count
-    path.write_text(f'{{"image": "a.png"}}\n{"y" * 1000}\n\n{exact}{"z" * 41}{end}')
-    rows = list(Table(str(path)))
-    assert [row.values.get("image") for row in rows] == ["a.png", None, "x" * 27, None]
-    assert [row.number for row in rows] == [1, 2, 3, 4]
-    assert [bool(row.error) for row in rows] == [False, True, False, True]
-    assert "40 bytes" in rows[1].error
-
-
-class Stored(AbstractBufferedFile):
-    """As a store's files are: no `readline` of a part of a line."""
-
-    def __init__(self, content: bytes):
-        self.content = content
-        super().__init__(None, "stored", "rb", size=len(content))
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        return self.content[start:end]
-
-
-def test_lines_of_a_stores_file_are_read_as_those_of_a_local_one(monkeypatch, tmp_path):
-    content = b'{"image": "a.png"}\n{"image": "b.png"}'
-    with pytest.raises(TypeError):
-        Stored(content).readline(5)
-    path = tmp_path / "t.jsonl"
-    path.write_bytes(content)
-    monkeypatch.setattr(table_module, "open_file", lambda path: Stored(content))
-    assert [row.values["image"] for row in Table(str(path))] == ["a.png", "b.png"]

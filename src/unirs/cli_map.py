@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -48,7 +49,7 @@ def map_scene(
         bool, typer.Option("--merge/--no-merge", help="Regions of changed cells that touch, or whole tiles.")
     ] = False,
     min_area: Annotated[
-        float, typer.Option(min=0, help="Leave out what is smaller: square metres, or pixels with --pixel.")
+        float, typer.Option(min=0, max=1e15, help="Leave out what is smaller: square metres, or pixels with --pixel.")
     ] = 0,
     bands: Annotated[str | None, typer.Option(help="Red, green, blue by number or description, e.g. 4,3,2.")] = None,
     sar: Annotated[bool, typer.Option("--sar", help="The bands are SAR backscatter.")] = False,
@@ -85,8 +86,9 @@ def map_scene(
         raise InputError(f"given {given}; a map needs two dates, and {MOST_DATES} at most")
     if overlap > tile // 2:
         raise InputError(f"--overlap {overlap}: is more than half of a tile of {tile} pixels")
-    if instruction is not None:
-        check_words(instruction, "the instruction")
+    for words, option in ((instruction, "the instruction"), (dates, "--dates"), (bands, "--bands")):
+        if words is not None:
+            check_words(words, option)
     labels = None if dates is None else [one.strip() for one in dates.split(",")]
     if labels is not None and len(labels) != len(rasters):
         raise InputError(f"--dates {dates}: names {plural(len(labels), 'date')} for {len(rasters)} files")
@@ -98,13 +100,14 @@ def map_scene(
         from unirs.geo.change_map import find_changes, look_at
         from unirs.geo.coregistration import open_dates
         from unirs.geo.journal import Journal
-        from unirs.geo.raster_files import RasterError
+        from unirs.processing.image_loading_unirs import VisualInputError, local_path
     except ImportError as error:
         raise InputError(f"maps need more packages ({error.name}): {install_command('geo')}") from error
-    check_outputs(rasters, output, heatmap, preview, html)
 
     reading: dict[str, Any] = {"bands": bands, "sar": sar, "crs": crs, "pixel": pixel}
     try:
+        rasters = [local_path(one) for one in rasters]
+        check_outputs(rasters, output, heatmap, preview, html)
         with open_dates(rasters, **reading) as aligned:
             with busy("Looking at the files"):
                 scene = look_at(aligned, rasters, reading, tile, overlap, stretch.value, labels)
@@ -135,8 +138,12 @@ def map_scene(
                 with busy("Writing"):
                     changes = write(found, aligned, merge, output, heatmap, preview, html, min_area)
                     journal.remove()
-    except RasterError as error:
+    except VisualInputError as error:
         raise InputError(str(error)) from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(f"{output}: no space is left on its disk; free some, and go on with --resume") from error
     outputs = {"output": output, "heatmap": heatmap, "preview": preview, "html": html}
     if as_json:
         told = {"task": "map", "model": model or EMBEDDED, "inputs": rasters, **outputs, "went_on_from": kept}
@@ -163,7 +170,8 @@ def check_outputs(
             continue
         if path.suffix.lower() not in endings:
             raise InputError(f"{option} {path}: give a name that ends in {', '.join(endings)}")
-        if path.exists() and any(os.path.samefile(path, one) for one in rasters):
+        check_words(str(path), option)
+        if path.exists() and any(path.samefile(one) for one in rasters if os.path.exists(one)):
             raise InputError(f"{option} {path}: is one of the dates; give another name")
         check_writable(path)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing, redirect_stdout
@@ -63,8 +65,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Answer every row of a table. Stopped at any moment, the same command goes on where it was."""
-    if question is not None:
-        check_words(question, "--question")
+    for words, option in ((question, "--question"), (bands, "--bands")):
+        if words is not None:
+            check_words(words, option)
     if base is not None and not clue:
         raise InputError("--base is the model that is asked for clues; add --clue")
     if workers is not None and engine != "ray":
@@ -83,8 +86,10 @@ def predict(
     except ImportError as error:
         raise InputError(f"tables need more packages ({error.name}): {install_command('predict')}") from error
 
-    output = output.removeprefix("file://")
     try:
+        output = without_scheme(output)
+        if os.path.islink(output):  # or the link would become a file, and what it points to stay as it was
+            output = os.path.realpath(output)
         journal = journal_of(output)
         check_output(output, table, journal)
         rows = Table(table)
@@ -105,6 +110,11 @@ def predict(
             tell(ledger, output, model, as_json)
     except DataError as error:
         raise InputError(str(error)) from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        told = "no space is left on its disk; free some, and run the command again: it goes on"
+        raise InputError(f"{journal}: {told}") from error
     except RuntimeError as error:  # the accelerator's own, outside of any batch
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"the model failed ({reason}); the answers are kept, run the command again") from error

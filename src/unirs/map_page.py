@@ -39,7 +39,7 @@ def page_data(change_map: ChangeMap, changes: Sequence[Change], pictures: Sequen
     from unirs.geo.changes import ground_of, properties
 
     scene, ground = change_map.scene, ground_of(change_map)
-    scale = pictures[0].width / scene.grid.width
+    across, down = pictures[0].width / scene.grid.width, pictures[0].height / scene.grid.height
     strongest = sorted(changes, key=lambda one: -(one.score if one.score is not None else -1))[:LISTED]
     lattice = None
     if scene.grid.crs is not None:
@@ -63,7 +63,7 @@ def page_data(change_map: ChangeMap, changes: Sequence[Change], pictures: Sequen
         "changes": [
             {
                 **properties(change, ground, change_map),
-                "rings": [[[round(x * scale, 1), round(y * scale, 1)] for x, y in ring] for ring in rings(change)],
+                "rings": [[[round(x * across, 1), round(y * down, 1)] for x, y in ring] for ring in rings(change)],
             }
             for change in strongest
         ],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from unirs.geo.coregistration import AlignedDates
 
 LONGEST = 1400  # pixels of the picture
-LEGEND, MARGIN = 300, 24
+LEGEND, MARGIN, LABEL = 300, 24, 44  # and where the date's name begins in the legend
 OUTLINE = (0, 229, 255)  # cyan: neither in the ramp nor, often, on the ground
 SCALE_STEPS = (1, 2, 5)
 PIECE = 64  # pixels a side that are read at a time around a broken tile
@@ -87,17 +88,17 @@ def heat_layer(change_map: ChangeMap, size: tuple[int, int]) -> Image.Image:
 def draw_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image) -> Image.Image:
     """The picture with the heat map and outlines, and the legend on its right."""
     grid = change_map.scene.grid
-    scale = after.width / grid.width
+    across, down = after.width / grid.width, after.height / grid.height  # a strip of one pixel stays one
     base = Image.blend(after, after.convert("L").convert("RGB"), GREYED)
     base = Image.alpha_composite(base.convert("RGBA"), heat_layer(change_map, after.size)).convert("RGB")
     draw = ImageDraw.Draw(base)
     for change in outlined(changes):
         for ring in rings(change):
-            draw.line([(x * scale, y * scale) for x, y in ring], fill=OUTLINE, width=2)
+            draw.line([(x * across, y * down) for x, y in ring], fill=OUTLINE, width=2)
     height = max(base.height, 420)
     canvas = Image.new("RGB", (base.width + LEGEND + 3 * MARGIN, height + 2 * MARGIN), "white")
     canvas.paste(base, (MARGIN, MARGIN))
-    _legend(ImageDraw.Draw(canvas), canvas, change_map, changes, base.width + 2 * MARGIN, scale)
+    _legend(ImageDraw.Draw(canvas), canvas, change_map, changes, base.width + 2 * MARGIN, across)
     return canvas
 
 
@@ -128,7 +129,7 @@ def _legend(
     y += 34
     for word, label in (("from", labels[0]), ("to", labels[-1])):
         draw.text((x, y), word, fill=MUTED, font=plain)
-        draw.text((x + 44, y), _shortened(label), fill=INK, font=plain)
+        draw.text((x + LABEL, y), _shortened(label, plain), fill=INK, font=plain)
         y += 24
     y += 18
     ramp = np.linspace(0, 1, LEGEND)[None].repeat(18, axis=0)
@@ -159,13 +160,19 @@ def _legend(
         draw.text((x, y + 20), f"{composition.kind}, not RGB", fill=INK, font=small)
 
 
-def _shortened(label: str) -> str:
-    """Names of dates often differ at their ends."""
-    return label if len(label) <= 28 else f"{label[:12]}...{label[-13:]}"
+def _shortened(label: str, font: Any) -> str:
+    """In letters that Pillow's own font has, and within the legend: names of dates often differ at their ends."""
+    plain = "".join(one for one in unicodedata.normalize("NFKD", label) if not unicodedata.combining(one))
+    plain = shown = plain.encode("ascii", "replace").decode()
+    kept = len(plain)
+    while font.getlength(shown) > LEGEND - LABEL:
+        kept -= 1
+        shown = f"{plain[: kept // 2]}...{plain[kept // 2 - kept :]}"
+    return shown
 
 
 def _metres_a_pixel(change_map: ChangeMap) -> float | None:
-    """At the middle of the map, along a row."""
+    """At the middle of the map, along a row; None where that has no place on the ground."""
     from unirs.geo.footprints import ELLIPSOID, Ground
 
     grid = change_map.scene.grid
@@ -174,7 +181,8 @@ def _metres_a_pixel(change_map: ChangeMap) -> float | None:
     ground = Ground(grid, math.inf)
     row, column = grid.height / 2, grid.width / 2
     west, east = ground.lonlat(column - 0.5, row), ground.lonlat(column + 0.5, row)
-    return ELLIPSOID.inv(*west, *east)[2]
+    metres = ELLIPSOID.inv(*west, *east)[2]
+    return metres if math.isfinite(metres) else None
 
 
 def _scale_bar(metres: float) -> tuple[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from unirs.processing import load_image
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from unirs.geo import Composition
+    from unirs.geo.raster_files import Raster
 
 RASTERS = {".tif", ".tiff", ".jp2"}
 ORIENTATION, UPRIGHT = 274, 1  # a tag of TIFF, and its value for rows from the top down
@@ -39,26 +40,25 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
     Raises:
         ValueError: One cannot be read, or georeferenced rasters do not overlap.
     """
-    rasters = all(ending(file) in RASTERS for file in files)
-    if bands is not None and not rasters:
+    are_rasters = all(ending(file) in RASTERS for file in files)
+    if bands is not None and not are_rasters:
         raise ValueError(f"--bands {bands}: is for rasters ({', '.join(sorted(RASTERS))}); leave it out")
-    if not rasters or importlib.util.find_spec("rasterio") is None:
+    if not are_rasters or importlib.util.find_spec("rasterio") is None:
         if bands is not None:
             raise ValueError(f"--bands needs more packages: {install_command('geo')}")
         return [load_image(file) for file in files], []
     from unirs.geo import RasterError, choose_bands, open_raster
     from unirs.geo.rgb import read_composed
 
-    kinds, sizes, placed = set(), set(), True
     try:
-        if bands is None and are_plain_pictures(files):
-            return [load_image(file) for file in files], []
-        for file in files:
-            with open_raster(file) as raster:
-                choose_bands(raster, bands)
-                kinds.add(raster.dataset.dtypes[0])
-                sizes.add(raster.size)
-                placed = placed and raster.crs is not None and raster.transform is not None
+        with ExitStack() as stack:
+            rasters = [stack.enter_context(open_raster(file)) for file in files]
+            plain = bands is None and _are_plain_pictures(files, rasters)
+            if not plain:
+                for raster in rasters:
+                    choose_bands(raster, bands)
+            kinds, sizes = {raster.dataset.dtypes[0] for raster in rasters}, {raster.size for raster in rasters}
+            placed = all(raster.crs is not None and raster.transform is not None for raster in rasters)
     except RasterError:
         if len(files) > 1 or bands is not None:
             raise
@@ -68,6 +68,8 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
         except ValueError:
             pass
         raise
+    if plain:
+        return [load_image(file) for file in files], []
     if placed or len(sizes) == 1:
         pixel = not placed or len(files) == 1
         stretch: Literal["joint", "each"] = "joint" if len(kinds) == 1 else "each"
@@ -77,30 +79,21 @@ def read_dates(files: list[str], bands: str | None = None) -> tuple[list[Image.I
     return [pictures[0] for pictures, _ in alone], [compositions[0] for _, compositions in alone]
 
 
-def are_plain_pictures(files: Sequence[str]) -> bool:
+def _are_plain_pictures(files: Sequence[str], rasters: Sequence[Raster]) -> bool:
     """Pictures whose numbers are no measurements, and which GDAL would show as they are: Pillow reads them.
 
-    All in 256 colours; or of 8 bits on no ground, one of them with tags that say that it lies on its side, that 0 is
-    white, or that its bands have fewer bits.
+    All in 256 colours; or of 8 bits on no ground, one of them with a tag that says that it lies on its side.
     """
-    from unirs.geo import open_raster
-
-    in_colours, on_ground = [], []
-    for file in files:
-        with open_raster(file) as raster:
-            in_colours.append(raster.dataset.colorinterp[0].name == "palette")
-            placed = raster.crs is not None or raster.transform is not None
-            on_ground.append(placed or raster.dataset.dtypes[0] != "uint8")
-    return all(in_colours) or (not any(on_ground) and any(map(_is_told_by_tags, files)))
-
-
-def _is_told_by_tags(file: str) -> bool:
-    from unirs.geo import open_raster
-
-    with open_raster(file) as raster:
-        of_file, of_band = (raster.dataset.tags(*which, ns="IMAGE_STRUCTURE") for which in ((), (1,)))
-    if of_file.get("MINISWHITE") == "YES" or int(of_band.get("NBITS", 8)) < 8:
+    if all(raster.dataset.colorinterp[0].name == "palette" for raster in rasters):
         return True
+    on_ground = any(
+        raster.crs is not None or raster.transform is not None or raster.dataset.dtypes[0] != "uint8"
+        for raster in rasters
+    )
+    return not on_ground and any(map(_is_turned, files))
+
+
+def _is_turned(file: str) -> bool:
     with quiet_strict_pillow, find_file(file)[0].open("rb") as content, suppress(VisualInputError):
         tags = getattr(open_header(content, file), "tag_v2", {})
         return tags.get(ORIENTATION, UPRIGHT) != UPRIGHT

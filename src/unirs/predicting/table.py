@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any
 
 import pyarrow as pa
@@ -111,27 +112,38 @@ class Table:
         elif self.kind in (".csv", ".tsv"):
             with self._csv() as text:
                 try:
-                    names = next(self._reader(text)[0], [])
+                    names = _head(next(self._reader(text)[0], []))
                 except csv.Error as error:
                     raise DataError(f"{self.path}: its head is no line of CSV ({error}); mend it") from error
         else:  # lines of JSON each have their own
             first = next(iter(self), None) if not self.is_folder else None
             self.unread = [name for name in first.values if name not in COLUMNS] if first else []
             return
+        for name in COLUMNS:
+            if names.count(name) > 1:
+                raise DataError(f"{self.path}: has {names.count(name)} columns named {name}; leave one")
         self.unread = [name for name in names if name not in COLUMNS]
         if not set(names) & set(VISUALS):
+            if any("\udc80" <= letter <= "\udcff" for letter in "".join(names)):
+                raise DataError(f"{self.path}: its head is no UTF-8 text; save the table as UTF-8")
             raise DataError(
                 f"{self.path}: has the columns {', '.join(names[:20]) or '(none)'}; pictures belong into {WANTED}"
             )
 
-    def _of_folder(self) -> Iterator[Record]:
-        """Each picture and clip below the folder, hidden ones left out, by name."""
+    @cached_property
+    def _in_folder(self) -> list[str]:
+        """Each picture and clip below the folder, hidden ones left out, by name.
+
+        Listed once: a file that comes later would push the last one out of the rows that were counted.
+        """
         files, place = file_system(self.path)
         root = place.rstrip("/")
         names = sorted(one[len(root) + 1 :] for one in files.find(root))
         shown = [one for one in names if not any(part.startswith(".") for part in one.split("/"))]
-        known = [one for one in shown if ending(one) in PICTURES | PICTURES_OR_CLIPS | CLIPS]
-        for number, name in enumerate(known, 1):
+        return [one for one in shown if ending(one) in PICTURES | PICTURES_OR_CLIPS | CLIPS]
+
+    def _of_folder(self) -> Iterator[Record]:
+        for number, name in enumerate(self._in_folder, 1):
             yield Record(number, {"id": name, "video" if ending(name) in CLIPS else "image": name})
 
     def _of_json_lines(self) -> Iterator[Record]:
@@ -157,7 +169,7 @@ class Table:
     def _of_csv(self) -> Iterator[Record]:
         with self._csv() as text:
             reader, lines = self._reader(text)
-            names = next(reader)
+            names = _head(next(reader))
             number = 0
             while True:
                 lines.begin()
@@ -242,6 +254,11 @@ class _Lines:
     def where(self) -> str:
         last = self.first + len(self.taken) - 1
         return f"line {self.first} of the file" + (f", read on to line {last}" if last > self.first else "")
+
+
+def _head(cells: list[str]) -> list[str]:
+    """Names of columns: a space behind a comma belongs to none."""
+    return [cell.strip() for cell in cells]
 
 
 def _bounded_lines(file: IO[bytes]) -> Iterator[bytes | None]:
