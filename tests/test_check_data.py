@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+from concurrent.futures.process import BrokenProcessPool
 
 import datasets
 import pytest
 from datasets import Dataset, Features, Image, List, Value
 from unirs.trainers import check_data
 from unirs.trainers.check_data import check
+from unirs.trainers.data_sets import DataError
 
 from tests.test_video_loading import clip_file
 from tests.tiny import picture
@@ -165,3 +167,20 @@ def test_what_cannot_be_checked_is_told_in_one_line(unirs, arguments, reason, fo
     assert code == 2
     assert reason in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_killed_process_is_told_in_one_line(folder, monkeypatch):
+    class Killed:
+        def __init__(self, *settings, **more): ...
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised): ...
+
+        def map(self, work, jobs):
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(check_data, "ProcessPoolExecutor", Killed)
+    with pytest.raises(DataError, match=r"d\.jsonl: a process that reads was killed"):
+        check(folder / "d.jsonl")

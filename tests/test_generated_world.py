@@ -277,3 +277,22 @@ def test_progress_in_a_log_speaks_of_samples_and_the_end_of_how_to_open_them(uni
     lines = err.splitlines()
     assert lines
     assert all(line.startswith("Drawing: ") and " of 15 samples, " in line for line in lines)
+
+
+def test_of_two_exports_at_once_the_second_is_refused_and_the_first_goes_on(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    work = tmp_path / "world.writing"
+    work.mkdir()
+    first = os.open(work, os.O_RDONLY)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another run is writing it"):
+        export(tmp_path / "world", "test", {"single": 1}, 32)
+    assert not list(work.iterdir())  # not even its settings
+    os.close(first)
+
+
+def test_a_killed_process_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(world_export, "_jobs", lambda *settings: [signal.SIGKILL])
+    monkeypatch.setattr(world_export, "_draw_chunk", signal.raise_signal)
+    with pytest.raises(DataError, match="was killed, perhaps for want of memory; run the command again"):
+        export(tmp_path / "world", "test", {"single": 1}, 32, processes=1)

@@ -10,6 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -105,7 +106,7 @@ def check(
         progress: Is told rows done and rows in all.
 
     Raises:
-        DataError: The data as a whole cannot be read.
+        DataError: The data as a whole cannot be read, or a process that reads was killed.
     """
     settings = (images, max_length, image_seq_length, num_frames)
     total = len(OwnData(path)) + (len(OwnData(against)) if against and images else 0)
@@ -117,10 +118,15 @@ def check(
         def rows_of(data: str | Path) -> Iterator[_Seen]:
             count = len(OwnData(data))
             jobs = [(str(data), start, min(start + CHUNK, count), *settings) for start in range(0, count, CHUNK)]
-            for chunk in pool.map(_check_rows, jobs):
-                for seen in chunk:
-                    progress(next(told), total)
-                    yield seen
+            try:
+                for chunk in pool.map(_check_rows, jobs):
+                    for seen in chunk:
+                        progress(next(told), total)
+                        yield seen
+            except BrokenProcessPool as error:
+                raise DataError(
+                    f"{data}: a process that reads was killed, perhaps for want of memory; give fewer --processes"
+                ) from error
 
         tested: dict[bytes, int] = {}
         if against and images:

@@ -10,6 +10,8 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,11 @@ from PIL import Image
 from .data_sets.errors import DataError
 from .data_sets.generated import FIRST_SEEDS, KINDS, Kind, Split, draw_sample, questions_of
 from .scene_tasks import HELD_OUT_SEED, WORLD_VERSION, SceneSample
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one folder are not noticed
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -54,7 +61,8 @@ def export(
         Rows of each part.
 
     Raises:
-        DataError: There is nothing to draw, `output` is there already, or it was begun with other settings.
+        DataError: There is nothing to draw, `output` is there already, it was begun with other settings, another run
+            is writing it, or a process that draws was killed.
     """
     total = sum(counts.values())
     if not total:
@@ -76,24 +84,48 @@ def export(
         "frames": frames,
     }
     _check_room(work, bytes_of(counts, size, frames))
-    _begin(work, settings)
-    jobs = list(_jobs(work, split, counts, size, frames))
-    ways = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")  # Windows has no other
-    done = 0
-    # Ctrl-C is the terminal's word to all processes; one of them tells of it
-    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        for job in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
-            done += job[0][3]
-            progress(done, total)
-    return _join(work, jobs, output)
-
-
-def _begin(work: Path, settings: dict[str, Any]) -> None:
-    """The folder of an export that is not whole yet, with what it was begun with."""
     if work.exists() and not work.is_dir():
         raise DataError(f"{work}: is a file where the export is drawn; give another name")
     work.mkdir(exist_ok=True)
+    with _locked(work, output):
+        _begin(work, settings)
+        jobs = list(_jobs(work, split, counts, size, frames))
+        ways = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")  # Windows: no other
+        done = 0
+        try:
+            # Ctrl-C is the terminal's word to all processes; one of them tells of it
+            with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+                for job in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
+                    done += job[0][3]
+                    progress(done, total)
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"{output}: a process that draws was killed, perhaps for want of memory; run the command again, with "
+                "fewer --processes"
+            ) from error
+        return _join(work, jobs, output)
+
+
+@contextmanager
+def _locked(work: Path, output: Path) -> Iterator[None]:
+    """One run at a time draws into a folder; the lock ends with the process, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(work, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"{output}: another run is writing it; wait for that one, or give another name") from error
+        yield
+    finally:
+        os.close(opened)
+
+
+def _begin(work: Path, settings: dict[str, Any]) -> None:
+    """Notes what an export that is not whole yet was begun with, or checks that it was begun with the same."""
     known, part = work / SETTINGS, work / f"{SETTINGS}.part"
     if not known.exists():
         if any(one != part for one in work.iterdir()):  # the whole folder is removed at the end
