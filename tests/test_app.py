@@ -9,8 +9,12 @@ import zlib
 from itertools import pairwise
 
 import pytest
+import rasterio
+from PIL import Image
 
+from tests import rasters
 from tests.browsing import (  # noqa: F401 - fixtures and marks
+    DESK,
     SAID,
     answer,
     app,
@@ -18,6 +22,7 @@ from tests.browsing import (  # noqa: F401 - fixtures and marks
     browser,
     choose,
     error,
+    opened,
     page,
     pytestmark,
     tab,
@@ -100,7 +105,7 @@ def test_dated_pictures_are_a_sequence_and_two_are_sent_to_the_other_tab(page, a
     page.reload()
     tab(page, "Clip")
     choose(page, "Clip", *files)
-    page.get_by_text("Frame 4", exact=True).wait_for()
+    page.get_by_text("Picture 4", exact=True).wait_for()
     page.get_by_role("button", name="Name the scene").click()
     assert answer(page) == ask("video-scene-classification", [str(file) for file in files])["answer"]
 
@@ -128,6 +133,76 @@ def test_rasters_become_a_map_with_its_files(page, tmp_path, unirs):
     assert page.evaluate("image => image.decode().then(() => image.naturalWidth)", drawn.element_handle()) > 500
     link = page.locator("a[href$='changes.geojson']")
     assert page.request.get(link.get_attribute("href")).json()["features"] == expected
+
+
+def test_map_of_files_that_are_gone_is_not_told_and_who_waits_is_told(page, app, browser, tmp_path):
+    """It went on beside the next files; and who asked meanwhile saw an empty box."""
+    dates = [rasters.write(tmp_path / f"{year}.tif", rasters.scene(year, 512, 512)) for year in (2019, 2024)]
+    tab(page, "Map")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("number input for Side of a tile").fill("32")  # 256 tiles
+    choose(page, "Before (GeoTIFF)", dates[0])
+    choose(page, "After (GeoTIFF)", dates[1])
+    page.get_by_role("button", name="Map the changes").click()
+    page.get_by_text("Looking at tiles").wait_for()
+    for other in opened(app, browser, DESK):
+        other.get_by_role("button", name="Ask").click()
+        other.get_by_text("Waiting for its turn; 1 before it.").wait_for()
+        with page.expect_response("**/gradio_api/cancel"):  # until then Gradio takes the button for pressed
+            page.get_by_role("button", name="Before (GeoTIFF): Clear").click()
+        assert error(other) == "Not done. Choose a picture first."  # the model is free again
+        assert other.locator(".waiting").count() == 0
+    page.wait_for_timeout(500)
+    assert page.locator(SAID).inner_text().strip() == "Answer"
+    page.get_by_role("button", name="Map the changes").click()
+    assert error(page) == "Not done. Choose the earlier raster first."
+
+
+def test_map_is_stopped_by_its_button(page, tmp_path):
+    dates = [rasters.write(tmp_path / f"{year}.tif", rasters.scene(year, 512, 512)) for year in (2019, 2024)]
+    tab(page, "Map")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("number input for Side of a tile").fill("32")
+    choose(page, "Before (GeoTIFF)", dates[0])
+    choose(page, "After (GeoTIFF)", dates[1])
+    page.get_by_role("button", name="Map the changes").click()
+    page.get_by_text("Looking at tiles").wait_for()
+    with page.expect_response("**/gradio_api/cancel"):
+        page.get_by_role("button", name="Stop").click()
+    page.get_by_text("Looking at tiles").wait_for(state="detached")
+    page.get_by_label("number input for Side of a tile").fill("256")
+    page.get_by_role("button", name="Map the changes").click()
+    assert "found." in answer(page)
+
+
+def test_rasters_without_a_place_are_sent_to_the_box_for_them(page, tmp_path):
+    """They were told to add `--pixel`."""
+    dates = [
+        rasters.write(tmp_path / f"{year}.tif", rasters.scene(year), crs=None, transform=rasterio.Affine.identity())
+        for year in (2019, 2024)
+    ]
+    tab(page, "Map")
+    choose(page, "Before (GeoTIFF)", dates[0])
+    choose(page, "After (GeoTIFF)", dates[1])
+    page.get_by_role("button", name="Map the changes").click()
+    assert "tick “pixel by pixel” under Settings" in error(page)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("checkbox", name="pixel by pixel").check()
+    page.get_by_role("button", name="Map the changes").click()
+    assert "found." in answer(page)
+
+
+def test_pair_of_other_shapes_is_told(page, tmp_path):
+    Image.new("RGB", (200, 100), "green").save(tmp_path / "wide.png")
+    Image.new("RGB", (100, 200), "grey").save(tmp_path / "tall.png")
+    tab(page, "Change")
+    choose(page, "Before", tmp_path / "wide.png")
+    choose(page, "After", tmp_path / "tall.png")
+    page.get_by_role("button", name="Describe the change").click()
+    answer(page)
+    assert "where the two lie one over the other is a guess" in page.locator(SAID).inner_text()
+    page.locator(".dates").wait_for()
+    assert page.locator(".dates .stack").bounding_box()["height"] <= 0.8 * DESK["height"] + 1
 
 
 def test_clue_is_shown_above_the_answer(page, ask):

@@ -14,11 +14,13 @@ from tests.browsing import (  # noqa: F401 - fixtures and marks
     app,
     ask,
     browser,
+    choose,
     page,
     phone,
     pytestmark,
     tab,
 )
+from tests.conftest import DATA
 from unirs.app.examples import FIRST, write_examples
 
 
@@ -29,7 +31,7 @@ def test_no_tab_is_wider_than_a_phone(phone, name):
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     wide = phone.evaluate(
         """() => [...document.querySelectorAll('button, input, textarea, .said, img')]
-            .filter(one => one.offsetParent && !one.closest('.table-wrap, .tab-container')
+            .filter(one => one.offsetParent && !one.closest('.tab-container')
                 && one.getBoundingClientRect().right > innerWidth + 1)
             .map(one => one.outerHTML.slice(0, 120))"""
     )
@@ -52,6 +54,26 @@ def test_every_control_and_icon_has_a_name_and_answers_are_announced(page, name)
     assert announced.get_attribute("aria-live") == "polite"
     fields = re.findall(r'button "([^"]*upload[^"]*)"', seen)
     assert len(set(fields)) == len(fields) == {"Picture": 1, "Clip": 1}.get(name, 2)
+
+
+def test_frames_follow_a_slider_that_keys_move(page):
+    """Only a mouse released it: the frames shown were not those that the model would be given."""
+    tab(page, "Clip")
+    choose(page, "Clip", next((DATA / "video").glob("uav123_*.mp4")))
+    page.get_by_text("Frame 4", exact=True).wait_for()
+    page.get_by_role("slider", name="Frames to look at").press("ArrowRight")
+    page.get_by_text("Frame 5", exact=True).wait_for()
+    page.get_by_label("number input for Frames to look at").fill("2")
+    page.get_by_text("Frame 5", exact=True).wait_for(state="detached")
+    assert page.locator(".frames .grid-wrap img").count() == 2
+    assert page.get_by_role("button", name="common").count() == 0
+
+
+@pytest.mark.parametrize("name", ["Change", "Clip", "Map"])
+def test_what_is_not_made_yet_takes_no_room(page, name):
+    tab(page, name)
+    page.get_by_role("tabpanel", name=name).wait_for()
+    assert page.locator(".block.made:visible").count() == 0
 
 
 def test_tabs_are_gone_through_by_arrows(page):
@@ -87,6 +109,8 @@ def test_examples_of_every_tab_are_chosen_by_keyboard(page, ask, tmp_path):
     page.get_by_role("row", name="Example 1").press("Enter")
     page.get_by_role("link", name="KB").nth(1).wait_for()
     assert re.fullmatch(r"\d+ changes? found\.", answer_to(page, "Map the changes"))
+    page.get_by_role("button", name="Changes on the map", exact=True).wait_for()
+    assert page.get_by_role("button", name="Remove this file").locator("visible=true").count() == 0
     tab(page, "Picture")
     assert answer(page) == said  # of the other tabs nothing was lost
 

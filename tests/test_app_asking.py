@@ -1,6 +1,7 @@
 """Who asks the model for the web page: answers, clues and maps, and their end when a visitor leaves."""
 
 import dataclasses
+import json
 import threading
 
 import pytest
@@ -147,6 +148,21 @@ def test_map_does_not_tell_where_the_server_keeps_its_files(asker, dates, tmp_pa
     *_, made = asker.map([dates[0], warped], tmp_path, TILE)
     assert "finer.tif is warped onto the first date's grid." in made.notes
     assert not [path for path in made.files if bytes(tmp_path) in path.read_bytes()]
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_order(asker, tmp_path):
+    """The map called them by the server's folders, which are hashes."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    dates = []
+    for date in (1, 2):
+        (tmp_path / str(date)).mkdir()
+        dates.append(rasters.write(tmp_path / str(date) / "scene.tif", rasters.scene(date)))
+    *_, made = asker.map(dates, folder, TILE)
+    told = json.loads(made.files[0].read_text())
+    assert '"scene, before"' in json.dumps(told)
+    assert '"scene, after"' in json.dumps(told)
+    assert "1/scene" not in json.dumps(told)
 
 
 def test_map_that_takes_too_long_is_ended_without_leftovers(processor, dates, tmp_path):

@@ -226,6 +226,23 @@ def test_uploads_are_removed_after_their_time(processor, tmp_path):
         assert "The file has been removed" in outcome(page)
 
 
+def test_answers_that_nobody_comes_for_are_not_kept(page, monkeypatch):
+    """A pair's has up to 6 MB; they were kept for 2,000 sessions, and of one session without end."""
+    monkeypatch.setattr("unirs.app.door.SECONDS_TO_LISTEN", 0.5)
+    event(page, "choose_example", 0, session="heard")
+    assert "process_completed" in outcome(page, "heard")
+    event(page, "choose_example", 0, session="unheard")
+    time.sleep(1.5)
+    assert "process_completed" not in outcome(page, "unheard")
+    event(page, "choose_example", 0, session="unheard")  # who comes back is answered
+    assert "process_completed" in outcome(page, "unheard")
+    nameless = json.dumps({"data": [], "fn_index": 0})
+    assert ask(page, "POST", "/gradio_api/queue/join", nameless, Content_Type="application/json") == (
+        400,
+        "The request names no session.",
+    )
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 def test_help_does_not_load_gradio():
     code = "import sys, unirs.cli; sys.exit('gradio' in sys.modules or 'torch' in sys.modules)"

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from unirs.app.asking import Answer
 from unirs.app.examples import FIRST, write_examples
 from unirs.app.slider import slider_html
 from unirs.app.values import number, ticked, whole, words
-from unirs.app.wording import answer_html, changes_html, error_html
+from unirs.app.wording import answer_html, changes_html, error_html, note_on_shapes
 from unirs.listening import address, own_names, served_name
 from unirs.report import changed_share
 from unirs.terminal import InputError
@@ -47,9 +48,27 @@ def test_words_of_visitor_and_model_are_no_markup():
         answer_html(Answer(hostile, clue=hostile)),
         answer_html(Answer("", no_clue=hostile, has_ended=True), True),
         changes_html([], [], [hostile]),
+        answer_html(Answer(), notes=[hostile]),
     ):
         assert "<img" not in shown
         assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+
+
+def test_pictures_of_other_shapes_are_told():
+    """One was pulled to the other's shape under the slider, and nobody was told."""
+    assert note_on_shapes((256, 256), (1024, 1024)) == note_on_shapes((400, 300), (403, 300)) == []
+    (told,) = note_on_shapes((768, 384), (300, 600))
+    assert told == (
+        "The earlier picture has 768 x 384 pixels and the later one 300 x 600: "
+        "where the two lie one over the other is a guess."
+    )
+
+
+def test_changes_without_a_place_have_no_column_for_areas():
+    change = SimpleNamespace(caption="a house is built", score=0.9)
+    assert "Area" in changes_html([change], [12.0], [])
+    assert "12 m²" in changes_html([change], [12.0], [])
+    assert "Area" not in changes_html([change], [None], [])
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,31 @@
 """Uploads to the web page: who is let in, how long files are kept, and which are read."""
 
+import asyncio
 import contextlib
 import http.client
+import json
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from starlette.responses import PlainTextResponse
 from unirs.processing import load_video
 
 from tests import rasters
 from tests.serving import running
 from tests.tiny import picture
-from tests.visiting import form, upload
+from tests.visiting import ask, form, upload
 from unirs.app.door import Door
 from unirs.app.limits import Limits
-from unirs.app.uploads import Uploads
+from unirs.app.uploads import NOT_HERE, Uploads, known
 from unirs.terminal import InputError
 
 
@@ -35,14 +40,19 @@ def aged(path, seconds):
 
 
 @contextlib.contextmanager
-def door(folder, limits):
+def door(folder, limits, forgotten=None, seconds_of_stream=0):
     async def app(scope, receive, send):
         if scope["type"] == "http":
             while (await receive()).get("more_body"):
                 pass
+            if scope["path"] == "/gradio_api/queue/data":
+                await asyncio.sleep(seconds_of_stream)
             await PlainTextResponse("taken")(scope, receive, send)
 
-    made = Door(app, Uploads(folder, limits), None)
+    async def forget(session):
+        forgotten.append(session)
+
+    made = Door(app, Uploads(folder, limits), None, forget)
     with running(made) as address:
         yield address.removeprefix("http://"), made
 
@@ -136,6 +146,33 @@ def test_a_later_upload_does_not_put_an_earlier_one_out(tmp_path, monkeypatch):
     assert 200 in found
 
 
+def test_session_that_asks_and_does_not_listen_is_forgotten(tmp_path, monkeypatch):
+    """Also one that goes on asking; one whose stream is open, or comes in time, is not."""
+    monkeypatch.setattr("unirs.app.door.SECONDS_TO_LISTEN", 0.6)
+    forgotten = []
+    with door(tmp_path, Limits(), forgotten, seconds_of_stream=1.2) as page, ThreadPoolExecutor(2) as visitors:
+
+        def join(session):
+            body = json.dumps({"session_hash": session})
+            assert ask(page, "POST", "/gradio_api/queue/join", body) == (200, "taken")
+
+        def listen(session):
+            return visitors.submit(ask, page, "GET", f"/gradio_api/queue/data?session_hash={session}")
+
+        join("unheard")
+        join("in time")
+        streams = [listen("open"), listen("in%20time")]
+        time.sleep(0.3)
+        join("open")
+        join("unheard")
+        time.sleep(0.6)
+        assert forgotten == ["unheard"]
+        assert [stream.result() for stream in streams] == [(200, "taken")] * 2
+    assert forgotten == ["unheard"]
+    assert not page[1].listening
+    assert not page[1].unheard
+
+
 def test_request_that_stalls_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("unirs.serving.incoming.SECONDS_FOR_A_BODY", 0.2)
     with door(tmp_path, Limits()) as page:
@@ -176,7 +213,7 @@ def test_rasters_are_counted_on_the_grid_that_they_are_read_on(tmp_path):
         rasters.write(tmp_path / f"{place}.tif", np.ones((3, 1, 1), np.uint8), transform=wide) for place in (1, 2, 3)
     ]
     shown = [(given(path), "a picture") for path in (large, *small)]
-    assert len(Uploads(tmp_path, Limits(pixels=60 * 60 * 4)).pictures(*shown)) == 4
+    assert len(Uploads(tmp_path, Limits(pixels=60 * 60 * 4)).pictures(*shown).pictures) == 4
     with pytest.raises(InputError, match="together have"):
         Uploads(tmp_path, Limits(pixels=60 * 60 * 4 - 1)).pictures(*shown)
 
@@ -199,13 +236,71 @@ def test_clip_whose_frames_grow_is_refused(tmp_path, codec):
     """
     small = stream(tmp_path / "small.ts", 64, 48, codec)
     limited = Uploads(tmp_path, Limits(pixels=4 * 64 * 48))
-    assert len(limited.frames(given(tmp_path / "small.ts"), 4)) == 4
+    assert len(limited.frames(given(tmp_path / "small.ts"), 4).pictures) == 4
     (tmp_path / "both.ts").write_bytes(small + stream(tmp_path / "large.ts", 128, 96, codec))
     assert [one.size for one in load_video(tmp_path / "both.ts", 4)][-1] == (128, 96)
     with pytest.raises(InputError, match=r"^both.ts: later frames have more than 3072 pixels; export it smaller\.$"):
         limited.frames(given(tmp_path / "both.ts"), 4)
     with pytest.raises(InputError, match=r"^large.ts: frames of 128 x 96 are not 1 to 3072 pixels"):
         limited.frames(given(tmp_path / "large.ts"), 4)
+
+
+def test_one_picture_is_no_clip_and_a_video_no_date(tmp_path):
+    """A PNG was answered as a clip of one frame, and a video among pictures was to be converted to PNG."""
+    uploads = Uploads(tmp_path, Limits())
+    for name in ("one.png", "two.png", "three.png"):
+        picture(1).save(tmp_path / name)
+    stream(tmp_path / "clip.ts", 64, 48)
+    for names, sentence in (
+        (["one.png"], "one.png is one picture: ask about it under “Picture”, or choose three and more."),
+        (["clip.ts", "one.png"], "clip.ts is a video: choose one alone, or pictures only."),
+        (["one.png", "two.png", "clip.ts"], "clip.ts is a video: choose one alone, or pictures only."),
+        (["one.png", "two.png"], "Two pictures are a pair: show them under “Change”."),
+    ):
+        with pytest.raises(InputError) as told:
+            uploads.frames([given(tmp_path / name) for name in names], 4)
+        assert str(told.value) == sentence
+
+
+def test_frames_are_called_what_they_are_and_dates_left_out_are_told(tmp_path):
+    uploads = Uploads(tmp_path, Limits())
+    dates = [tmp_path / f"{year}.png" for year in range(2019, 2024)]
+    for number, date in enumerate(dates):
+        picture(number).save(date)
+    shown = uploads.frames([given(date) for date in dates], 3)
+    assert shown.names == ["Picture 1", "Picture 3", "Picture 5"]
+    assert [one.tobytes() for one in shown.pictures] == [Image.open(dates[place]).tobytes() for place in (0, 2, 4)]
+    assert shown.notes == ["Of 5 pictures the model looks at 3: 1, 3, 5. With more frames it sees more."]
+    assert uploads.frames([given(date) for date in dates], 5).notes == []
+    stream(tmp_path / "clip.ts", 64, 48)
+    assert uploads.frames(given(tmp_path / "clip.ts"), 2).names == ["Frame 1", "Frame 2"]
+
+
+def test_bands_that_are_shown_and_unknown_ones_are_told(tmp_path):
+    """As the commands do; the page kept silent about data that the model was never trained on."""
+    grey = rasters.write(tmp_path / "grey.tif", rasters.scene(1)[:1])
+    picture(1).save(tmp_path / "scene.png")
+    uploads = Uploads(tmp_path, Limits())
+    first, second = uploads.pictures((given(grey), "a picture")).notes
+    assert first == "Shown to the model: band 1 as grey."
+    assert "outside of its training" in second
+    assert uploads.pictures((given(tmp_path / "scene.png"), "a picture")).notes == []
+
+
+def test_sentences_of_the_readers_name_no_option_of_the_commands_as_the_pages():
+    """ "add --pixel" was told to visitors who have a box for it."""
+    found = 0
+    for file in sorted((Path(__file__).parents[1] / "geo").glob("*.py")):
+        for words in re.findall(
+            r'^\s*f?"(.*[( ]--[a-z].*|--[a-z].*)"', file.read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            found += 1
+            assert known(words, []).endswith(NOT_HERE) or "--" not in known(words, [])
+    assert found > 8
+    assert known("a.tif: has no georeference; if so, add --pixel", []) == (
+        "a.tif: has no georeference; if so, tick “pixel by pixel” under Settings"
+    )
+    assert known("/folder/a.tif: one--two", [Path("/folder/a.tif")]) == "a.tif: one--two"
 
 
 def test_file_called_like_a_preview_is_itself(tmp_path):

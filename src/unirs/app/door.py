@@ -11,8 +11,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -29,6 +31,7 @@ API = "/gradio_api"
 FILE = f"{API}/file="
 UPLOAD = f"{API}/upload"
 JOIN = f"{API}/queue/join"
+DATA = f"{API}/queue/data"
 READ = re.compile(
     rf"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static)/.+"
     rf"|{API}/(info|startup-events|queue/data|upload_progress|app_id|heartbeat/\w+)|{FILE}.+"
@@ -36,6 +39,7 @@ READ = re.compile(
 WRITTEN = (UPLOAD, JOIN, f"{API}/cancel", f"{API}/reset")
 BODY = 2**20  # bytes of a request that uploads nothing
 FORM = 2**16  # bytes around the files of an upload
+SECONDS_TO_LISTEN = 60.0  # from a question that is taken to whoever reads its answer
 SECONDS_OF_SILENCE = 30.0
 SLOWEST = 50_000  # bytes a second of an upload, counted from its seconds of silence on
 POLICY = (
@@ -50,11 +54,21 @@ class Door:
     """Args:
     app: What is behind the door.
     hosts: See `check_host`.
+    forget: Ends what a session has asked, and drops what it has not read.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, hosts: set[str] | None):
-        self.app, self.uploads, self.hosts = app, uploads, hosts
+    def __init__(
+        self,
+        app: ASGIApp,
+        uploads: Uploads,
+        hosts: set[str] | None,
+        forget: Callable[[str], Coroutine[Any, Any, None]],
+    ):
+        self.app, self.uploads, self.hosts, self.forget = app, uploads, hosts, forget
         self.arriving = 0  # bytes of the uploads that are under way
+        self.listening: Counter[str] = Counter()  # streams of answers that a session has open
+        self.unheard: dict[str, asyncio.TimerHandle] = {}  # sessions that have asked and do not listen yet
+        self.forgetting: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,10 +80,14 @@ class Door:
             self._check(scope)
             if scope["path"] == UPLOAD:
                 return await self._upload(scope, receive, send)
+            if scope["path"] == DATA:
+                return await self._listen(scope, receive, send)
             if scope["method"] == "POST":
                 body = await read_body(receive, BODY)
-                self._check_files(body)
+                asked = self._check_files(body)
                 receive = replayed(body, receive)
+                if scope["path"] == JOIN:
+                    return await self._join(asked, scope, receive, send)
             await self.app(scope, receive, send)
         except RequestError as error:
             logger.info("refused %s %s: %s", scope["method"], scope["path"], error)
@@ -88,6 +106,34 @@ class Door:
         if method != "POST" or path not in WRITTEN:
             raise RequestError(404, "there is no such page")
         check_origin(headers)
+
+    async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[-1]
+        if waited := self.unheard.pop(session, None):
+            waited.cancel()
+        self.listening[session] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.listening[session] -= 1
+            if not self.listening[session]:
+                del self.listening[session]
+
+    async def _join(self, asked: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio keeps answers, of megabytes each, until they are read; whoever does not come for them has left."""
+        session = asked.get("session_hash") if isinstance(asked, dict) else None
+        if not isinstance(session, str):
+            raise RequestError(400, "the request names no session")
+        await self.app(scope, receive, send)
+        if not self.listening[session] and session not in self.unheard:
+            timer = asyncio.get_running_loop().call_later
+            self.unheard[session] = timer(SECONDS_TO_LISTEN, self._hang_up, session)
+
+    def _hang_up(self, session: str) -> None:
+        del self.unheard[session]
+        forgetting = asyncio.create_task(self.forget(session))
+        self.forgetting.add(forgetting)
+        forgetting.add_done_callback(self.forgetting.discard)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets an upload in if there is room for it beside those that are coming in already.
@@ -119,14 +165,16 @@ class Door:
             raise RequestError(413, f"the upload has more than {most / 2**20:,.0f} MB")
         return int(length)
 
-    def _check_files(self, body: bytes) -> None:
-        """All files that a request names are uploads."""
+    def _check_files(self, body: bytes) -> Any:
+        """What is asked, all files of which are uploads."""
         try:
-            files = list(_files(json.loads(body or b"{}")))
+            asked = json.loads(body or b"{}")
+            files = list(_files(asked))
         except (ValueError, RecursionError):
             raise RequestError(400, "the request is no JSON") from None
         if not all(isinstance(file, str) and self.uploads.holds(file) for file in files):
             raise RequestError(403, "the request names a file that is no upload")
+        return asked
 
 
 def _hurried(receive: Receive, limit: asyncio.Timeout) -> Receive:

@@ -15,9 +15,9 @@ from unirs.terminal import InputError
 from .asking import Answer, Asker
 from .scene_map import MapSettings
 from .slider import slider_html
-from .uploads import Uploads, small
+from .uploads import Shown, Uploads, small
 from .values import number, ticked, whole, words
-from .wording import answer_html, busy_html, changes_html, error_html
+from .wording import answer_html, busy_html, changes_html, error_html, note_on_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ FAILED = "The page failed on this; its log says why."
 PICTURE, BEFORE, AFTER = "a picture", "the earlier picture", "the later picture"
 BEFORE_RASTER, AFTER_RASTER = "the earlier raster", "the later raster"
 QUESTION, INSTRUCTION, CLUE = "The question", "The instruction", "The box for clues"
+NOTHING = Shown([], [], [])
 TILES = (32, 1024)  # pixels of a side: small ones are many, and large ones show houses too small
 
 
@@ -64,40 +65,41 @@ class Handlers:
         """The answer as it comes."""
         question, clue = words(question, QUESTION), ticked(clue, CLUE)
         yield answer_html(Answer())
-        pictures = self.uploads.pictures((given, PICTURE))
-        for answer in self.asker.ask("picture", pictures, question, clue):
-            yield answer_html(answer, clue)
+        shown = self.uploads.pictures((given, PICTURE))
+        for answer in self.asker.ask("picture", shown.pictures, question, clue):
+            yield answer_html(answer, clue, shown.notes)
 
     @told(lambda sentence: (error_html(sentence), ""))
     def ask_about_pair(self, before: Any, after: Any, instruction: Any, clue: Any) -> Iterator[tuple[str, Any]]:
         """The answer, and at its end both dates with a slider."""
         instruction, clue = words(instruction, INSTRUCTION), ticked(clue, CLUE)
         yield answer_html(Answer()), ""
-        dates = self.uploads.pictures((before, BEFORE), (after, AFTER))
-        answer = Answer()
+        shown = self.uploads.pictures((before, BEFORE), (after, AFTER))
+        dates, answer = shown.pictures, Answer()
+        notes = [*note_on_shapes(dates[0].size, dates[1].size), *shown.notes]
         for answer in self.asker.ask("pair", dates, instruction, clue, change_map=True):
-            yield answer_html(answer, clue), gr.skip()
+            yield answer_html(answer, clue, notes), gr.skip()
         aspect_ratio = self.asker.processor.image_processor.image_aspect_ratio
         later = small(dates[1])
         assert answer.change_map is not None  # it was asked for
         change = overlay(later, answer.change_map, aspect_ratio)
-        yield answer_html(answer, clue), slider_html(dates[0].resize(later.size), later, change)
+        yield answer_html(answer, clue, notes), slider_html(dates[0].resize(later.size), later, change)
 
     @told(lambda sentence: (None, error_html(sentence)))
     def show_frames(self, given: Any, num_frames: Any) -> Iterator[tuple[Any, Any]]:
         """The frames that the model will be shown."""
         count = self._frames(num_frames)
-        frames = self.uploads.frames(given, count) if given else []
-        yield [(small(frame), f"Frame {number}") for number, frame in enumerate(frames, start=1)], gr.skip()
+        shown = self.uploads.frames(given, count) if given else NOTHING
+        yield [(small(frame), name) for frame, name in zip(shown.pictures, shown.names, strict=True)], gr.skip()
 
     @told(error_html)
     def ask_about_clip(self, given: Any, num_frames: Any, instruction: Any, clue: Any) -> Iterator[str]:
         """The answer as it comes."""
         instruction, clue = words(instruction, INSTRUCTION), ticked(clue, CLUE)
         yield answer_html(Answer())
-        frames = self.uploads.frames(given, self._frames(num_frames))
-        for answer in self.asker.ask("clip", [frames], instruction, clue, num_frames=len(frames)):
-            yield answer_html(answer, clue)
+        shown = self.uploads.frames(given, self._frames(num_frames))
+        for answer in self.asker.ask("clip", [shown.pictures], instruction, clue, num_frames=len(shown.pictures)):
+            yield answer_html(answer, clue, shown.notes)
 
     @told(lambda sentence: (None, error_html(sentence), None))
     def make_map(

@@ -19,6 +19,13 @@
         button.dataset.named = "";
       }
     }
+    for (const button of document.querySelectorAll("[title='common.upload']")) { // Gradio lacks the word
+      button.title = "Choose others";
+      button.setAttribute("aria-label", button.getAttribute("aria-label").replace("common.upload", button.title));
+    }
+    for (const drawn of document.querySelectorAll(".drawn .image-frame img")) {
+      set(drawn, "alt", drawn.closest(".block").querySelector("[data-testid=block-label]").innerText.trim());
+    }
     for (const header of document.querySelectorAll("button.label-wrap")) {
       set(header, "aria-expanded", String(header.classList.contains("open")));
     }
@@ -31,6 +38,7 @@
     document.querySelectorAll("tr.tr-body").forEach((row) => {
       const number = [...row.parentNode.children].indexOf(row) + 1;
       row.tabIndex = 0;
+      row.querySelectorAll("td[tabindex]").forEach((cell) => cell.removeAttribute("tabindex")); // the row is the stop
       set(row, "aria-label", `Example ${number} ${row.innerText.trim()}`.trim()); // its words come after the row
     });
   };
@@ -91,11 +99,24 @@
 
   // Gradio's server closes the stream of answers when none is due. Whoever asks at that moment, before Gradio's script
   // has read of the close, is never answered: the script takes the stream for open. Here it goes on for such events.
+  const areas = new Map(); // by event, where its answer will stand
+  const wait = ({ msg, event_id: id, rank }) => {
+    const area = areas.get(id);
+    area?.querySelector(".waiting")?.remove();
+    if (msg !== "estimation") return areas.delete(id);
+    const told = Object.assign(document.createElement("p"), { className: "aside waiting" });
+    told.textContent = `Waiting for its turn; ${rank + 1} before it.`; // one of them is being answered
+    area?.append(told);
+  };
   const [joining, due, early] = [new Set(), new Set(), new Set()]; // early: ended before the join was confirmed
   const join = (...given) => {
+    const area = shown(".block.said");
     const joined = send(...given).then(async (answer) => {
       const { event_id: id } = answer.ok ? await answer.clone().json() : {};
-      if (id && !early.delete(id)) due.add(id);
+      if (id && !early.delete(id)) {
+        due.add(id);
+        areas.set(id, area);
+      }
       return answer;
     });
     joining.add(joined);
@@ -116,7 +137,9 @@
         const messages = (rest + value).split("\n\n");
         rest = messages.pop();
         for (const message of messages) {
-          const { msg, event_id: id } = JSON.parse(message.slice("data: ".length));
+          const told = JSON.parse(message.slice("data: ".length));
+          const { msg, event_id: id } = told;
+          if (id) wait(told);
           if (msg === "process_completed" && !due.delete(id)) early.add(id);
           if (msg === "close_stream") {
             await Promise.allSettled(joining);

@@ -29,6 +29,9 @@ THEME = gr.themes.Default(
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
     input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_400",
 )
 RASTER_ENDINGS = [".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"]
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -44,7 +47,7 @@ def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.
         model: Its name, for the visitor.
         clue: Whether the box for clues is ticked at first.
     """
-    kept = handlers.uploads.limits.kept_seconds
+    limits = handlers.uploads.limits
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}\n{INTRODUCTION}", elem_classes="heading")
         with gr.Tabs(elem_id="tabs"):
@@ -57,8 +60,8 @@ def build(handlers: Handlers, examples: Examples, model: str, clue: bool) -> gr.
             with gr.Tab("Map"):
                 _map_tab(handlers, examples)
         gr.Markdown(
-            f"Model: {model}. What you upload stays on this server and is removed after {max(1, kept // 60)} minutes. "
-            "Examples are generated scenes.",
+            f"Model: {model}. Uploads of up to {limits.upload_bytes // 2**20:,} MB; they stay on this server and are "
+            f"removed after {max(1, limits.kept_seconds // 60)} minutes. Examples are generated scenes.",
             elem_classes="footnote",
         )
     return page.queue(max_size=64)
@@ -71,15 +74,16 @@ def _picture_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
             question = gr.Textbox(label="Question", placeholder="Is there a road in the image?", max_lines=4)
             with_clue = _clue_box(clue)
             ask = gr.Button("Ask", variant="primary")
-        with gr.Column():
+        with gr.Column() as right:
             answer = _answer()
-            _examples(examples.pictures, [image, question], [answer])
-    _clear([image.upload, image.clear], [answer])
-    image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
-    gr.on(
+    asked = gr.on(
         [ask.click, question.submit], handlers.ask_about_picture, [image, question, with_clue], answer,
         show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
+    with right:
+        _examples(examples.pictures, [image, question], [answer], asked)
+    _clear([image.upload, image.clear], [answer], asked)
+    image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
 
 
 def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
@@ -87,20 +91,21 @@ def _pair_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
         with gr.Column():
             with gr.Row(elem_classes="two"):
                 before, after = _image("Before", small=True), _image("After", small=True)
-            instruction = _instruction()
+            instruction = _instruction("Was a road built?")
             with_clue = _clue_box(clue)
             ask = gr.Button("Describe the change", variant="primary")
-        with gr.Column():
+        with gr.Column() as right:
             answer = _answer()
-            slider = gr.HTML("")
-            _examples(examples.pairs, [before, after], [answer, slider])
-    _clear([before.upload, after.upload, before.clear, after.clear], [answer, slider])
-    for image in (before, after):
-        image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
-    gr.on(
+            slider = gr.HTML("", elem_classes="made")
+    asked = gr.on(
         [ask.click, instruction.submit], handlers.ask_about_pair, [before, after, instruction, with_clue],
         [answer, slider], show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
+    with right:
+        _examples(examples.pairs, [before, after], [answer, slider], asked)
+    _clear([before.upload, after.upload, before.clear, after.clear], [answer, slider], asked)
+    for image in (before, after):
+        image.upload(handlers.show_picture, image, [image, answer], concurrency_limit=READERS, **RAW)
 
 
 def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
@@ -115,10 +120,10 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 height=170,
             )
             num_frames = gr.Slider(1, most, min(taken, most), step=1, label="Frames to look at")
-            instruction = _instruction()
+            instruction = _instruction("When did it change?")
             with_clue = _clue_box(clue)
             ask = gr.Button("Name the scene", variant="primary")
-        with gr.Column():
+        with gr.Column() as right:
             answer = _answer()
             frames = gr.Gallery(
                 label="The frames that the model sees",
@@ -126,17 +131,19 @@ def _clip_tab(handlers: Handlers, examples: Examples, clue: bool) -> None:
                 height="auto",
                 interactive=False,
                 buttons=[],
-                elem_classes="frames",
+                elem_classes=["frames", "made"],
             )
-            _examples([(one,) for one in examples.clips], [files], [answer])
-    _clear([files.change, num_frames.release], [answer])
-    gr.on(
-        [files.change, num_frames.release], handlers.show_frames, [files, num_frames], [frames, answer],
-        concurrency_limit=READERS, **RAW,
-    )  # fmt: skip
-    gr.on(
+    asked = gr.on(
         [ask.click, instruction.submit], handlers.ask_about_clip, [files, num_frames, instruction, with_clue], answer,
         show_progress="hidden", **ONE_AT_A_TIME, **RAW,
+    )  # fmt: skip
+    with right:
+        _examples([(one,) for one in examples.clips], [files], [answer], asked)
+    _clear([files.change, num_frames.change], [answer], asked)
+    # at each change: keys and typed numbers never release the slider; of the numbers that it passes the last counts
+    gr.on(
+        [files.change, num_frames.change], handlers.show_frames, [files, num_frames], [frames, answer],
+        concurrency_limit=READERS, trigger_mode="always_last", **RAW,
     )  # fmt: skip
 
 
@@ -152,25 +159,36 @@ def _map_tab(handlers: Handlers, examples: Examples) -> None:
                 threshold = gr.Slider(0, 1, 0.5, step=0.05, label="Score from which a tile counts as changed")
                 merge = gr.Checkbox(True, label="Outline what changed, not whole tiles")
                 pixel = gr.Checkbox(False, label="Files of equal size show the same place pixel by pixel")
-            run = gr.Button("Map the changes", variant="primary")
+            with gr.Row():
+                run = gr.Button("Map the changes", variant="primary", scale=4)
+                stop = gr.Button("Stop", min_width=80)
         with gr.Column():
             table = _answer()
-            files = gr.File(label="Files: GeoJSON, heat map, page to pan and zoom", interactive=False, height=215)
-            _examples(examples.maps, [before, after], [table])
-    preview = gr.Image(label="Changes on the map", interactive=False, buttons=["fullscreen"])
-    _clear([before.change, after.change], [table, preview, files])
-    run.click(
+            files = gr.File(
+                label="Files: GeoJSON, heat map, page to pan and zoom",
+                interactive=False,
+                height=215,
+                elem_classes=["made", "taken"],
+            )
+    preview = gr.Image(
+        label="Changes on the map", interactive=False, buttons=["fullscreen"], elem_classes=["made", "drawn"]
+    )
+    asked = run.click(
         handlers.make_map, [before, after, tile, threshold, merge, pixel], [preview, table, files],
         show_progress="hidden", **ONE_AT_A_TIME, **RAW,
     )  # fmt: skip
+    # below the map: on a phone what was made of the visitor's own files comes before them
+    _examples(examples.maps, [before, after], [table], asked)
+    _clear([before.change, after.change, stop.click], [table, preview, files], asked)
 
 
-def _examples(samples: Sequence[Sequence[Any]], fields: list[Component], said: list[Component]) -> None:
+def _examples(samples: Sequence[Sequence[Any]], fields: list[Component], said: list[Component], asked: Any) -> None:
     """Not `gr.Examples`: it is answered past the queue, by a route that the door keeps closed.
 
     Args:
         samples: Values for the fields.
         said: What was said about others, which goes.
+        asked: The event that may still be saying it, which ends.
     """
     shown = gr.Dataset(components=fields, samples=[list(one) for one in samples], label=TRY, type="index")
 
@@ -178,25 +196,30 @@ def _examples(samples: Sequence[Sequence[Any]], fields: list[Component], said: l
         number = given if given in range(len(samples)) else 0
         return [*samples[number], *[""] * len(said)]
 
-    shown.click(choose_example, shown, [*fields, *said], show_progress="hidden", **RAW)
+    shown.click(choose_example, shown, [*fields, *said], show_progress="hidden", cancels=[asked], **RAW)
 
 
-def _clear(events: list[Any], said: list[Component]) -> None:
-    """What was said of other files goes, in the browser: the server's word might come after the next answer."""
+def _clear(events: list[Any], said: list[Component], asked: Any) -> None:
+    """What was said of other files goes, in the browser: the server's word might come after the next answer.
+
+    What is still being said of them ends: it would stand beside the new files as if it were about them.
+    """
     empty = ["" if isinstance(one, gr.HTML) else None for one in said]
-    gr.on(events, None, None, said, js=f"() => {json.dumps(empty)}", api_visibility="private")
+    gr.on(events, None, None, said, js=f"() => {json.dumps(empty)}", cancels=[asked], api_visibility="private")
 
 
 def _image(label: str, small: bool = False) -> gr.Image:
     return gr.Image(label=label, type="filepath", sources=["upload"], height=200 if small else 320, buttons=[])
 
 
-def _instruction() -> gr.Textbox:
-    return gr.Textbox(label="Instruction", placeholder="Empty: the model's own", max_lines=4)
+def _instruction(placeholder: str) -> gr.Textbox:
+    return gr.Textbox(label="Instruction (optional)", placeholder=placeholder, max_lines=4)
 
 
 def _clue_box(ticked: bool) -> gr.Checkbox:
-    return gr.Checkbox(ticked, label="Clue", info="The base model looks first; its words enter the prompt.")
+    return gr.Checkbox(
+        ticked, label="Clue", info="The base model looks first, and its short answer is put before your question."
+    )
 
 
 def _answer() -> gr.HTML:

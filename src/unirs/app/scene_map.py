@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from unirs.geo import RasterError, open_dates
 from unirs.geo.change_finder import ChangeFinder
-from unirs.geo.change_map import find_changes, look_at
+from unirs.geo.change_map import find_changes, labels_of, look_at
 from unirs.geo.changes import Change, ground_of
 from unirs.geo.journal import Journal
 from unirs.map_outputs import notes_on, write
 
 from .uploads import known, readable
+
+if TYPE_CHECKING:
+    from unirs.geo.raster_files import Raster
 
 BATCH = 16  # tiles looked at together
 
@@ -92,7 +95,8 @@ def _map_scene(
         place / name for name in ("changes.geojson", "change.tif", "map.png", "map.html")
     )
     with open_dates(sources, **reading) as aligned:
-        scene = look_at(aligned, sources, reading, settings.tile)
+        labels = _labels([one.raster for one in aligned.dates], rasters)
+        scene = look_at(aligned, sources, reading, settings.tile, labels=labels)
         notes = [known(note, rasters) for note in notes_on(aligned, scene, shift=False)]
         about = {
             "dates": scene.labels,
@@ -112,3 +116,11 @@ def _map_scene(
         drawn.load()
     preview.unlink()
     return SceneMap(drawn, [output, heatmap, page], changes, areas, notes)
+
+
+def _labels(dates: Sequence[Raster], rasters: Sequence[Path]) -> list[str]:
+    """Two files of one name are told apart by their order, not by the server's folders."""
+    labels = labels_of(dates)
+    if any(f"{path.parent.name}/" in label for path, label in zip(rasters, labels, strict=True)):
+        return [f"{path.stem}, {which}" for path, which in zip(rasters, ("before", "after"), strict=True)]
+    return labels

@@ -104,4 +104,12 @@ def _application(
         css_paths=CSS,
         js=SCRIPT.read_text(encoding="utf-8"),
     )
-    return Door(app, uploads, hosts)
+
+    async def forget(session: str) -> None:
+        """As Gradio does with a session whose stream breaks off."""
+        queue = page._queue
+        queue.pending_messages_per_session.pop(session, None)
+        queue.pending_event_ids_session.pop(session, None)
+        await queue.clean_events(session_hash=session)
+
+    return Door(app, uploads, hosts, forget)

@@ -20,7 +20,7 @@ def slider_html(before: Image.Image, after: Image.Image, change: Image.Image) ->
         change: `after` under its change map. All pictures have one size.
     """
     return (
-        "<div class='dates'><div class='stack'>"
+        f"<div class='dates' style='--ratio:{after.width / after.height:.3f}'><div class='stack'>"
         f"<img src='{_data_uri(after)}' alt='The later date'>"
         f"<img class='change' src='{_data_uri(change)}' alt='The later date under its change map'>"
         f"<img class='before' src='{_data_uri(before)}' alt='The earlier date'>"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unirs.given import ending
-from unirs.picture_files import RASTERS, load_dates
-from unirs.processing.frame_sampling_unirs import DatedSequence
+from unirs.given import CLIPS, PICTURES, ending
+from unirs.picture_files import RASTERS, notes_on_bands, read_dates
+from unirs.processing.frame_sampling_unirs import DatedSequence, sample_date_indices
 from unirs.processing.image_loading_unirs import open_header
 from unirs.processing.video_loading_unirs import load_video
 from unirs.terminal import InputError
@@ -26,6 +28,27 @@ SHOWN_BY_BROWSERS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
 PREVIEW = ".preview.png"  # added to the name of a picture that browsers do not show
 LONGEST_SHOWN = 1600  # pixels of a side: what people see; the model is given the file itself
 FEWEST_DATES = 3
+# Readers know the options of the commands; what the page has of them is called otherwise, the rest it has not.
+CALLED_HERE = {
+    "add --pixel": "tick “pixel by pixel” under Settings",
+    "(or --pixel)": "(or tick “pixel by pixel” under Settings)",
+    "--pixel needs equal sizes": "“pixel by pixel” needs equal sizes",
+    "a larger --tile": "tiles a larger side",
+}
+NOT_HERE = " (an option of the `unirs` commands, which this page has not)"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Args:
+    pictures: What the model is shown.
+    names: Of each, for the visitor.
+    notes: What the visitor should know of how they were read.
+    """
+
+    pictures: list[Image.Image]
+    names: list[str]
+    notes: list[str]
 
 
 class Uploads:
@@ -88,7 +111,7 @@ class Uploads:
             raise InputError(f"The file has been removed, as all are after {minutes} minutes. Choose {what} again.")
         return path
 
-    def pictures(self, *given: tuple[Any, str]) -> list[Image.Image]:
+    def pictures(self, *given: tuple[Any, str]) -> Shown:
         """Pictures of one question, as `unirs.picture_files` reads them.
 
         Args:
@@ -98,13 +121,9 @@ class Uploads:
             InputError: One cannot be read, or together they are too large.
         """
         paths = [self.path(value, what) for value, what in given]
-        self._check_pixels(paths)
-        try:
-            return load_dates([str(path) for path in paths])
-        except ValueError as error:
-            raise readable(error, paths) from error
+        return self._read(paths)
 
-    def frames(self, given: Any, num_frames: int) -> list[Image.Image]:
+    def frames(self, given: Any, num_frames: int) -> Shown:
         """Frames of a clip, or the dated pictures of a sequence.
 
         Raises:
@@ -117,16 +136,45 @@ class Uploads:
         if not 1 <= num_frames <= self.limits.files:
             raise InputError(f"{num_frames} frames are asked for; 1 to {self.limits.files} are taken.")
         paths = [self.path(value, what) for value in values]
-        if 1 < len(paths) < FEWEST_DATES:
-            raise InputError("Two pictures are a pair: show them under “Change”.")
+        if len(paths) > 1:
+            return self._sequence(paths, num_frames)
+        if ending(paths[0].name) in PICTURES | RASTERS:
+            raise InputError(
+                f"{paths[0].name} is one picture: ask about it under “Picture”, or choose three and more."
+            )
         try:
-            if len(paths) > 1:
-                self._check_pixels(paths)
-                return load_video(DatedSequence(load_dates([str(path) for path in paths])), num_frames)
             # For each frame, since a clip's frames may change their size.
-            return load_video(paths[0], num_frames, self.limits.pixels // num_frames, self.limits.clip_seconds)
+            frames = load_video(paths[0], num_frames, self.limits.pixels // num_frames, self.limits.clip_seconds)
         except ValueError as error:
             raise readable(error, paths) from error
+        return Shown(frames, [f"Frame {number}" for number in range(1, len(frames) + 1)], [])
+
+    def _sequence(self, paths: Sequence[Path], num_frames: int) -> Shown:
+        for path in paths:
+            if ending(path.name) in CLIPS:
+                raise InputError(f"{path.name} is a video: choose one alone, or pictures only.")
+        if len(paths) < FEWEST_DATES:
+            raise InputError("Two pictures are a pair: show them under “Change”.")
+        shown = self._read(paths)
+        taken = [index + 1 for index in sample_date_indices(len(paths), num_frames)]
+        notes = shown.notes
+        if len(taken) < len(paths):
+            places = ", ".join(map(str, taken))
+            told = (
+                f"Of {len(paths)} pictures the model looks at {len(taken)}: {places}. With more frames it sees more."
+            )
+            notes = [told, *notes]
+        pictures = load_video(DatedSequence(shown.pictures), num_frames)
+        return Shown(pictures, [f"Picture {place}" for place in taken], notes)
+
+    def _read(self, paths: Sequence[Path]) -> Shown:
+        self._check_pixels(paths)
+        names = [path.name for path in paths]
+        try:
+            pictures, compositions = read_dates([str(path) for path in paths])
+        except ValueError as error:
+            raise readable(error, paths) from error
+        return Shown(pictures, names, notes_on_bands(names, compositions) if compositions else [])
 
     def rasters(self, *given: tuple[Any, str]) -> list[Path]:
         """Rasters for a map; each may have as many pixels as a question.
@@ -149,7 +197,7 @@ class Uploads:
         if ending(path.name) in SHOWN_BY_BROWSERS:
             self._check_pixels([path])
             return None
-        (picture,) = self.pictures((given, what))
+        (picture,) = self.pictures((given, what)).pictures
         shown = path.with_name(path.name + PREVIEW)
         small(picture).save(shown)
         return shown
@@ -175,10 +223,12 @@ def readable(error: Exception, paths: Sequence[Path]) -> InputError:
 
 
 def known(sentence: str, paths: Sequence[Path]) -> str:
-    """With files as the visitor knows them, not by their place on the server."""
+    """With files as the visitor knows them, not by their place on the server, and in the page's words."""
     for path in paths:
         sentence = sentence.replace(f"{path.parent}/", "")
-    return sentence
+    for option, called in CALLED_HERE.items():
+        sentence = sentence.replace(option, called)
+    return sentence + NOT_HERE if re.search(r"(^| )--[a-z]", sentence) else sentence
 
 
 def small(picture: Image.Image) -> Image.Image:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 50  # changes; the files have all
 
 
-def answer_html(answer: Answer, wants_clue: bool = False) -> str:
-    """The clue, where one is wanted, and the answer below it; `aria-busy` keeps screen readers from reading halves."""
+def answer_html(answer: Answer, wants_clue: bool = False, notes: Sequence[str] = ()) -> str:
+    """The clue, where one is wanted, the answer below it, and notes; `aria-busy` keeps screen readers from halves."""
     parts = []
     if answer.clue:
         parts.append(f"<p class='clue'><b>Clue</b> {html.escape(answer.clue)}</p>")
@@ -27,6 +27,7 @@ def answer_html(answer: Answer, wants_clue: bool = False) -> str:
     parts.append(f"<p class='answer'>{html.escape(text)}</p>")
     if answer.changed is not None:
         parts.append(f"<p class='aside'>{answer.changed:.0%} of the picture looks changed.</p>{LEGEND}")
+    parts += [note_html(note) for note in notes]
     busy = "false" if answer.has_ended else "true"
     return f"<div aria-busy='{busy}'>{''.join(parts)}</div>"
 
@@ -52,6 +53,17 @@ def _legend() -> str:
 LEGEND = _legend()
 
 
+def note_on_shapes(before: tuple[int, int], after: tuple[int, int]) -> list[str]:
+    """Two pictures of other shapes cannot show the same ground: said as `unirs change` does."""
+    if 0.98 < before[0] * after[1] / (before[1] * after[0]) < 1.02:
+        return []
+    (width, height), (other_width, other_height) = before, after
+    return [
+        f"The earlier picture has {width:,} x {height:,} pixels and the later one {other_width:,} x {other_height:,}: "
+        "where the two lie one over the other is a guess."
+    ]
+
+
 def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes: Sequence[str]) -> str:
     """A table of the highest scores, and how the map was made.
 
@@ -63,10 +75,11 @@ def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes
     listed = sorted(zip(changes, areas, strict=True), key=lambda one: -(one[0].score or 0))[:MOST_LISTED]
     if listed:
         rows = "".join(
-            f"<tr><td>{html.escape(change.caption)}</td><td>{change.score or 0:.2f}</td><td>{_area(area)}</td></tr>"
+            f"<tr><td>{html.escape(change.caption)}</td><td>{change.score or 0:.2f}</td>{_area(area)}</tr>"
             for change, area in listed
         )
-        head = "<tr><th scope='col'>Change</th><th scope='col'>Score</th><th scope='col'>Area</th></tr>"
+        place = "" if listed[0][1] is None else "<th scope='col'>Area</th>"  # all have one, or none
+        head = f"<tr><th scope='col'>Change</th><th scope='col'>Score</th>{place}</tr>"
         caption = f"<caption>The {len(listed)} with the highest scores</caption>" if count > len(listed) else ""
         parts.append(f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>")
     parts += [note_html(note) for note in notes]
@@ -76,4 +89,5 @@ def changes_html(changes: Sequence[Change], areas: Sequence[float | None], notes
 def _area(square_metres: float | None) -> str:
     if square_metres is None:
         return ""
-    return f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
+    shown = f"{square_metres / 1e6:,.2f} km²" if square_metres >= 1e5 else f"{square_metres:,.0f} m²"
+    return f"<td>{shown}</td>"
