@@ -10,34 +10,46 @@ from .prompts_unirs import CHANGE_MARKER, IMAGE_MARKER, ITEM_TYPES, UNKNOWN_ITEM
 
 MARKER = re.compile("|".join(re.escape(marker) for marker in (IMAGE_MARKER, CHANGE_MARKER, VIDEO_MARKER)))
 IMAGES_TAKEN = {IMAGE_MARKER: 1, CHANGE_MARKER: 2}
+FIELDS = {"image": ("image", "url", "path", "base64"), "video": ("video", "url", "path")}  # that hold what is shown
 
 
-def video_item(item: dict) -> dict:
-    """A `video_url` of OpenAI's form as transformers writes clips; other items as they are."""
-    if item.get("type") != "video_url" or "video_url" not in item:
-        return item
-    given = item["video_url"]
-    return {"type": "video", "url": given.get("url") if isinstance(given, dict) else given}
+def chat_as_shown(conversation: list[dict], with_values: bool) -> list[dict]:
+    """A chat in the form that every transformers reads alike: OpenAI's items under transformers' names.
 
-
-def shown_in_chat(conversation: list[dict]) -> tuple[list, list]:
-    """Pictures and clips of a chat in reading order; three or more images of a message are one sequence."""
-    images: list = []
-    videos: list = []
+    With values, each picture and clip stands under the name of its type, and three or more images of a message are
+    the one sequence that the template takes them for.
+    """
+    chat = []
     for message in conversation:
-        content = message.get("content") or []
-        if isinstance(content, str):
-            continue
-        for item in content:
-            if item.get("type") not in ITEM_TYPES:  # the template says so too, unless the folder has an older one
-                raise ValueError(UNKNOWN_ITEM.replace("TYPE", str(item.get("type"))))
-        turn = [_value(item, "image", "url", "path", "base64") for item in content if item["type"] == "image"]
-        if len(turn) > 2:
-            videos.append(DatedSequence(turn))
-        else:
-            images.extend(turn)
-        videos.extend(_value(item, "video", "url", "path") for item in content if item["type"] == "video")
-    return images, videos
+        content = message.get("content")
+        if isinstance(content, (list, tuple)):
+            items = [_named(item) for item in content]
+            message = {**message, "content": _with_values(items) if with_values else items}
+        chat.append(message)
+    return chat
+
+
+def _named(item: dict) -> dict:
+    """An `image_url` or `video_url` of OpenAI's form as transformers writes it; other items as they are."""
+    kind = item.get("type")
+    if kind not in ("image_url", "video_url"):
+        return item
+    given = item.get(kind)
+    return {"type": kind.removesuffix("_url"), "url": given.get("url") if isinstance(given, dict) else given}
+
+
+def _with_values(items: list[dict]) -> list[dict]:
+    shown = []
+    for item in items:
+        kind = item.get("type")
+        if kind not in ITEM_TYPES:  # the template says so too, unless the folder has an older one
+            raise ValueError(UNKNOWN_ITEM.replace("TYPE", str(kind)))
+        shown.append({"type": kind, kind: _value(item, *FIELDS[kind])} if kind in FIELDS else item)
+    images = [item["image"] for item in shown if item["type"] == "image"]
+    if len(images) <= 2:
+        return shown
+    sequence = {"type": "video", "video": DatedSequence(images)}
+    return [sequence, *(item for item in shown if item["type"] != "image")]
 
 
 def _value(item: dict, *names: str):
@@ -71,13 +83,16 @@ def images_by_text(images, markers: list[list[str]]) -> list[list]:
 
 
 def videos_by_text(videos, markers: list[list[str]]) -> list[list]:
-    """One list of clips for each text. A list of pictures is one clip; lists of clips nest one level more."""
+    """One list of clips for each text. A list of pictures is one clip; lists of clips nest one level more.
+
+    An empty list belongs to a text whose sequence came as images.
+    """
     counts = [names.count(VIDEO_MARKER) for names in markers]
     if videos is None:
         return [[] for _ in markers]
     videos = list_of_clips(videos)
     if len(videos) == len(markers) and all(
-        isinstance(one, (list, tuple)) and len(one) == count and not any(map(_is_picture, one))
+        isinstance(one, (list, tuple)) and len(one) in (0, count) and not any(map(_is_picture, one))
         for one, count in zip(videos, counts, strict=True)
     ):
         return [list(one) for one in videos]

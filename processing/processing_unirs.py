@@ -24,12 +24,11 @@ from .image_loading_unirs import load_image  # noqa: F401
 from .image_processing_unirs import UniRSImagesKwargs
 from .markers_unirs import (
     MARKER,
+    chat_as_shown,
     deal_out,
     images_by_text,
     list_of_clips,
     offsets_in_given_text,
-    shown_in_chat,
-    video_item,
     videos_by_text,
 )
 from .prompts_unirs import (
@@ -351,18 +350,13 @@ class UniRSProcessor(ProcessorMixin):
                     "raise max_length or switch truncation off"
                 )
 
-    def _normalize_conversations(self, conversation) -> tuple[list, bool]:
-        """OpenAI's `image_url` becomes `image` in transformers; so does `video_url` become `video` here."""
-        conversations, is_batched = super()._normalize_conversations(conversation)
-        for message in (message for one in conversations for message in one):
-            if isinstance(message.get("content"), list):
-                message["content"] = [video_item(item) for item in message["content"]]
-        return conversations, is_batched
-
-    def _multimodal_inputs_from_conversations(self, conversations, *args, **kwargs):
-        """Collects pictures and clips of chat messages in reading order."""
-        shown = [shown_in_chat(conversation) for conversation in conversations]
-        return [images for images, _ in shown], [videos for _, videos in shown], [], {}
+    def apply_chat_template(self, conversation, chat_template=None, *, tokenize=False, **kwargs):
+        """The stock method, on chats with what they show as UniRS takes it (`chat_as_shown`)."""
+        if conversation and isinstance(conversation[0], (list, tuple)):
+            conversation = [chat_as_shown(one, tokenize) for one in conversation]
+        else:
+            conversation = chat_as_shown(conversation, tokenize)
+        return super().apply_chat_template(conversation, chat_template, tokenize=tokenize, **kwargs)
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
         """Tokens and patches of pictures of the given sizes: every picture costs the same. Read by vLLM."""

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from unirs.evaluation.asking import Asked
+from unirs.evaluation.models import Said
 from unirs.trainers.data_sets import DataError
 
 from tests.predicting import (  # noqa: F401 - fixtures
@@ -119,6 +121,79 @@ def test_workers_that_do_not_start_or_hold_other_models_are_told(engine, folder,
     monkeypatch.setattr(ray_engine, "START_SECONDS", 0.5)
     with pytest.raises(DataError, match="2 workers of Ray did not start within 0 minutes; give fewer --workers"):
         engine(partial(load, str(folder), False, None, None))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "host:abc"])
+def test_cluster_that_is_not_there_is_told_at_once(engine, folder, monkeypatch, address):  # noqa: F811
+    """Ray looked for it for a quarter of an hour; what is no address was a traceback."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(DataError, match=f"RAY_ADDRESS is {address}, and no cluster of Ray answers there"):
+        engine(partial(load, str(folder), False, None, None))
+
+
+@pytest.fixture
+def engine_of(monkeypatch):
+    """An engine without Ray. Each worker answers so many batches; then it is dead, and cannot start again."""
+    from unirs.predicting.ray_engine import RayEngine, ray
+
+    class Died(ray.exceptions.ActorDiedError):
+        def __str__(self):
+            return "The actor died because of an error raised in its creation task\nOSError: no space left on device"
+
+    class Worker:
+        def __init__(self, most):
+            self.most, self.answer = most, self
+
+        def remote(self, rows):
+            self.most -= 1
+            return partial(self.result, rows, self.most < 0)
+
+        def result(self, rows, is_dead):
+            if is_dead:
+                raise Died
+            return [Asked(row, Said("yes")) for row in rows], None
+
+    def start(*most):
+        found = object.__new__(RayEngine)
+        found.workers = [Worker(one) for one in most]
+        return found
+
+    monkeypatch.setattr(ray, "get", lambda asked: asked())
+    monkeypatch.setattr(ray, "wait", lambda running: (running[:1], running[1:]))
+    return start
+
+
+def answered_by(engine):
+    return [asked for found in engine.answers(iter([[2 * n, 2 * n + 1] for n in range(6)])) for asked in found]
+
+
+@pytest.mark.parametrize("most", [(2, 99), (99, 2), (0, 99)])
+def test_rows_of_a_worker_that_cannot_start_again_are_answered_by_others(engine_of, most):
+    """They, and all that came after them, got the error "its worker dies of it"."""
+    found = answered_by(engine_of(*most))
+    assert sorted(asked.question for asked in found) == list(range(12))
+    assert not any(asked.error for asked in found)
+
+
+def test_last_worker_that_cannot_start_again_ends_the_run(engine_of):
+    with pytest.raises(
+        DataError, match=r"no worker of Ray is left; .*: OSError: no space left on device; the answers"
+    ):
+        answered_by(engine_of(2, 1))
+
+
+def test_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    """Where others kept the machine busy it was a traceback."""
+    import ray
+
+    from unirs.predicting.ray_engine import RayEngine
+
+    def late(**options):
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(DataError, match="Ray does not start: The current node timed out during startup"):
+        RayEngine(lambda: None, 2, NEW_TOKENS)
 
 
 def test_row_that_kills_its_worker_is_the_only_one_with_an_error(engine, folder, tmp_path):  # noqa: F811

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, ProcessorMixin
+from transformers import AutoProcessor
 from unirs.processing import UniRSImageProcessor, prepare_tokenizer
 from unirs.processing.prompts_unirs import DEFAULT_INSTRUCTIONS, ERA_CLASSES, FRAME_MARKERS
 
@@ -349,10 +349,6 @@ def test_typed_marker_in_a_finished_prompt_is_told_as_such(processor):
         processor(text="<Frame 1> hello")
 
 
-@pytest.mark.skipif(
-    not hasattr(ProcessorMixin, "_multimodal_inputs_from_conversations"),
-    reason="transformers 5.17 hands bare base64 over without the name of its field; a data: URI works",
-)
 def test_bare_base64_is_no_path(processor):
     buffer = io.BytesIO()
     picture(1).save(buffer, "PNG")
@@ -387,6 +383,17 @@ def test_of_many_dates_in_a_turn_the_last_is_seen(processor, as_markers):
     else:
         found = processor.encode_chats([user(*shown, "What?")], {}, num_frames=4)
     assert torch.equal(found["pixel_values_videos"], expected)
+
+
+def test_sequence_that_came_as_images_stands_beside_a_clip_in_a_batch(processor):
+    """Its empty list of clips was taken for a clip."""
+    dates, clip = [picture(seed) for seed in range(3)], [picture(seed) for seed in range(5, 9)]
+    found = processor(text=["<video> a", "<video> a"], images=[dates, []], videos=[[], [clip]], padding=True)
+    alone = [processor(text="<video> a", videos=[one], return_tensors="pt") for one in (dates, clip)]
+    expected = torch.cat([one["pixel_values_videos"] for one in alone])
+    assert torch.equal(torch.as_tensor(found["pixel_values_videos"]), expected)
+    with pytest.raises(ValueError, match="text 1 has 1 <video> markers, but 0 videos were given"):
+        processor(text=["<video> a", "<video> a"], images=[dates, []], videos=[[], []])
 
 
 def test_pictures_without_words_are_as_many_frames_as_with_them(processor):

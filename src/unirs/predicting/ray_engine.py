@@ -6,9 +6,11 @@ import itertools
 import logging
 import math
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
@@ -18,9 +20,11 @@ from unirs.trainers.data_sets import DataError
 
 from .rows import TableRow
 from .running import LocalEngine
+from .stores import reason
 
 AHEAD = 2  # batches that a worker has: one is read while the other is answered
 RETRIES = 2  # of a batch whose worker died
+CONNECT_SECONDS = 10
 START_SECONDS = 1800  # for all workers to load the model: others may keep the cluster busy
 Load = Callable[[], tuple[ImageTextModel, dict[str, Any]]]
 Answered = tuple[list[Asked[TableRow]], str | None]  # what became of a batch, and why its worker is of no more use
@@ -46,8 +50,8 @@ class Worker:
 class RayEngine:
     """Shares batches out among workers, the next one to whoever is free.
 
-    A worker that dies is started again and gets its batches once more. The rows of a batch that kills its worker each
-    time are asked alone at the end, so that only the bad one gets an error.
+    A worker that dies is started again and gets its batches once more; one that cannot start again is left out. The
+    rows of a batch that kills its worker each time are asked alone at the end, so that only the bad one gets an error.
 
     Ray is the running cluster that `RAY_ADDRESS` names, or one on this machine; `close` gives it back.
 
@@ -58,7 +62,7 @@ class RayEngine:
         bands: Of local rasters; by default the usual ones.
 
     Raises:
-        DataError: A worker cannot load the model.
+        DataError: Ray does not start or is not at `RAY_ADDRESS`, or a worker cannot load the model.
     """
 
     def __init__(
@@ -70,7 +74,13 @@ class RayEngine:
         bands: str | None = None,
     ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        _check_cluster(os.environ.get("RAY_ADDRESS", ""))
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except Exception as error:  # bare, for a machine too busy to start it in half a minute
+            raise DataError(
+                f"Ray does not start: {reason(error)}; mend the cause, or leave --engine ray out"
+            ) from error
         accelerators = int(ray.cluster_resources().get("GPU", 0))
         count = workers or accelerators or 1
         if accelerators:
@@ -99,7 +109,7 @@ class RayEngine:
                 "give fewer --workers, or wait until the cluster is free"
             ) from error
         except ray.exceptions.RayError as error:
-            last = str(error).strip().splitlines()[-1]
+            last = _last_line(error)
             raise DataError(f"a worker of Ray cannot load the model: {last}; is it there on every machine?") from error
         if any(other != first for other in others):
             raise DataError("workers of Ray hold different models; copy the same folder to every machine")
@@ -109,7 +119,7 @@ class RayEngine:
         """What became of each batch, in the order of their ends.
 
         Raises:
-            DataError: The model or the machine of a worker fails, whatever it is asked.
+            DataError: The model or the machine of a worker fails, whatever it is asked; or no worker is left.
         """
         free = self.workers * AHEAD
         running: dict[Any, tuple[Any, list[TableRow]]] = {}
@@ -122,17 +132,67 @@ class RayEngine:
                 break
             (done, *_), _ = ray.wait(list(running))
             worker, rows = running.pop(done)
+            try:
+                answered = _result(done)
+            except ray.exceptions.ActorDiedError as error:
+                self._leave_out(worker, error)
+                free = [one for one in free if one in self.workers]
+                suspect += rows
+                continue
             free.append(worker)
-            if (answered := _result(done)) is None:
+            if answered is None:
                 suspect += rows
             else:
                 yield from _told(answered)
         for row in suspect:  # with nothing beside them, so that only the guilty get an error
             dead = [Asked(row, Said(""), error="its worker dies of it; look at its pictures")]
-            yield from _told(_result(self.workers[0].answer.remote([row])) or (dead, None))
+            yield from _told(self._alone(row) or (dead, None))
+
+    def _alone(self, row: TableRow) -> Answered | None:
+        """What became of a row; None if its worker died of it, each time."""
+        while True:
+            worker = self.workers[0]
+            try:
+                return _result(worker.answer.remote([row]))
+            except ray.exceptions.ActorDiedError as error:
+                self._leave_out(worker, error)
+
+    def _leave_out(self, worker: Any, error: Exception) -> None:
+        """A worker that died and could not start again.
+
+        Raises:
+            DataError: It was the last one.
+        """
+        self.workers = [one for one in self.workers if one is not worker]
+        if not self.workers:
+            raise DataError(
+                f"no worker of Ray is left; the last one cannot start again: {_last_line(error)}; the answers are "
+                "kept: mend the cause, and run the command again"
+            ) from error
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def _check_cluster(address: str) -> None:
+    """Before Ray does: it looks a quarter of an hour for a cluster that is not there.
+
+    Raises:
+        DataError: Nobody listens there, or it is no address.
+    """
+    place = address.removeprefix("ray://")
+    if place in ("", "auto", "local") or "://" in place:  # Ray's own to find, or to start
+        return
+    try:
+        found = urlsplit(f"//{place}")
+        if found.port is None:
+            raise ValueError("it has no port")
+        socket.create_connection((found.hostname, found.port), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"RAY_ADDRESS is {address}, and no cluster of Ray answers there ({error}); give HOST:PORT of its head "
+            "node, or unset it for workers on this machine"
+        ) from error
 
 
 def _processors() -> list[int]:
@@ -165,11 +225,18 @@ def _result(done: Any) -> Answered | None:
     """What became of a batch; None if its worker died of it, each time.
 
     Raises:
+        ActorDiedError: Its worker died, and cannot start again.
         RuntimeError: A fault of the worker that is none of its model's.
     """
     try:
         return ray.get(done)
+    except ray.exceptions.ActorDiedError:
+        raise
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
         return None
     except ray.exceptions.RayTaskError as error:
         raise RuntimeError(str(error.cause)) from error
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
