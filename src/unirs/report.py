@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import Pipeline
 
+    from .trainers.scene_questions import QuestionAnswer
     from .trainers.scene_tasks import SceneSample
 
 # Dark red, red, orange, pale yellow: rises evenly in lightness, so it also reads in grey and for the colour-blind.
@@ -32,8 +33,8 @@ GREYED = 0.5  # how far the picture goes to grey under the map, so that its own 
 FRAMES_A_SECOND, CLIP_BITS = 2, 2_000_000  # of the clip that is left to try
 SEEDS_A_REPORT = 1000  # held-out seeds that one `--seed` may look through
 NOTE = (
-    "Green: the answer is one of the accepted ones. A change caption has five of those; one that says the same in "
-    "other words still counts as different."
+    "Green: the answer is one of the accepted ones; red: it is none. A change caption has five of those; one in other "
+    "words is black where it says rightly whether anything changed."
 )
 HEADINGS = {"single": "Single picture", "pair": "Before and after", "video": "Clip"}
 
@@ -110,7 +111,7 @@ def demo_report(
         options: Go to every call of the pipelines.
 
     Returns:
-        One dict for each question: task, question, answer, truth, right.
+        One dict for each question: task, question, answer, truth, right (see `verdict`).
     """
     panels = [_look(pipes[sample.task], sample, options) for sample in _samples(seed)]
     page.write_text(_page(panels, NOTE if samples is None else f"{NOTE} {DEMO_FILES_TOLD}"), encoding="utf-8")
@@ -190,13 +191,27 @@ def _look(pipe: Pipeline, sample: SceneSample, options: dict[str, Any]) -> Panel
                 "question": shown,
                 "answer": found["answer"],
                 "truth": question.answer,
-                "right": found["answer"].lower() in [reference.lower() for reference in question.references],
+                "right": verdict(found["answer"], question),
             }
         )
     return panel
 
 
+def verdict(answer: str, question: QuestionAnswer) -> bool | None:
+    """Whether an answer is right. None of a caption in other words than its references have, if it says rightly
+    whether anything changed: the rest is for the reader to judge.
+    """
+    from .evaluation.change_flags import says_change
+
+    if answer.lower() in [reference.lower() for reference in question.references]:
+        return True
+    if question.kind == "change_caption" and says_change(answer) == says_change(question.answer):
+        return None
+    return False
+
+
 # -- as a page -------------------------------------------------------------------------------------------------------
+VERDICTS = {True: "yes", False: "no", None: "open"}
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}p{color:#59636e}
@@ -208,6 +223,7 @@ figcaption{color:#59636e;font-size:.82rem;min-height:.4rem}.video figcaption{col
 table{border-collapse:collapse;margin-top:.7rem}
 td,th{padding:.15rem 1.4rem .15rem 0;text-align:left;vertical-align:top}
 th{color:#59636e;font-weight:500;font-size:.85rem}.yes{color:#146c2e;font-weight:600}.no{color:#a3330c;font-weight:600}
+.open{font-weight:600}
 """
 
 
@@ -224,7 +240,7 @@ def _page(panels: list[Panel], note: str) -> str:
             for picture, caption in zip(panel.pictures, panel.captions, strict=True)
         )
         lines = "".join(
-            f"<tr><td>{html.escape(row['question'])}</td><td class='{'yes' if row['right'] else 'no'}'>"
+            f"<tr><td>{html.escape(row['question'])}</td><td class='{VERDICTS[row['right']]}'>"
             f"{html.escape(row['answer'])}</td><td>{html.escape(row['truth'])}</td></tr>"
             for row in panel.answers
         )
@@ -311,7 +327,7 @@ def _write_answers(draw: ImageDraw.ImageDraw, answers: list[dict[str, Any]], x: 
     font, bold = ImageFont.load_default(17), ImageFont.load_default(18)
     for row in answers:
         question, answer = row["question"], " ".join(row["answer"].split()) or "(no words)"  # on one line
-        shade = GREEN if row["right"] else RED
+        shade = {True: GREEN, False: RED, None: INK}[row["right"]]
         taken = draw.textlength(question + "  ", font=font)
         if taken + draw.textlength(f"{answer}   truth: {row['truth']}", font=bold) > width:
             draw.text((x, y), _fit(draw, question, font, width), fill=MUTED, font=font)
