@@ -184,16 +184,20 @@ def test_last_worker_that_cannot_start_again_ends_the_run(engine_of):
 
 def test_ray_that_does_not_start_is_one_sentence(monkeypatch):
     """Where others kept the machine busy it was a traceback."""
-    import ray
+    from unirs.predicting.ray_engine import RayEngine, ray
 
-    from unirs.predicting.ray_engine import RayEngine
+    asked = []
 
-    def late(**options):
+    def late(address, **options):
+        asked.append(address)
         raise Exception("The current node timed out during startup.\nThis could happen because ...")
 
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(DataError, match="Ray does not start: The current node timed out during startup"):
         RayEngine(lambda: None, 2, NEW_TOKENS)
+    # with no address Ray took the last one noted down in /tmp, and waited a quarter of an hour where that is gone
+    assert asked == ["local"]
 
 
 def test_row_that_kills_its_worker_is_the_only_one_with_an_error(engine, folder, tmp_path):  # noqa: F811

@@ -74,12 +74,14 @@ class RayEngine:
         bands: str | None = None,
     ):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-        _check_cluster(os.environ.get("RAY_ADDRESS", ""))
+        # By default Ray would join what another user has started, or wait for what it noted down and is gone.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        _check_cluster(address)
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except Exception as error:  # bare, for a machine too busy to start it in half a minute
             raise DataError(
-                f"Ray does not start: {reason(error)}; mend the cause, or leave --engine ray out"
+                f"Ray does not start: {reason(error).rstrip('.')}; mend the cause, or leave --engine ray out"
             ) from error
         accelerators = int(ray.cluster_resources().get("GPU", 0))
         count = workers or accelerators or 1
@@ -181,7 +183,7 @@ def _check_cluster(address: str) -> None:
         DataError: Nobody listens there, or it is no address.
     """
     place = address.removeprefix("ray://")
-    if place in ("", "auto", "local") or "://" in place:  # Ray's own to find, or to start
+    if place in ("auto", "local") or "://" in place:  # Ray's own to find, or to start
         return
     try:
         found = urlsplit(f"//{place}")
