@@ -77,17 +77,20 @@ class Raster:
         return self.dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
 
     @cached_property
-    def _brightest(self) -> int:
-        """Of its bytes: fewer than 8 bits may be in use."""
-        return 2 ** int(self.dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8)) - 1
+    def _bits(self) -> int | None:
+        """Of its type that are in use, where a file says that they are fewer."""
+        told = self.dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+        return int(told) if told else None
 
     def as_meant(self, values: np.ndarray) -> np.ndarray:
         """Its values from dark to bright, bytes over all of 0..255: GDAL hands them out as they are stored."""
-        if values.dtype == np.uint8 and self._brightest < 255:
-            values = (values.astype(np.uint16) * 255 // self._brightest).clip(0, 255).astype(np.uint8)
-        if self._white_is_zero:
-            values = ~values if values.dtype.kind == "u" else -values
-        return values
+        if values.dtype == np.uint8 and self._bits:
+            values = (values.astype(np.uint16) * 255 // (2**self._bits - 1)).clip(0, 255).astype(np.uint8)
+        if not self._white_is_zero:
+            return values
+        if values.dtype.kind == "u" and values.dtype != np.uint8 and self._bits:
+            return (2**self._bits - 1) - np.minimum(values, 2**self._bits - 1)
+        return ~values if values.dtype.kind in "ui" else -values  # no negative of the least integer exists
 
 
 @contextmanager

@@ -91,10 +91,10 @@ def make_rendering(aligned: AlignedDates, mode: StretchMode = "joint") -> Render
 
 
 def _settled(composition: Composition, values: np.ndarray) -> Composition:
-    """SAR values that are mostly below 0 are decibels already; power and amplitude never are."""
+    """SAR values are decibels already where a tenth are below 0; power and amplitude are not, but for noise."""
     if composition.kind != "SAR":
         return composition
-    return replace(composition, decibels=bool(values.size and np.median(values) < 0))
+    return replace(composition, decibels=bool(values.size and np.percentile(values, 10) < 0))
 
 
 def _samples(aligned: AlignedDates) -> list[np.ndarray]:

@@ -32,9 +32,9 @@ def chat_as_shown(conversation: list[dict], with_values: bool) -> list[dict]:
 def _named(item: dict) -> dict:
     """An `image_url` or `video_url` of OpenAI's form as transformers writes it; other items as they are."""
     kind = item.get("type")
-    if kind not in ("image_url", "video_url"):
+    if kind not in ("image_url", "video_url") or kind not in item:
         return item
-    given = item.get(kind)
+    given = item[kind]
     return {"type": kind.removesuffix("_url"), "url": given.get("url") if isinstance(given, dict) else given}
 
 

@@ -350,13 +350,13 @@ class UniRSProcessor(ProcessorMixin):
                     "raise max_length or switch truncation off"
                 )
 
-    def apply_chat_template(self, conversation, chat_template=None, *, tokenize=False, **kwargs):
+    def apply_chat_template(self, conversation, *args, tokenize=False, **kwargs):
         """The stock method, on chats with what they show as UniRS takes it (`chat_as_shown`)."""
         if conversation and isinstance(conversation[0], (list, tuple)):
             conversation = [chat_as_shown(one, tokenize) for one in conversation]
         else:
             conversation = chat_as_shown(conversation, tokenize)
-        return super().apply_chat_template(conversation, chat_template, tokenize=tokenize, **kwargs)
+        return super().apply_chat_template(conversation, *args, tokenize=tokenize, **kwargs)
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
         """Tokens and patches of pictures of the given sizes: every picture costs the same. Read by vLLM."""

@@ -296,7 +296,10 @@ def test_sentences_of_the_readers_name_no_option_of_the_commands_as_the_pages():
         ):
             found += 1
             assert known(words, []).endswith(NOT_HERE) or "--" not in known(words, [])
+            assert not re.search("--(pixel|tile)", known(words, []))
     assert found > 8
+    named = [Path("/t/a --b.tif")]
+    assert known("/t/a --b.tif: is no GeoTIFF; convert it", named) == "a --b.tif: is no GeoTIFF; convert it"
     assert known("a.tif: has no georeference; if so, add --pixel", []) == (
         "a.tif: has no georeference; if so, tick “pixel by pixel” under Settings"
     )

@@ -67,6 +67,18 @@ def test_sequence_of_a_turn_is_told_from_pictures_and_clips_of_others(processor)
     assert len(batch["pixel_values"]) == 1
 
 
+def test_a_url_item_without_its_field_is_refused_and_writes_no_marker(processor):
+    for item in ({"type": "image_url"}, {"type": "video_url", "url": "a.mp4"}):
+        with pytest.raises(Exception, match=r"image_url|video_url"):
+            rendered(processor, item, QUESTION)
+
+
+def test_arguments_of_a_chat_template_may_stand_in_their_order(processor):
+    chat = user(picture(1), "Why?")
+    expected = processor.apply_chat_template(chat, add_generation_prompt=True)
+    assert processor.apply_chat_template(chat, None, None, None, True) == expected
+
+
 def test_clue_of_a_video_url_is_asked_for_as_for_a_clip(model, processor):
     shown = {"type": "video_url", "video_url": {"url": [picture(1)] * 4}}
     (asked,) = PromptAugmenter(model, processor).question([{"role": "user", "content": [shown, QUESTION]}])

@@ -220,6 +220,7 @@ def test_a_broken_tile_is_named_and_skipped_only_on_request(unirs, checkpoint, p
         (("{a}", "{b}", "--output", "c.geojson", "--dates", "2019,\udcff"), "--dates is no valid UTF-8 text"),
         (("{a}", "{b}", "--output", "\udcff.geojson"), "--output is no valid UTF-8 text"),
         (("{a}", "{b}", "--output", "c.geojson", "--min-area", "inf"), "Invalid value for '--min-area'"),
+        (("{a}", "{b}", "--output", "c.geojson", "--min-area", "nan"), "Invalid value for '--min-area'"),
         (("{a}", "https://h/b.tif", "--output", "c.geojson"), "https://h/b.tif: is a URL"),
         (("{a}", "{b}", "--output", "c.geojson", "--crs", "FOO:1"), "--crs FOO:1: is no CRS; write it like EPSG"),
         (("{a}", "{b}", "--output", "c.geojson", "--bands", "2,1"), "bands 2 and 1 are two, and not named VV"),

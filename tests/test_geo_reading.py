@@ -57,6 +57,18 @@ def test_16_bits_whose_white_is_0_are_shown_as_they_are_meant(tmp_path):
     negative = write(tmp_path / "a.tif", values, photometric="MINISWHITE")
     usual = write(tmp_path / "b.tif", 65535 - values)
     assert np.array_equal(*(array(one) for one in read_aligned_rgb([negative, usual])))
+    few = [
+        write(tmp_path / "c.tif", values, photometric="MINISWHITE", nbits=12),
+        write(tmp_path / "d.tif", 4095 - values, nbits=12),
+    ]
+    assert np.array_equal(*(array(one) for one in read_aligned_rgb(few)))
+
+
+def test_the_least_of_signed_values_is_the_brightest_where_white_is_0(tmp_path):
+    values = np.linspace(-128, 127, 128 * 128).round().astype(np.int8).reshape(1, 128, 128)
+    shown = array(read_rgb(write(tmp_path / "a.tif", values, photometric="MINISWHITE")))
+    assert shown[0, 0, 0] == 255
+    assert shown[0, -1, -1] == 0
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64"])
@@ -151,6 +163,10 @@ def test_sar_becomes_decibels_and_their_difference(tmp_path):
     assert np.abs(array(read_rgb(path)) - expected).max() <= 0.6
     already = write(tmp_path / "db.tif", decibels, descriptions=["VV", "VH"])
     assert np.abs(array(read_rgb(already)).astype(int) - array(read_rgb(path))).max() <= 1
+    # decibels around 0 are decibels, on whichever side of it the middle of a date lies
+    around = [write(tmp_path / f"{by}.tif", decibels + by, descriptions=["VV", "VH"]) for by in (9.7, 10.3)]
+    one, other = (array(picture).astype(int) for picture in read_aligned_rgb(around))
+    assert np.abs(one - other)[:2].mean() < 15
     # one date in decibels and one in power are alike, in either order
     for files in ([already, path], [path, already]):
         one, other = (array(picture).astype(int) for picture in read_aligned_rgb(files))

@@ -117,8 +117,13 @@ def _locked(work: Path, output: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{output}: another run is writing it; wait for that one, or give another name") from error
+            ours = os.path.samestat(os.fstat(opened), work.stat())  # who held it may have ended, and removed it
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        except OSError:  # a file system without locks
+            ours = True
+        if not ours:
+            raise DataError(f"{output}: another run is writing it; wait for that one, or give another name")
         yield
     finally:
         os.close(opened)

@@ -29,7 +29,7 @@ def notes_on(aligned: AlignedDates, scene: Scene, shift: bool) -> list[str]:
     area, grid = aligned.overlap, aligned.grid
     share = area.width * area.height / (grid.width * grid.height)
     if share < 1:
-        notes.append(f"All dates show at most {math.ceil(100 * share)}% of the first one's extent.")
+        notes.append(f"All dates show at most {math.ceil(100 * share - 1e-9)}% of the first one's extent.")
     for number, date in enumerate(aligned.dates):
         if date.warped:
             notes.append(f"{date.raster.name} is warped onto the first date's grid.")

@@ -228,7 +228,10 @@ def known(sentence: str, paths: Sequence[Path]) -> str:
         sentence = sentence.replace(f"{path.parent}/", "")
     for option, called in CALLED_HERE.items():
         sentence = sentence.replace(option, called)
-    return sentence + NOT_HERE if re.search(r"(^| )--[a-z]", sentence) else sentence
+    words = sentence
+    for path in paths:  # a file may be named like an option
+        words = words.replace(path.name, "")
+    return sentence + NOT_HERE if re.search(r"(^| )--[a-z]", words) else sentence
 
 
 def small(picture: Image.Image) -> Image.Image:
