@@ -44,6 +44,17 @@ def model(processor):
     return tiny_model(processor)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(processor, tmp_path_factory):
+    """The tiny model in a folder, as `--model` takes it."""
+    from tests.tiny import tiny_model
+
+    path = tmp_path_factory.mktemp("model") / "checkpoint"
+    tiny_model(processor).save_pretrained(path)
+    processor.save_pretrained(path)
+    return str(path)
+
+
 @pytest.fixture
 def unirs(monkeypatch, capsys, tmp_path):
     """Runs a command in this process: exit code, lines of stdout, lines of stderr."""

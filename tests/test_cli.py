@@ -14,18 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import DATA
-from tests.tiny import picture, tiny_model
+from tests.tiny import picture
 from unirs.model_source import find_model
 from unirs.report import colour, overlay, spread
 from unirs.terminal import InputError
-
-
-@pytest.fixture(scope="module")
-def checkpoint(processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "checkpoint"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
 
 
 @pytest.fixture

@@ -21,17 +21,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from tests.rasters import LEFT, PIXEL, TOP, scene, write
-from tests.tiny import tiny_model
 
 QUICK = ("--tile", 32, "--max-new-tokens", 3, "--batch-size", 4)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("map") / "checkpoint"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
 
 
 @pytest.fixture

@@ -9,16 +9,7 @@ import pytest
 from PIL import Image
 from unirs.trainers.scene_questions import QuestionAnswer
 
-from tests.tiny import tiny_model
 from unirs.report import verdict
-
-
-@pytest.fixture(scope="module")
-def checkpoint(processor, tmp_path_factory):
-    path = tmp_path_factory.mktemp("demo") / "checkpoint"
-    tiny_model(processor).save_pretrained(path)
-    processor.save_pretrained(path)
-    return str(path)
 
 
 def test_demo_writes_a_page_that_needs_no_network_and_a_picture(unirs, checkpoint):

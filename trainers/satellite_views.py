@@ -62,10 +62,10 @@ def load_patches(folder: Path) -> dict[str, Array]:
     return {name: np.stack(patches) for name, patches in found.items()}
 
 
-def other_pass(rng: np.random.Generator, image: Image.Image, brightest: float = 1.1) -> Image.Image:
+def other_pass(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     """The same land at another pass of the satellite, and by another stretch: dimmer mostly, and bluer or not."""
     pixels = (np.asarray(image, np.float32) / 255) ** rng.uniform(0.85, 1.2)
-    pixels = pixels * rng.uniform(0.5, brightest) * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
+    pixels = pixels * rng.uniform(0.5, 1.1) * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
     pixels += np.array((0.02, 0.04, 0.08), np.float32) * rng.uniform(0, 1)
     return Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
 
