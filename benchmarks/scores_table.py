@@ -1,4 +1,4 @@
-"""Prints the scores beside the embedded checkpoint as the table of the README."""
+"""Prints the scores beside the embedded checkpoint as the table of docs/unirs_tiny.md."""
 
 import json
 from pathlib import Path

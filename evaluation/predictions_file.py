@@ -12,13 +12,9 @@ from typing import IO, Any, Self, cast
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from ..file_lock import lock
 from ..trainers.data_sets import DataError
 from .samples import Prediction
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one file are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 # A resumed run may have these otherwise (the hash tells models apart); what it had is kept in the list `resumed`.
 MAY_CHANGE = ("model", "batch_size", "device", "processes")
@@ -100,19 +96,11 @@ class PredictionsFile:
             raise DataError(problem[0])
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
-        lock = self.lock_file.open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The run that held it may have ended, and removed it, since it was opened.
-            ours = os.path.samestat(os.fstat(lock.fileno()), self.lock_file.stat())
-        except OSError:
-            ours = False
-        if not ours:
-            lock.close()
+        opened = self.lock_file.open("ab")
+        if not lock(opened.fileno(), self.lock_file):
+            opened.close()
             raise DataError(f"{self.path}: another run is writing it; wait for that one, or give another output")
-        self.lock = lock
+        self.lock = opened
 
     def _check_and_note(self, settings: dict[str, Any]) -> None:
         parts = self._parts()

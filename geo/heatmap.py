@@ -14,11 +14,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from ..processing.image_loading_unirs import shown
+from ..whole_file import whole_or_absent
 from .change_map import ChangeMap
 from .journal import TileResult
 from .raster_files import GDAL_OPTIONS, RasterError
 from .tiles import Tile
-from .vector_files import whole_or_absent
 
 BLOCK = 512  # pixels; also the rows that are made at a time
 NOT_WRITTEN = "cannot be written whole; free space on its disk, and go on with --resume"

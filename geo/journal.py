@@ -13,12 +13,8 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
+from ..file_lock import lock
 from .raster_files import RasterError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs into one output are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 STEPS = 250  # of a map value between 0 and 1
 NO_VALUE = 255  # cells without data
@@ -140,12 +136,8 @@ class Journal:
         self.close()
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RasterError(f"{self.path}: another run is writing it; wait for that one") from error
+        if not lock(self.file.fileno(), self.path):
+            raise RasterError(f"{self.path}: another run is writing it; wait for that one")
 
     def _check(self, line: bytes, settings: dict[str, Any]) -> None:
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import shapely
 
+from ..whole_file import whole_or_absent
 from .change_map import ChangeMap
 from .changes import Change, ground_of, properties
 from .raster_files import RasterError
@@ -16,22 +16,6 @@ from .raster_files import RasterError
 GEOJSON, GEOPACKAGE, GEOPARQUET = (".geojson", ".json"), (".gpkg",), (".parquet", ".geoparquet")
 VECTOR_ENDINGS = GEOJSON + GEOPACKAGE + GEOPARQUET
 LAYER = "changes"
-
-
-@contextmanager
-def whole_or_absent(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` once all is written; a killed run leaves no half file under it.
-
-    What such a run has left is written over by the next; two at a time are kept apart by the journal's lock. A link
-    stays one: what it points to is written.
-    """
-    path = path.resolve()
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_changes(changes: Sequence[Change], change_map: ChangeMap, path: Path) -> None:

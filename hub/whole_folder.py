@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..file_lock import locked_folder
 from .weight_files import WeightError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs for one folder are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it too
 OF_THE_HUB = (".cache", ".git", ".gitattributes", "__pycache__")  # what downloading and loading a repository adds
@@ -46,7 +41,9 @@ def whole_folder(target: Path, needed: int) -> Iterator[Path]:
     partial = parent / f".{target.name}.partial"
     try:
         partial.mkdir(exist_ok=True)  # that of a run that was killed may be there
-        with _locked(partial, target):
+        with locked_folder(partial) as ours:
+            if not ours:
+                raise WeightError(f"{target}: another run is making it; wait for that one")
             try:
                 for left in partial.iterdir():
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -58,23 +55,6 @@ def whole_folder(target: Path, needed: int) -> Iterator[Path]:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise WeightError(f"{target}: cannot be written ({error.strerror or error})") from error
-
-
-@contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    """One run at a time writes into a folder; the lock ends with the process, however it ends."""
-    if fcntl is None:
-        yield
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WeightError(f"{target}: another run is making it; wait for that one") from error
-        yield
-    finally:
-        os.close(opened)
 
 
 def counting(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:

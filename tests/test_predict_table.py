@@ -120,3 +120,13 @@ def test_lines_of_a_stores_file_are_read_as_those_of_a_local_one(monkeypatch, tm
     path.write_bytes(content)
     monkeypatch.setattr(table_module, "open_file", lambda path: Stored(content))
     assert [row.values["image"] for row in Table(str(path))] == ["a.png", "b.png"]
+
+
+def test_two_colons_in_a_name_chain_no_stores(tmp_path, monkeypatch):
+    """fsspec reads `simplecache::s3://...` as one store through another; a file's name may have them all the same."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a::b.csv", "simplecache::c.csv"):
+        (tmp_path / name).write_text("image,question\na.png,2\n")
+        assert questions_of(Table(name)) == ["2"]
+    with pytest.raises(DataError, match="'::'"):
+        Table("memory://archive/t.csv::s3://bucket/t.csv")

@@ -1,4 +1,4 @@
-"""The scores of the README's table, by hand: what counts as right, and what would do without looking."""
+"""The scores of the table in docs/unirs_tiny.md, by hand: what counts as right, and what would do without looking."""
 
 import json
 import re

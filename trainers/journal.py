@@ -8,12 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..file_lock import lock
 from .data_sets import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one file are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 
 class JournalFile:
@@ -89,12 +85,8 @@ class JournalFile:
         self.file.close()
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{self.path}: another run is writing it; wait for that one") from error
+        if not lock(self.file.fileno(), self.path):
+            raise DataError(f"{self.path}: another run is writing it; wait for that one")
 
     def _check(self, first: bytes, settings: dict[str, Any]) -> None:
         try:

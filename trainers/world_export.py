@@ -11,20 +11,15 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ..file_lock import locked_folder
 from .data_sets.errors import DataError
 from .data_sets.generated import FIRST_SEEDS, KINDS, Kind, Split, draw_sample, questions_of
 from .scene_tasks import HELD_OUT_SEED, WORLD_VERSION, SceneSample
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one folder are not noticed
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -87,7 +82,9 @@ def export(
     if work.exists() and not work.is_dir():
         raise DataError(f"{work}: is a file where the export is drawn; give another name")
     work.mkdir(exist_ok=True)
-    with _locked(work, output):
+    with locked_folder(work) as ours:
+        if not ours:
+            raise DataError(f"{output}: another run is writing it; wait for that one, or give another name")
         _begin(work, settings)
         jobs = list(_jobs(work, split, counts, size, frames))
         ways = multiprocessing.get_all_start_methods()
@@ -105,28 +102,6 @@ def export(
                 "fewer --processes"
             ) from error
         return _join(work, jobs, output)
-
-
-@contextmanager
-def _locked(work: Path, output: Path) -> Iterator[None]:
-    """One run at a time draws into a folder; the lock ends with the process, however it ends."""
-    if fcntl is None:
-        yield
-        return
-    opened = os.open(work, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(opened), work.stat())  # who held it may have ended, and removed it
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
-        except OSError:  # a file system without locks
-            ours = True
-        if not ours:
-            raise DataError(f"{output}: another run is writing it; wait for that one, or give another name")
-        yield
-    finally:
-        os.close(opened)
 
 
 def _begin(work: Path, settings: dict[str, Any]) -> None:

@@ -205,6 +205,7 @@ def change(
     found = run(pipe, *pictures, instruction, **options)
     from .closer_map import closer_change_map
     from .report import changed_share, overlay
+    from .whole_file import whole_or_absent
 
     if closer:
         with busy("Looking closer"):
@@ -226,7 +227,8 @@ def change(
     say("change", found, model, [before, after], as_json, **details)
     if heatmap:
         try:
-            drawn.save(heatmap, format="PNG")
+            with whole_or_absent(heatmap) as part:
+                drawn.save(part, format="PNG")
         except OSError as error:  # after the answer, which is not lost
             raise InputError(f"--heatmap {heatmap}: cannot be written ({error.strerror or error})") from error
     if heatmap and not as_json:

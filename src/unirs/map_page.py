@@ -25,7 +25,7 @@ LATTICE = 9  # points a side at which longitude and latitude are known
 
 def write_page(change_map: ChangeMap, changes: Sequence[Change], pictures: Sequence[Image.Image], path: Path) -> None:
     """Writes the HTML; `pictures` are the dates over the whole grid."""
-    from unirs.geo.vector_files import whole_or_absent
+    from unirs.whole_file import whole_or_absent
 
     data = page_data(change_map, changes, pictures)
     # "</script>" or "<!--" inside a caption must not end the script.

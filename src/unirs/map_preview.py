@@ -29,7 +29,7 @@ PIECE = 64  # pixels a side that are read at a time around a broken tile
 
 def write_preview(change_map: ChangeMap, changes: Sequence[Change], after: Image.Image, path: Path) -> None:
     """Writes the PNG; `after` is the last date over the whole grid, of any size."""
-    from unirs.geo.vector_files import whole_or_absent
+    from unirs.whole_file import whole_or_absent
 
     after = after.copy()
     after.thumbnail((LONGEST, LONGEST))

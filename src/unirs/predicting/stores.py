@@ -38,6 +38,10 @@ def file_system(path: str) -> tuple[Any, str]:
     Raises:
         DataError: The store is not known here, or needs a package or rights that are missing.
     """
+    if not is_remote(path):
+        return fsspec.filesystem("file"), os.path.abspath(path)
+    if "::" in path:  # one store read through another: by it a table could name what is not in STORES
+        raise DataError(f"{path}: has '::' in it, by which one store is read through another; give a plain path")
     try:
         return fsspec.core.url_to_fs(path)
     except ImportError as error:
