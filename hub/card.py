@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .evaluated import card_record, is_of_evaluate
 from .weight_files import WeightError
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -47,9 +48,14 @@ class Provenance:
 
     @classmethod
     def of_folder(cls, folder: Path, evaluation: Path | None = None) -> Provenance:
-        """Raises `WeightError` for a record that is no JSON object."""
+        """Raises `WeightError` for a record that is no JSON object, and for an evaluation without scores."""
         files = [folder / name for name in cls.FILES[:2]] + [evaluation or folder / cls.FILES[2]]
-        return cls(*(_read(file) if file.is_file() else {} for file in files))
+        conversion, training, scores = (_read(file) if file.is_file() else {} for file in files)
+        if is_of_evaluate(scores):
+            scores = card_record(scores)
+        elif scores and not isinstance(scores.get("scores"), dict):
+            raise WeightError(f"{files[2]}: has no scores; give the scores.json of `unirs evaluate`")
+        return cls(conversion, training, scores)
 
     def write(self, folder: Path) -> None:
         for name, record in zip(self.FILES, (self.conversion, self.training, self.evaluation), strict=True):

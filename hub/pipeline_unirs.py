@@ -66,6 +66,11 @@ class UniRSPipeline(Pipeline):
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
         if isinstance(inputs, dict) and inputs.get("messages"):
+            if inputs["messages"][-1]["role"] != "user":
+                raise ValueError(
+                    f"{self.task} answers chats whose last message is the user's; the image-text-to-text pipeline goes "
+                    "on with an answer that is begun"
+                )
             given = self.processor.clean_clue(inputs.get("clue") or clue or "", LONGEST_CLUE)
             return self.model.prompt_augmenter(self.processor).with_clue(inputs["messages"], given)
         needed = (*self.visual_fields, self.words_field) if self.words_needed else self.visual_fields
@@ -87,6 +92,14 @@ class UniRSPipeline(Pipeline):
     def items(self, visual: Any) -> list[dict]:
         """What is shown, as items of a chat."""
         return [{"type": self.item_type, self.item_type: visual}]
+
+    def _check_alone(self, words: str | None) -> None:
+        """Inputs that are dicts bring their own words; others beside them would be dropped."""
+        if words is not None:
+            raise ValueError(
+                f"{self.words_field} is given beside inputs that are dicts; write it into each of them as "
+                f"{self.words_field!r}"
+            )
 
     def get_iterator(
         self,
@@ -183,6 +196,12 @@ def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def _is_ready(inputs: Any) -> bool:
+    """One dict, several in a list, or what streams them."""
+    several = isinstance(inputs, list) and len(inputs) > 0 and all(isinstance(one, dict) for one in inputs)
+    return several or isinstance(inputs, (dict, Iterator, Dataset))
+
+
 class VisualQuestionAnsweringPipeline(UniRSPipeline):
     """`pipe(image, question)`, or `pipe([{"image": ..., "question": ...}, ...])`."""
 
@@ -191,6 +210,8 @@ class VisualQuestionAnsweringPipeline(UniRSPipeline):
     words_needed = True
 
     def __call__(self, image, question: str | None = None, **kwargs):
+        if _is_ready(image):
+            self._check_alone(question)
         inputs = image if question is None else {"image": image, "question": question}
         return super().__call__(inputs, **kwargs)
 
@@ -212,6 +233,8 @@ class ChangeCaptioningPipeline(UniRSPipeline):
     def __call__(self, before, after=None, instruction: str | None = None, **kwargs):
         if after is None and isinstance(before, tuple) and len(before) == 2:
             before, after = before
+        if _is_ready(before):
+            self._check_alone(instruction)
         inputs = before if after is None else {"before": before, "after": after, "instruction": instruction}
         return super().__call__(inputs, **kwargs)
 
@@ -238,9 +261,10 @@ class VideoSceneClassificationPipeline(UniRSPipeline):
         return [{"type": "image", "image": one} for one in visual]  # as a clip it would be shown without its end
 
     def __call__(self, video, instruction: str | None = None, **kwargs):
-        several = isinstance(video, list) and len(video) > 0 and all(isinstance(one, dict) for one in video)
-        ready = several or isinstance(video, (dict, Iterator, Dataset))  # the last two stream dicts
-        return super().__call__(video if ready else {"video": video, "instruction": instruction}, **kwargs)
+        if not _is_ready(video):
+            return super().__call__({"video": video, "instruction": instruction}, **kwargs)
+        self._check_alone(instruction)
+        return super().__call__(video, **kwargs)
 
 
 __all__ = ["ChangeCaptioningPipeline", "VideoSceneClassificationPipeline", "VisualQuestionAnsweringPipeline"]

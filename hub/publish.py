@@ -105,7 +105,9 @@ def publish(
         (partial / "README.md").write_text(card, encoding="utf-8")
         shutil.copy(LICENSE, partial / "LICENSE")
         (partial / "requirements.txt").write_text(
-            requirements() + ("torchao>=0.15\n" if is_quantized(settings) else "")
+            requirements()
+            + ("torchao>=0.15\n" if is_quantized(settings) else "")
+            + ("peft>=0.19\n" if adapter and not merge else "")
         )
         write_sums(partial)
         difference = check(partial, model, partial if adapter else model, merge) if checked else None

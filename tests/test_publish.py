@@ -300,6 +300,7 @@ def test_an_adapter_alone_is_small_names_its_base_and_loads(adapter, source, pro
     assert made.files["adapter_model.safetensors"] < (source / "model.safetensors").stat().st_size / 10
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(source)
     assert "holds only the adapter" in (tmp_path / "out" / "README.md").read_text()
+    assert "peft>=" in (tmp_path / "out" / "requirements.txt").read_text()
     assert torch.equal(logits(tmp_path / "out", processor), logits(adapter, processor))
     assert not torch.allclose(logits(adapter, processor), logits(source, processor), atol=1e-2)
 

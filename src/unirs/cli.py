@@ -178,7 +178,9 @@ def change(
     after: Annotated[str, typer.Argument(help="Picture of the second date.")],
     instruction: Annotated[str | None, typer.Argument(help="What to say about the change.")] = None,
     heatmap: Annotated[Path | None, typer.Option(help="Write AFTER with the change map over it to this PNG.")] = None,
-    closer: Annotated[bool, typer.Option("--closer", help="Change map of twice the detail, by ten looks.")] = False,
+    closer: Annotated[
+        bool, typer.Option("--closer", help="Change map of twice the detail: nine parts are looked at too.")
+    ] = False,
     bands: Bands = None,
     model: Model = None,
     clue: WithClue = False,

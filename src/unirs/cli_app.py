@@ -22,7 +22,7 @@ def app(
     model: Annotated[
         str | None, typer.Option("--model", help="Folder or hub id.", show_default="the embedded unirs-tiny")
     ] = None,
-    clue: Annotated[bool, typer.Option("--clue/--no-clue", help="Tick the box for clues at first.")] = False,
+    clue: Annotated[bool, typer.Option("--clue/--no-clue", help="Start with the clue box ticked.")] = False,
     base: Annotated[
         str | None,
         typer.Option(

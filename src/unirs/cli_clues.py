@@ -29,7 +29,7 @@ def clues(
     source: Annotated[
         str, typer.Option(help="Your own rows, or a data set of a recipe: OUTPUT is then a table of id and clue.")
     ] = "own",
-    split: Annotated[str | None, typer.Option(help="Of a data set that has several.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split, of a data set that has several.")] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that paths are relative to.", show_default="PATH's")
     ] = None,

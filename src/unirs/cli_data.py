@@ -29,10 +29,12 @@ SHOWN_PROBLEMS = 5  # of each kind
 def check(
     path: Annotated[Path, typer.Argument(help="JSONL, Parquet, a `datasets` folder or LLaVA's JSON.")],
     against: Annotated[Path | None, typer.Option(help="Test data that must not share a picture with PATH.")] = None,
-    images: Annotated[bool, typer.Option(help="Open pictures and clips, or only look whether they are there.")] = True,
+    images: Annotated[bool, typer.Option(help="Open pictures and clips, or only check that they exist.")] = True,
     output: Annotated[Path | None, typer.Option(help="Write every problem to this JSONL file.")] = None,
     max_length: Annotated[int, typer.Option(min=1, help="Longest row in tokens.")] = 4096,
-    processes: Annotated[int | None, typer.Option(min=1, show_default="one a core")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read rows.", show_default="one a core")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every row: form, pictures, lengths, duplicates, and pictures shared with the test data."""

@@ -27,12 +27,14 @@ def evaluate(
             help="Folder or hub id: UniRS, or any image-text-to-text model.", show_default="the embedded unirs-tiny"
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(show_default="the one that is reported")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many samples only, evenly spread.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data set.", show_default="the one that papers report")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only this many samples, evenly spread.")] = None,
     metric: Annotated[str | None, typer.Option(help="Of own rows: vqa, captions or classes.")] = None,
-    all_types: Annotated[bool, typer.Option(help="RSVQA's questions for numbers and areas too.")] = False,
+    all_types: Annotated[bool, typer.Option(help="Keep RSVQA's questions about numbers and areas.")] = False,
     clue: Annotated[
-        bool, typer.Option("--clue/--no-clue", help="Use rows' clues; the base model makes those that lack.")
+        bool, typer.Option("--clue/--no-clue", help="Use the rows' clues; the base model gives missing ones.")
     ] = False,
     base: Annotated[
         str | None, typer.Option(help="The base model.", show_default="--model, its adapter left out")
@@ -45,14 +47,14 @@ def evaluate(
     from_predictions: Annotated[
         Path | None, typer.Option(help="Score these answers (JSONL, `id` and `prediction`) instead of asking a model.")
     ] = None,
-    blind_predictions: Annotated[Path | None, typer.Option(help="The same of blank pictures.")] = None,
+    blind_predictions: Annotated[Path | None, typer.Option(help="The same model's answers to blank pictures.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             help="Folder for predictions, scores.json, report, PNGs. [default, if a model is asked: unirs-BENCHMARK]"
         ),
     ] = None,
-    meteor: Annotated[bool, typer.Option(help="METEOR takes Java and ten seconds more.")] = True,
+    meteor: Annotated[bool, typer.Option(help="Score METEOR too: needs Java and ten seconds more.")] = True,
     as_json: Json = False,
 ) -> None:
     """Ask a model the questions of a benchmark and score it, beside majority, blind and published figures."""

@@ -46,23 +46,25 @@ def map_scene(
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")] = 0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Score from which a tile counts as changed.")] = 0.5,
     merge: Annotated[
-        bool, typer.Option("--merge/--no-merge", help="Regions of changed cells that touch, or whole tiles.")
+        bool, typer.Option("--merge/--no-merge", help="Write regions of touching changed cells, or whole tiles.")
     ] = False,
     min_area: Annotated[
         float, typer.Option(min=0, max=1e15, help="Leave out what is smaller: square metres, or pixels with --pixel.")
     ] = 0,
     bands: Annotated[str | None, typer.Option(help="Red, green, blue by number or description, e.g. 4,3,2.")] = None,
     sar: Annotated[bool, typer.Option("--sar", help="The bands are SAR backscatter.")] = False,
-    stretch: Annotated[StretchOption, typer.Option(help="Values to 8 bits: all dates alike, or each by itself.")] = (
-        StretchOption.JOINT
-    ),
+    stretch: Annotated[
+        StretchOption, typer.Option(help="How values become 8 bits: one stretch for all dates, or each its own.")
+    ] = StretchOption.JOINT,
     crs: Annotated[
         str | None, typer.Option(help="CRS of files that have a world file alone, e.g. EPSG:32631.")
     ] = None,
     pixel: Annotated[
         bool, typer.Option("--pixel", help="Files of equal size show the same place pixel by pixel.")
     ] = False,
-    shift: Annotated[bool, typer.Option("--shift", help="Estimate how far each date lies beside BEFORE.")] = False,
+    shift: Annotated[
+        bool, typer.Option("--shift", help="Estimate and report how far each date is displaced.")
+    ] = False,
     dates: Annotated[
         str | None, typer.Option(help="Names of the dates, with commas.", show_default="from the files")
     ] = None,

@@ -54,13 +54,14 @@ def predict(
     num_frames: Annotated[int | None, typer.Option(min=1, max=64, help="Frames to take from a clip.")] = None,
     bands: Annotated[
         str | None,
-        typer.Option(help="Of local rasters as red, green, blue: 4,3,2, or names.", show_default="usual ones"),
+        typer.Option(help="Bands of local rasters as red, green, blue: 4,3,2, or names.", show_default="usual ones"),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="This process, or workers on one machine or many, through Ray.")
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Of --engine ray.", show_default="one for each accelerator")
+        int | None,
+        typer.Option(min=1, help="Number of workers of --engine ray.", show_default="one for each accelerator"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import ceil
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="UNIRS_API_KEY", help="Wanted of every client.", show_envvar=True)
+        str | None, typer.Option(envvar="UNIRS_API_KEY", help="Key that every client must send.", show_envvar=True)
     ] = None,
     allow_fetch: Annotated[
         bool, typer.Option("--allow-fetch", help="Fetch pictures from URLs, of public addresses only.")
@@ -34,9 +35,9 @@ def serve(
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to an answer's end.")] = 60,
     batch_size: Annotated[int, typer.Option(min=1, max=256, help="Requests answered together.")] = 16,
     picture_memory_mb: Annotated[
-        int, typer.Option(min=0, help="Kept of what was seen in pictures, for who asks about one again.")
+        int, typer.Option(min=0, help="Memory for features of pictures that are asked about again.")
     ] = 256,
-    log: Annotated[bool, typer.Option(help="A line on stderr for each request; of its content nothing.")] = True,
+    log: Annotated[bool, typer.Option(help="Log each request in a line on stderr, without its content.")] = True,
     dtype: DType = None,
 ) -> None:
     """Answer OpenAI's chat completions about pictures, pairs and clips."""
@@ -44,6 +45,7 @@ def serve(
     given = os.environ.get("UNIRS_API_KEY") if api_key is None else api_key
     if given is not None and not given.strip():
         raise InputError("the API key is empty; check UNIRS_API_KEY or --api-key")
+    key = given and given.strip()  # a line's end from a file of secrets: no header can hold it
     find_model(model)
     quieten()
     try:
@@ -66,14 +68,18 @@ def serve(
     listening = listen(host, port)
     answering = load_for_answers(find_model(model), dtype)
     served, hosts = name or served_name(model), own_names(host)
-    app = application(served, answering.network, answering.processor, limits, allow_fetch, api_key, hosts)
-    if hosts is None and api_key is None:
+    app = application(served, answering.network, answering.processor, limits, allow_fetch, key, hosts)
+    if hosts is None and key is None:
         typer.echo(f"Anyone who reaches {host} may ask; set UNIRS_API_KEY to change that.", err=True)
     place = address(host, listening.getsockname()[1])
     typer.echo(f"{served} answers at {place}/v1 (Ctrl-C ends it)", err=True)
     if log:
         log_to_stderr()
     config = uvicorn.Config(
-        RequestLog(app) if log else app, log_level="warning", timeout_keep_alive=15, server_header=False
+        RequestLog(app) if log else app,
+        log_level="warning",
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=ceil(time_limit),  # a client that does not read would hold the end up
+        server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listening])

@@ -32,7 +32,7 @@ def convert(
     int8: Annotated[
         bool, typer.Option("--int8", help="SOURCE is a UniRS folder: make its language model's matrices 8-bit.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights that the source lacks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights that the source lacks.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Turn weights in another layout into a UniRS folder. Nothing is left out or left random in silence."""
@@ -91,8 +91,12 @@ def publish(
     check: Annotated[bool, typer.Option(help="Load the result without this package and compare its logits.")] = True,
     merge: Annotated[bool, typer.Option("--merge", help="Put a LoRA adapter into the weights.")] = False,
     base: Annotated[str | None, typer.Option(help="Base model, of an adapter or for the card.")] = None,
-    evaluation: Annotated[Path | None, typer.Option(help="JSON of scores for the card.")] = None,
-    license_id: Annotated[str | None, typer.Option("--license", help="Of the weights, as the hub names it.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Scores for the card: scores.json of `unirs evaluate`.")
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="License of the weights, as the hub names it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a repository of a model that anyone loads with trust_remote_code=True, and push it if you like."""

@@ -28,7 +28,9 @@ def world(
     sequence: Annotated[int, typer.Option(min=0, help="Sequences of four dates.")] = 100,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Pixels of a side.")] = 256,
     num_frames: Annotated[int, typer.Option(min=3, max=64, help="Frames of a clip.")] = 8,
-    processes: Annotated[int | None, typer.Option(min=1, show_default="one a core")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that draw.", show_default="one a core")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write RS-World, the generated benchmark. Stopped at any moment, the same command goes on where it was."""
