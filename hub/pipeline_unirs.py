@@ -68,8 +68,8 @@ class UniRSPipeline(Pipeline):
         if isinstance(inputs, dict) and inputs.get("messages"):
             if inputs["messages"][-1]["role"] != "user":
                 raise ValueError(
-                    f"{self.task} answers chats whose last message is the user's; the image-text-to-text pipeline goes "
-                    "on with an answer that is begun"
+                    f"{self.task} answers chats whose last message is the user's; the image-text-to-text pipeline "
+                    "goes on with an answer that is begun"
                 )
             given = self.processor.clean_clue(inputs.get("clue") or clue or "", LONGEST_CLUE)
             return self.model.prompt_augmenter(self.processor).with_clue(inputs["messages"], given)

@@ -95,7 +95,12 @@ class ChangeExtraction(nn.Module):
 
     def train(self, mode: bool = True) -> "ChangeExtraction":
         """A frozen module stays in eval mode: its BatchNorms must keep the statistics of stage 1."""
-        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        for norm in self.bottleneck:
+            # An adapter on a convolution makes the module learn, but is saved without the statistics.
+            if isinstance(norm, nn.BatchNorm2d) and not norm.weight.requires_grad:
+                norm.eval()
+        return self
 
     def embed_positions(self, features: torch.Tensor) -> torch.Tensor:
         """Adds the position embedding, and the optional attention, to `(pairs, 2, tokens, dim)` features."""

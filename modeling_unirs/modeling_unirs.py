@@ -152,6 +152,13 @@ class UniRSModel(UniRSPreTrainedModel):
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Vision features of layer `vision_feature_layer`: `(n, 3, H, W)` to `(n, patches, vision_dim)`."""
+        size = self.config.vision_config.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[-2:] != (size, size):
+            # Some towers take every size, but then patches are not those that Change Extraction and projector expect.
+            raise ValueError(
+                f"pixels have the shape {tuple(pixel_values.shape)}, and the vision tower takes "
+                f"(n, 3, {size}, {size}); leave the processor's size as it was saved"
+            )
         # Checkpointing and PEFT mark what the tower reads as well as the words (`enable_input_require_grads`): without
         # this a frozen tower would be passed backwards, and forwards twice, for gradients that nobody takes.
         weights = list(self.vision_tower.parameters())
@@ -221,11 +228,14 @@ class UniRSModel(UniRSPreTrainedModel):
             }
         if inputs_embeds is None:
             raise ValueError("either input_ids or inputs_embeds is needed to place visual features")
-        table: torch.Tensor = self.get_input_embeddings().weight  # type: ignore[assignment]
-        return {
-            name: torch.stack([(inputs_embeds == table[token]).all(-1) for token in ids]).any(0)
-            for name, ids in kinds.items()
-        }
+        masks = {}
+        with torch.no_grad():
+            for name, ids in kinds.items():
+                tokens = torch.tensor(ids, device=inputs_embeds.device)
+                # Called, not read: what is looked up may be scaled (Gemma), and the table may wait on a disk.
+                rows = self.get_input_embeddings()(tokens)  # (ids, hidden_size)
+                masks[name] = torch.stack([(inputs_embeds == row).all(-1) for row in rows]).any(0)
+        return masks
 
     def get_visual_features(self, visual_inputs: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
         """The features of every kind that `visual_inputs` (names of `VISUAL_INPUTS`) has pixels or features for."""
@@ -556,8 +566,10 @@ def insert_features(
     """
     check_placeholders(masks, features)
     for name, feature in features.items():
+        # Spread over devices, the words' table may lie elsewhere than the tower and the ids.
         feature = feature.to(inputs_embeds.device, inputs_embeds.dtype)
-        inputs_embeds = inputs_embeds.masked_scatter(masks[name].unsqueeze(-1), feature)
+        mask = masks[name].to(inputs_embeds.device).unsqueeze(-1)  # (batch, tokens, 1)
+        inputs_embeds = inputs_embeds.masked_scatter(mask, feature)
     return inputs_embeds
 
 

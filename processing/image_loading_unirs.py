@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile, ImageOps
 
+from .jpeg_scans_unirs import MOST_SCANS, has_many_scans, is_one_scan
+
 logger = logging.getLogger(__name__)
 
 # 16,384 x 16,384: about 1 GB as RGB inside Pillow. Larger scenes belong in a tiling tool.
@@ -218,7 +220,7 @@ def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
             raise VisualInputError(f"{name}: holds values {low:g} to {high:g}; {advice}")
         if high > 255:
             logger.warning("%s: one band with values up to %g, clipped to 255; %s", name, high, advice)
-        return np.minimum(values, 255).astype(np.uint8)
+        return values.clip(max=min(255, np.iinfo(values.dtype).max)).astype(np.uint8)  # of int8 that is 127
     if 1 + _FLOAT_SLACK < high < 2:
         raise VisualInputError(f"{name}: floats up to {high:g} are neither 0..1 nor 0..255; clip it first")
     if high > 255 * (1 + _FLOAT_SLACK):
@@ -264,14 +266,18 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         image = open_header(file, name)
         with contextlib.closing(image):  # the caller keeps `file`
             if image.format == "JPEG":
+                if has_many_scans(file):
+                    raise VisualInputError(f"{name}: is a JPEG of more than {MOST_SCANS} scans; save it again")
                 _shrink_while_decoding(image, file, name, max_pixels)
             if image.format == "TIFF":
                 _check_tiff(image, name, max_pixels)
             elif len(image.getbands()) > 1 and (bits := _bits_of_a_band(image, file)) > 8:
                 raise VisualInputError(f"{name}: has bands of {bits} bits; {_TO_8_BIT}")
-            if getattr(image, "is_animated", False):
-                logger.info("%s: holds several frames or pages; the first is used", name)
-            return _finish(image, name, max_pixels)
+            picture = _finish(image, name, max_pixels)
+            with contextlib.suppress(Exception):  # to tell, Pillow reads on, and what comes next may be damaged
+                if getattr(image, "is_animated", False):
+                    logger.info("%s: holds several frames or pages; the first is used", name)
+            return picture
 
 
 def open_header(file: BinaryIO, name: str) -> ImageFile.ImageFile:
@@ -299,34 +305,12 @@ def _shrink_while_decoding(image: Any, file: BinaryIO, name: str, max_pixels: in
         return
     scale = next((s for s in _JPEG_SCALES if -(-width // s) * -(-height // s) <= max_pixels), None)
     # Several scans (progressive) make libjpeg hold every coefficient of the full size, whatever the scale.
-    if scale is None or not _is_one_scan_jpeg(file):
+    if scale is None or not is_one_scan(file):
         _check_size(width, height, name, max_pixels)
     else:
         image.draft(image.mode, (width // scale, height // scale))
         logger.info("%s: %d x %d read at 1/%d scale", name, width, height, scale)
     _check_size(image.width, image.height, name, max_pixels)
-
-
-def _is_one_scan_jpeg(file: BinaryIO) -> bool:
-    """Tell whether a JPEG is baseline with all its components in the first scan."""
-    place = file.tell()
-    file.seek(2)
-    components = 0
-    try:
-        while True:
-            head = file.read(4)
-            if len(head) < 4 or head[0] != 0xFF:
-                return False
-            marker, length = head[1], int.from_bytes(head[2:], "big")
-            body = file.read(length - 2) if length >= 2 else b""
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-                if marker not in (0xC0, 0xC1) or len(body) < 6:
-                    return False
-                components = body[5]
-            elif marker == 0xDA:  # start of scan
-                return len(body) > 0 and components > 0 and body[0] == components
-    finally:
-        file.seek(place)
 
 
 def _bits_of_a_band(image: Any, file: BinaryIO) -> int:

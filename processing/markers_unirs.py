@@ -29,6 +29,17 @@ def chat_as_shown(conversation: list[dict], with_values: bool) -> list[dict]:
     return chat
 
 
+def chat_to_continue(chat: list[dict]) -> list[dict]:
+    """The chat with an empty item behind the words that the model is to go on with.
+
+    transformers looks for the last item in the finished prompt, where the template has escaped every "<".
+    """
+    *before, last = chat
+    content = last.get("content")
+    items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content or [])
+    return [*before, {**last, "content": [*items, {"type": "text", "text": ""}]}]
+
+
 def _named(item: dict) -> dict:
     """An `image_url` or `video_url` of OpenAI's form as transformers writes it; other items as they are."""
     kind = item.get("type")

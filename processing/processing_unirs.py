@@ -25,6 +25,7 @@ from .image_processing_unirs import UniRSImagesKwargs
 from .markers_unirs import (
     MARKER,
     chat_as_shown,
+    chat_to_continue,
     deal_out,
     images_by_text,
     list_of_clips,
@@ -352,10 +353,15 @@ class UniRSProcessor(ProcessorMixin):
 
     def apply_chat_template(self, conversation, *args, tokenize=False, **kwargs):
         """The stock method, on chats with what they show as UniRS takes it (`chat_as_shown`)."""
+
+        def shown(chat: list[dict]) -> list[dict]:
+            chat = chat_as_shown(chat, tokenize)
+            return chat_to_continue(chat) if kwargs.get("continue_final_message") else chat
+
         if conversation and isinstance(conversation[0], (list, tuple)):
-            conversation = [chat_as_shown(one, tokenize) for one in conversation]
+            conversation = [shown(one) for one in conversation]
         else:
-            conversation = chat_as_shown(conversation, tokenize)
+            conversation = shown(conversation)
         return super().apply_chat_template(conversation, *args, tokenize=tokenize, **kwargs)
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:

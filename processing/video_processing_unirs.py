@@ -7,6 +7,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 
 from .image_processing_unirs import UniRSImageProcessor, check_rescaled
+from .prompts_unirs import MAX_FRAMES
 from .video_loading_unirs import load_video
 
 
@@ -47,6 +48,11 @@ class UniRSVideoProcessor(UniRSImageProcessor):
         """
         if unknown := sorted(kwargs.keys() - UniRSVideosKwargs.__annotations__.keys()):
             raise TypeError(f"UniRSVideoProcessor has no option {', '.join(unknown)}")
+        if kwargs.get("fps") is not None or kwargs.get("do_sample_frames") is False:
+            raise ValueError(
+                f"fps and do_sample_frames=False are not for UniRS, which spreads num_frames (at most {MAX_FRAMES}) "
+                "evenly over a clip; give num_frames"
+            )
         check_rescaled(videos, kwargs.get("do_rescale", self.do_rescale))
         kwargs["return_tensors"] = "pt"
         image_kwargs = {

@@ -44,6 +44,21 @@ def test_item_without_words_writes_none(processor, item):
     assert rendered(processor, image, item, QUESTION) == rendered(processor, image, QUESTION)
 
 
+@pytest.mark.parametrize(
+    "begun", ["a < b </s>", [QUESTION, {"type": "text", "text": "<image>"}], "It is "], ids=["text", "items", "space"]
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_answer_that_is_begun_goes_on_whatever_stands_in_it(processor, begun, several):
+    """transformers looks for its words in the prompt, where each "<" is escaped."""
+    chat = [*user(picture(1), "What?"), {"role": "assistant", "content": begun}]
+    options = {"tokenize": True, "return_dict": True}
+    whole = processor.apply_chat_template(chat, **options)["input_ids"][0]
+    chats = [chat, chat] if several else chat
+    found = processor.apply_chat_template(chats, continue_final_message=True, **options)["input_ids"]
+    assert found == [whole[:-1]] * len(found)  # all but the end of the answer
+    assert len(found) == 1 + several
+
+
 def test_video_url_is_a_clip_as_image_url_is_a_picture(processor):
     frames = [picture(seed) for seed in range(4)]
     expected = encode(processor, user(frames, "Why?"))

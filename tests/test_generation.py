@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from unirs.modeling_unirs import modeling_unirs
 
-from tests.tiny import encode, picture, tiny_model, user
+from tests.tiny import encode, picture, tiny_config, tiny_model, user
 
 CONVERSATIONS = {
     "single": (user(picture(1), "Is there a road?"), {}),
@@ -84,6 +86,15 @@ def test_inputs_embeds_equal_input_ids(model, processor, alone, beams):
     assert generate(model, inputs, num_beams=beams) == alone["greedy" if beams == 1 else "beams"]
 
 
+def test_inputs_embeds_of_a_scaled_table_equal_input_ids(processor):
+    """Gemma multiplies what it looks up, so the rows of its table stood nowhere in the embeddings."""
+    text = tiny_config(processor).text_config.to_dict() | {"model_type": "gemma", "head_dim": 8}
+    model, inputs = tiny_model(processor, text_config=text), mixed_batch(processor)
+    expected = generate(model, inputs)
+    inputs["inputs_embeds"] = model.get_input_embeddings()(inputs.pop("input_ids"))
+    assert generate(model, inputs) == expected
+
+
 def test_features_stand_for_pixels(model, processor, alone):
     inputs = mixed_batch(processor)
     inputs["image_features"] = model.get_image_features(inputs.pop("pixel_values"))
@@ -91,6 +102,16 @@ def test_features_stand_for_pixels(model, processor, alone):
     inputs["video_features"] = model.get_video_features(inputs.pop("pixel_values_videos"))
     assert generate(model, inputs) == alone["greedy"]
     assert generate(model, inputs, num_beams=3) == alone["beams"]
+
+
+def test_features_find_words_that_lie_on_another_device(monkeypatch):
+    """As `device_map="auto"` may spread them over two GPUs; the mask of the placeholders stayed with the ids."""
+    monkeypatch.setattr(modeling_unirs, "check_placeholders", lambda masks, features: None)  # fakes have no values
+    with FakeTensorMode():
+        words = torch.zeros(1, 8, 32, device="cuda:1")
+        masks = {"image_features": torch.ones(1, 8, dtype=torch.bool, device="cuda:0")}
+        features = {"image_features": torch.zeros(2, 4, 32, device="cuda:0")}
+        assert modeling_unirs.insert_features(words, masks, features).device == words.device
 
 
 def test_several_returned_sequences_belong_to_their_sample(model, processor, alone):

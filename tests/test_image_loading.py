@@ -147,6 +147,7 @@ def test_floats_above_1_are_0_to_255_and_bools_are_black_and_white():
     pixels = noise(6, 9)
     assert np.array_equal(np.asarray(load_image(pixels.astype(np.float32))), pixels)
     assert np.array_equal(np.asarray(load_image(pixels.astype(np.int64))), pixels)
+    assert np.array_equal(np.asarray(load_image((pixels // 2).astype(np.int8))), pixels // 2)
     mask = pixels[..., 0] > 99
     assert np.array_equal(np.asarray(load_image(mask))[..., 1], np.where(mask, 255, 0))
 
@@ -350,3 +351,43 @@ def test_first_page_is_used_and_said(caplog):
             found = load_image(encoded(pages[0], file_format, save_all=True, append_images=pages[1:], **options))
         assert found.getpixel((1, 1)) == (255, 0, 0)
         assert "the first is used" in caplog.text
+
+
+def test_a_cut_animation_gives_its_first_frame_or_is_refused():
+    """To tell whether more frames come, Pillow reads on, and fell out of the cut with an IndexError."""
+    animation = encoded(
+        Image.new("RGB", (9, 9), "red"), "GIF", save_all=True, append_images=[Image.new("RGB", (9, 9))]
+    )
+    read = 0
+    for length in range(16, len(animation)):
+        try:
+            assert load_image(animation[:length]).getpixel((1, 1)) == (255, 0, 0)
+            read += 1
+        except VisualInputError:
+            assert read == 0
+    assert read > 9
+
+
+# -- JPEGs that take hours -------------------------------------------------------------------------------------------
+def progressive(scans: int) -> bytes:
+    """A JPEG of ten scans or so, the last of which is repeated."""
+    content = encoded(Image.fromarray(noise(64, 64)), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * scans + content[-2:]
+
+
+@pytest.mark.parametrize("hide", [lambda jpeg: jpeg, lambda jpeg: jpeg.replace(b"\xff\xda", b"\xff\xff\xff\xda")])
+def test_jpeg_of_many_scans_is_refused_before_it_is_decoded(hide, monkeypatch):
+    """Each of 14 bytes took all pixels once more: half a megabyte kept a reader for minutes, 32 for a day."""
+    content = hide(progressive(100))
+    assert Image.open(io.BytesIO(content)).convert("RGB").size == (64, 64)  # libjpeg reads it
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    assert "is a JPEG of more than 100 scans; save it again" in refusal(content)
+
+
+def test_jpeg_of_few_scans_is_read_whatever_its_other_bytes_are():
+    content = progressive(5)
+    thumbnail = b"\xff\xe1" + (3002).to_bytes(2, "big") + b"\xff\xda\x00" * 1000
+    behind_the_end = b"\x00\x02" + b"\xff\xda\x00\x02" * 1000
+    for one in (content, content + behind_the_end, content[:2] + thumbnail + content[2:]):
+        assert load_image(one).size == (64, 64)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForImageTextToText, Trainer, TrainingArguments
 
 from tests.test_generation import CONVERSATIONS, mixed_batch
-from tests.tiny import encode, picture, tiny_model, user
+from tests.tiny import encode, picture, tiny_model, user, with_lora
 from unirs import UniRSConfig, UniRSForConditionalGeneration, UniRSModel
 
 
@@ -301,6 +301,28 @@ def test_frozen_change_extraction_keeps_its_statistics(model):
     model.train()
     model.get_change_features(pairs)
     assert not torch.equal(change.bottleneck[1].running_mean, before)
+
+
+@pytest.mark.parametrize("place", ["fuse", "bottleneck.0"])
+def test_an_adapter_in_change_extraction_leaves_its_statistics(model, processor, place):
+    """They moved in training and are in no adapter's file: loaded again it answered otherwise."""
+    adapted = with_lora(model, targets=[place])
+    before = {name: buffer.clone() for name, buffer in adapted.named_buffers()}
+    adapted.train()(**mixed_batch(processor)).logits.sum().backward()
+    assert any(weight.grad is not None for weight in adapted.parameters())
+    assert all(torch.equal(before[name], buffer) for name, buffer in adapted.named_buffers())
+
+
+@pytest.mark.parametrize("tower", ["siglip_vision_model", "dinov2_with_registers"])
+def test_pixels_of_another_size_are_refused(processor, tower):
+    """DINOv2 takes every size; its last 16 patches, the lower part of the picture, were then taken for the whole."""
+    vision = {"model_type": tower, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision |= {"intermediate_size": 37, "image_size": 28, "patch_size": 7}
+    strategy = "full" if tower == "siglip_vision_model" else "default"
+    model = tiny_model(processor, vision_config=vision, vision_feature_select_strategy=strategy)
+    inputs = encode(processor, user(picture(1), "a"), size={"height": 56, "width": 56})
+    with pytest.raises(ValueError, match=r"\(1, 3, 56, 56\), and the vision tower takes \(n, 3, 28, 28\)"):
+        model(**inputs)
 
 
 def test_missing_features_are_told_with_both_numbers(model, processor):

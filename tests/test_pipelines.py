@@ -296,6 +296,23 @@ def test_answer_without_a_limit_ends_after_64_tokens(pipes, monkeypatch):
     assert seen == {"limit": 64}
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_words_beside_dicts_are_refused(pipes, task):
+    """They were dropped, and the default instruction was asked."""
+    words = pipes[task].words_field
+    given = [{**inputs, words: "Why?"} for inputs in INPUTS[task]]
+    for ready in (given[0], given, iter(given)):
+        with pytest.raises(ValueError, match=f"write it into each of them as '{words}'"):
+            pipes[task](ready, **{words: "Is there a road?"})
+
+
+def test_a_chat_that_ends_with_an_answer_is_refused(pipes):
+    """A second answer was asked for behind the end of the first."""
+    chat = [*user(picture(1), "What?"), {"role": "assistant", "content": "It is"}]
+    with pytest.raises(ValueError, match="whose last message is the user's"):
+        pipes["rs-visual-question-answering"]({"messages": chat})
+
+
 @pytest.mark.parametrize(
     ("task", "given", "message"),
     [

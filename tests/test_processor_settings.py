@@ -39,6 +39,14 @@ def test_a_batch_padded_on_the_right_does_not_change_the_saved_side(folder, tmp_
     assert AutoProcessor.from_pretrained(tmp_path / "again").tokenizer.padding_side == "left"
 
 
+@pytest.mark.parametrize("option", [{"fps": 2}, {"do_sample_frames": False}])
+def test_sampling_that_unirs_does_not_do_is_refused(processor, option):
+    """It was ignored, and the usual number of frames shown."""
+    with pytest.raises(ValueError, match=r"give num_frames"):
+        encode(processor, user([picture(seed) for seed in range(9)], "a"), **option)
+    assert len(encode(processor, user([picture(1)], "a"), num_frames=3)["pixel_values_videos"]) == 1
+
+
 def test_clips_follow_the_image_processor_as_it_is_now(processor, tmp_path):
     """They kept its settings from when the processor was made, unless it was saved and loaded."""
     live = tiny_processor(processor.tokenizer)

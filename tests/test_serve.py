@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from transformers import LogitsProcessor, LogitsProcessorList
+from unirs.evaluation.models import load_model
 from unirs.processing.video_loading_unirs import load_video
 
-from tests.chatting import NEW_TOKENS, client, folder, model, openai, said, url  # noqa: F401 - fixtures
-from tests.serving import data, turn
+from tests.chatting import LIMITS, NEW_TOKENS, client, folder, model, openai, said, url  # noqa: F401 - fixtures
+from tests.serving import data, running, turn
 from tests.tiny import picture
 from unirs.cli import app
+from unirs.listening import own_names, served_name
+from unirs.serving.application import application
 
 
 def expected(model, *turns):
@@ -100,12 +104,61 @@ def test_stream_gives_the_same_in_pieces(client):
         assert len(pieces) > 5
 
 
+@pytest.fixture(scope="module")
+def speaking(folder):
+    """A client whose model says "ab" and ends."""
+    loaded = load_model(str(folder))
+    words = [*loaded.processor.tokenizer("ab", add_special_tokens=False)["input_ids"], 2]
+
+    class Says(LogitsProcessor):
+        def __init__(self):
+            self.left = iter(words)
+
+        def __call__(self, input_ids, scores):
+            return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor(next(self.left)), 0)
+
+    generate = loaded.network.generate
+
+    loaded.network.generate = lambda **inputs: generate(**inputs, logits_processor=LogitsProcessorList([Says()]))
+    with running(application("tiny", loaded.network, loaded.processor, LIMITS)) as address:
+        yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0), len(words)
+
+
+def test_answer_that_ends_with_its_last_token_is_not_called_cut(speaking):
+    """`parse` of the official client raises on "length", and the answer was whole."""
+    client, tokens = speaking
+    for most, reason in ((tokens - 1, "length"), (tokens, "stop"), (tokens + 1, "stop")):
+        asked = {"model": "tiny", "messages": [turn("What?", picture(1))], "max_tokens": most}
+        whole = client.chat.completions.create(**asked)
+        assert whole.choices[0].message.content == "ab"
+        assert (whole.choices[0].finish_reason, whole.usage.completion_tokens) == (reason, min(most, tokens))
+        assert list(client.chat.completions.create(**asked, stream=True))[-1].choices[0].finish_reason == reason
+
+
+def test_usage_comes_apart_where_it_is_asked_for(client):
+    asked = {"model": "tiny", "messages": [turn('"usage":{', picture(1))], "max_tokens": 5}
+    whole = client.chat.completions.create(**asked)
+    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    assert [one.usage for one in pieces] == [*[None] * (len(pieces) - 1), whole.usage]
+    assert (pieces[-1].choices, pieces[-1].id) == ([], pieces[0].id)
+    assert pieces[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
 def test_sampling_is_repeatable_by_seed(client):
     asked = turn("What?", picture(1))
     first = [said(client, asked, temperature=1.5, seed=seed) for seed in range(4)]
     assert first == [said(client, asked, temperature=1.5, seed=seed) for seed in range(4)]
     assert len(set(first)) > 1
     assert said(client, asked, temperature=0) == said(client, asked)
+
+
+def test_answer_without_a_seed_does_not_follow_from_the_last_seed(client):
+    """torch's generator went on from it: whoever asked after the same seed was answered the same."""
+    asked, found = turn("What?", picture(1)), set()
+    for _ in range(3):
+        said(client, asked, temperature=1.5, seed=1)
+        found.add(said(client, asked, temperature=1.5))
+    assert len(found) > 1
 
 
 def test_concurrent_requests_are_not_mixed_up(client, model):
@@ -149,6 +202,7 @@ def test_wrong_words_are_one_line(unirs):
             (["--port", port], "cannot listen on 127.0.0.1"),
             (["--model", "nowhere"], "no such folder"),
             (["--api-key", " "], "the API key is empty"),
+            (["--time-limit", "inf"], "--time-limit inf: must be a number of seconds"),
         ):
             code, out, err = unirs("serve", *words)
             assert (code, out, err.count("\n")) == (2, "", 1), err
@@ -161,6 +215,30 @@ def test_empty_key_in_the_environment_is_no_open_server(unirs, monkeypatch):
     code, out, err = unirs("serve", "--port", 0)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert "the API key is empty" in err
+
+
+def test_command_trims_its_key_and_ends_though_a_client_does_not_read(unirs, monkeypatch):
+    """A file of secrets ends its line; and the end waited for each connection, one with a full window for ever."""
+    monkeypatch.setenv("UNIRS_API_KEY", "secret\n")
+    made: list = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: made.append((server.config, sockets)))
+    assert unirs("serve", "--port", 0, "--no-log", "--time-limit", 2.5)[0] == 0
+    config, (listening,) = made[0]
+    listening.close()
+    assert (config.app.api_key, config.timeout_graceful_shutdown) == (b"Bearer secret", 3)
+
+
+def test_folder_is_called_by_its_own_name_however_it_is_written(tmp_path, monkeypatch):
+    """`--model .` was told to clients as the embedded unirs-tiny."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "mine")
+    assert [served_name(one) for one in (".", "../mine/", "~/mine")] == ["mine"] * 3
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "LOCALHOST"])
+def test_every_address_of_loopback_is_guarded_against_rebinding(host):
+    assert own_names(host) == {*own_names("127.0.0.1"), host.lower()}
 
 
 def test_half_precision_is_served_when_asked_for(unirs, monkeypatch):

@@ -5,6 +5,7 @@ import functools
 import http.client
 import io
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,24 @@ def test_bytes_of_all_requests_together_are_limited():
         for size, expected in ((600, 200), (1500, 200), (1501, 413)):  # alone, it may have more than all together
             wait(lambda: guard.bytes_inside == guard.inside == 0)
             assert post(url, b"x" * size)[0] == expected
+
+
+def test_client_that_does_not_read_its_answer_frees_its_place(monkeypatch):
+    monkeypatch.setattr("unirs.serving.guard.TO_TAKE_IT", 0.2)
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 2**16, "more_body": True})
+
+    guard = Guard(app, Limits(seconds=0.2), None, None)
+    with running(guard) as url, socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        wait(lambda: guard.inside == 1)
+        begun = time.monotonic()
+        wait(lambda: guard.inside == 0)
+        assert time.monotonic() - begun < 10
 
 
 def test_reading_a_clip_has_a_quarter_of_the_requests_time(monkeypatch):

@@ -2,10 +2,12 @@
 
 # ruff: noqa: F811 - tests take imported fixtures by their names
 
+import http.client
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 from unirs.evaluation.models import load_model
@@ -68,6 +70,30 @@ HOSTILE = {
     ),
     "template settings": ({"messages": [image(GOOD)], "chat_template_kwargs": {"tokenize": False}}, "may hold"),
     "another model": ({"messages": [image(GOOD)], "model": "gpt2"}, "pinned to 'tiny'"),
+    "a number for yes or no": ({"messages": [image(GOOD)], "stream": 1}, "stream must be true or false"),
+    "words for stream's options": ({"messages": [image(GOOD)], "stream": True, "stream_options": "x"}, "may hold"),
+    "another option of streams": (
+        {"messages": [image(GOOD)], "stream": True, "stream_options": {"usage": True}},
+        "include_obfuscation and include_usage",
+    ),
+    "a stream's options without one": (
+        {"messages": [image(GOOD)], "stream_options": {"include_usage": True}},
+        "stream: true alone",
+    ),
+    "pictures beside the content": ({"messages": [{**image(GOOD), "images": [GOOD]}]}, "1: images is not supported"),
+    "a call in a turn": (
+        {"messages": [image(GOOD), {**turn("x", role="assistant"), "tool_calls": [{}]}, turn("?")]},
+        "message 2: tool_calls is not supported",
+    ),
+    "frames to be taken": (
+        {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x", "fps": 2}}]}]},
+        "message 1, video_url: fps is not supported",
+    ),
+    "two in one item": (
+        {"messages": [{"role": "user", "content": [{**image(GOOD)["content"][0], "video_url": {"url": GOOD}}]}]},
+        "message 1: video_url is not supported",
+    ),
+    "values without end": ({"messages": [image(GOOD)], "metadata": [0] * 300_000}, "more than 100,000 values"),
     "many answers": ({"messages": [image(GOOD)], "n": 1000}, "n must be 1"),
 }
 
@@ -131,12 +157,49 @@ def test_what_the_official_client_sends_by_itself_is_taken(client):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_request_is_refused_with_a_sentence(url, name):
+def test_hostile_request_is_refused_with_a_sentence(url, name, monkeypatch):
+    monkeypatch.setattr("unirs.serving.guard.MOST_VALUES", 100_000)  # fewer than in a megabyte
     body, sentence = HOSTILE[name]
     status, answer = post(url, {"model": "tiny", **body})
     assert 400 <= status < 500, answer
     assert sentence in answer["error"]["message"]
     assert "Traceback" not in json.dumps(answer)
+
+
+def test_another_model_is_not_found_and_told_shortly(url, client):
+    with pytest.raises(openai.NotFoundError, match="pinned to 'tiny'"):
+        client.chat.completions.create(model="gpt-4o", messages=[image(GOOD)])
+    for body in ({"model": "x" * 100_000}, {"x" * 100_000: 1}):
+        status, answer = post(url, body)
+        assert 400 <= status < 500
+        assert len(answer["error"]["message"]) < 400
+
+
+def test_fields_that_say_nothing_are_taken_in_messages(url, client):
+    """As the official client's own answers and LangChain's turns bring them along."""
+    answer = client.chat.completions.create(model="tiny", messages=[image(GOOD)], max_tokens=4).choices[0].message
+    asked = {**image(GOOD), "name": "me"}
+    asked["content"][0]["image_url"]["detail"] = "low"
+    asked["content"][0]["cache_control"] = {"type": "ephemeral"}
+    again = {"role": "assistant", **answer.model_dump(), "content": "x", "annotations": [], "tool_calls": []}
+    status, found = post(url, {"model": "tiny", "messages": [asked, again, turn("Sure?")], "max_tokens": 4})
+    assert status == 200, found
+
+
+def test_servers_are_watched_by_head_too(url):
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    for path, status in (("/health", 200), ("/v1/models", 200), ("/v1/chat/completions", 404)):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (status, b"")
+    connection.close()
+
+
+def test_name_of_a_request_is_short(url):
+    assert post(url, b"", "/v1/models", "GET", **{"X-Request-ID": "a" * 128})[0] == 200
+    status, answer = post(url, b"", "/v1/models", "GET", **{"X-Request-ID": "a" * 129})
+    assert (status, answer["error"]["message"]) == (400, "X-Request-ID has more than 128 characters")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from math import ceil
+from math import ceil, isfinite
 from typing import Annotated
 
 import typer
@@ -46,6 +46,8 @@ def serve(
     if given is not None and not given.strip():
         raise InputError("the API key is empty; check UNIRS_API_KEY or --api-key")
     key = given and given.strip()  # a line's end from a file of secrets: no header can hold it
+    if not isfinite(time_limit):
+        raise InputError(f"--time-limit {time_limit}: must be a number of seconds")
     find_model(model)
     quieten()
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
+import os
 import socket
-from pathlib import Path
 
 from .model_source import EMBEDDED
 from .terminal import InputError
@@ -36,7 +37,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def own_names(host: str) -> set[str] | None:
     """Names by which requests may call a server that listens on loopback; None, any, for one that others reach."""
-    return {*LOOPBACK, "[::1]"} if host in LOOPBACK else None
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        is_loopback = host.lower() == "localhost"
+    return {*LOOPBACK, "[::1]", host.lower()} if is_loopback else None
 
 
 def address(host: str, port: int) -> str:
@@ -46,4 +51,5 @@ def address(host: str, port: int) -> str:
 
 def served_name(model: str | None) -> str:
     """What `--model` is called: its folder's name, or its hub id."""
-    return (Path(model).name if model and Path(model).is_dir() else model) or EMBEDDED
+    folder = os.path.abspath(os.path.expanduser(model or ""))
+    return (os.path.basename(folder) if model and os.path.isdir(folder) else model) or EMBEDDED

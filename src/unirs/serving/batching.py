@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import re
+import secrets
 import threading
 import time
 from collections import deque
@@ -126,7 +127,10 @@ class Waiting:
             return
         self.sink.put(token)
         self.said += 1
-        if int(token) in ends or self.said >= self.config.max_new_tokens:
+        if int(token) in ends:
+            self.config.max_new_tokens = None  # transformers' handler calls an answer of as many tokens cut ("length")
+            self.end()
+        elif self.said >= self.config.max_new_tokens:
             self.end()
 
     def end(self) -> None:
@@ -257,8 +261,8 @@ class BatchManager(BaseGenerateManager):
     def _generate(self, batch: list[Waiting]) -> None:
         config = copy.deepcopy(batch[0].config)
         config.max_new_tokens, config.max_time = max(one.config.max_new_tokens for one in batch), None
-        if config.do_sample and config.seed is not None:
-            torch.manual_seed(config.seed)
+        if config.do_sample:  # without a seed, too: else it would go on from the last one that was given
+            torch.manual_seed(secrets.randbits(63) if config.seed is None else config.seed)
         ends = config.eos_token_id
         streamer = _ToRows(batch, {ends} if isinstance(ends, int) else set(ends or ()))
         self.model.generate(

@@ -25,9 +25,9 @@ READERS = 4  # requests whose pictures are decoded at a time: each may hold giga
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
 SAMPLING = {"temperature": (0.0, 2.0), "top_p": (0.01, 1.0)}  # lowest and highest
 READ = {*SAMPLING, "model", "messages", "stream", "max_tokens", "max_completion_tokens", "n", "seed"}
-READ |= {"chat_template_kwargs"}
+READ |= {"chat_template_kwargs", "stream_options"}
 # Change no answer here: about accounts, storage, the price, or tools, of which there are none.
-HARMLESS = {"user", "safety_identifier", "metadata", "store", "service_tier", "stream_options", "parallel_tool_calls"}
+HARMLESS = {"user", "safety_identifier", "metadata", "store", "service_tier", "parallel_tool_calls"}
 HARMLESS |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
 # Of the other fields, values that ask for nothing but what is done anyway.
 EMPTY: tuple[Any, ...] = (None, 0, False, "", [])
@@ -42,6 +42,8 @@ NEUTRAL = {
 }
 COLDEST = 0.01  # below it, sampling is greedy, or overflows
 ERROR = 'data: {"error": "'  # as transformers writes it
+USAGE = '"usage":{'  # in what is said, the quotes would have backslashes
+STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 TEMPLATE_OPTIONS = ("change_extraction", "task_tag")
 
 
@@ -74,17 +76,23 @@ class Chat(ChatCompletionHandler):
         if not body.get("stream"):
             return await self._non_streaming(*given, gen_manager=manager)
         streamed = self._streaming(*given, gen_manager=manager)
-        streamed.body_iterator = _as_openai(streamed.body_iterator)
+        usage_apart = (body.get("stream_options") or {}).get("include_usage") is True
+        streamed.body_iterator = _as_openai(streamed.body_iterator, usage_apart)
         return streamed
 
     def _check(self, body: dict) -> None:
-        self._validate_request(body)
+        if unknown := sorted(set(body) - self._valid_params_class.__mutable_keys__):
+            raise RequestError(400, f"Unexpected fields in the request: {', '.join(unknown):.200}")
+        asked, own = body.get("model"), self.model_manager.force_model
+        if asked not in (None, own):
+            raise RequestError(404, f"there is no model {asked!r:.100} here; the server is pinned to {own!r}")
         for name in sorted(set(body) - READ - HARMLESS):
             # Refused, not ignored: the answer would be another than what was asked for.
             if body[name] not in EMPTY and body[name] not in NEUTRAL.get(name, ()):
                 raise RequestError(400, f"{name} is not supported; leave it away")
-        if body.get("stream") not in (None, True, False):
+        if not isinstance(body.get("stream"), bool | None):
             raise RequestError(400, "stream must be true or false")
+        self._check_stream_options(body)
         if body.get("n") not in (None, 1):
             raise RequestError(400, "n must be 1; there is one answer")
         for name, (low, high) in SAMPLING.items():
@@ -102,6 +110,16 @@ class Chat(ChatCompletionHandler):
         known = isinstance(options, dict) and set(options) <= set(TEMPLATE_OPTIONS)
         if not known or not all(type(value) is bool for value in options.values()):
             raise RequestError(400, f"chat_template_kwargs may hold {' and '.join(TEMPLATE_OPTIONS)}, true or false")
+
+    def _check_stream_options(self, body: dict) -> None:
+        options = body.get("stream_options")
+        if options is None:
+            return
+        if not body.get("stream"):
+            raise RequestError(400, "stream_options is for stream: true alone")
+        known = isinstance(options, dict) and set(options) <= STREAM_OPTIONS
+        if not known or not all(isinstance(value, bool | None) for value in options.values()):
+            raise RequestError(400, f"stream_options may hold {' and '.join(sorted(STREAM_OPTIONS))}, true or false")
 
     def _read(self, body: dict, opener: Opener) -> dict[str, Any]:
         """What a request holds, words on the model's device: all that takes time before the model."""
@@ -143,11 +161,20 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-async def _as_openai(parts: Any) -> AsyncIterator[str]:
-    """The stream as OpenAI's clients read it: an error is an object with a message, and the end is told."""
+async def _as_openai(parts: Any, usage_apart: bool = False) -> AsyncIterator[str]:
+    """The stream as OpenAI's clients read it: an error is an object with a message, and the end is told.
+
+    Args:
+        usage_apart: In a last part without choices, as `include_usage` asks, not beside the finish reason.
+    """
     async with aclosing(parts):
         async for part in parts:
             before, is_error, behind = part.partition(ERROR)
+            if usage_apart and USAGE in before:  # it comes alone
+                chunk = json.loads(before.removeprefix("data: "))
+                usage = {**chunk, "choices": []}
+                del chunk["usage"]
+                before = f"data: {json.dumps(chunk)}\n\ndata: {json.dumps(usage)}\n\n"
             if before:
                 yield before  # words and an error may come together
             if not is_error:

@@ -14,6 +14,9 @@ from .limits import Limits, RequestError
 
 MODEL = "/v1/models/{model:path}"  # a model's name may hold slashes
 ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", MODEL: "GET", "/health": "GET"}
+MOST_OF_AN_ID = 128  # characters; each part of a stream repeats it
+MOST_VALUES = 10**6  # in a body: 32 MB of "[],[]," are 900 in Python
+TO_TAKE_IT = 10.0  # seconds beyond its time for who reads an answer slowly
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -44,6 +47,8 @@ class Guard:
         if scope["type"] != "http":  # a web socket: closed before it is open
             return await send({"type": "websocket.close", "code": 1008})
         try:
+            if scope["method"] == "HEAD":  # what watches servers; uvicorn leaves the body away
+                scope = {**scope, "method": "GET"}
             self._check(scope)
             if scope["path"] != "/v1/chat/completions":
                 return await self.app(scope, receive, send)
@@ -70,7 +75,10 @@ class Guard:
 
         self.inside += 1
         try:
-            await _while_there(self.app, scope, await read_body(weighed, self.limits.request_bytes), receive, send)
+            body = await read_body(weighed, self.limits.request_bytes)
+            if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+                raise RequestError(413, f"the request holds more than {MOST_VALUES:,} values")
+            await _while_there(self.app, scope, body, receive, send, self.limits.seconds + TO_TAKE_IT)
         finally:
             self.inside -= 1
             self.bytes_inside -= size
@@ -82,14 +90,20 @@ class Guard:
         if ROUTES.get(route) != scope["method"]:
             known = ", ".join(f"{method} {path.replace(':path', '')}" for path, method in ROUTES.items())
             raise RequestError(404, f"there is no such thing here; there are {known}")
+        if len(headers.get("x-request-id", "")) > MOST_OF_AN_ID:
+            raise RequestError(400, f"X-Request-ID has more than {MOST_OF_AN_ID} characters")
         if self.api_key is None or scope["path"] == "/health":
             return
         if not hmac.compare_digest(headers.get("authorization", "").encode("latin-1"), self.api_key):
             raise RequestError(401, "the API key is missing or wrong")
 
 
-async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-    """The app's answer, ended if the client leaves before: FastAPI and uvicorn go on with one that is not streamed."""
+async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send, seconds: float) -> None:
+    """The app's answer, ended if the client leaves before: FastAPI and uvicorn go on with one that is not streamed.
+
+    Args:
+        seconds: After which it is ended in any case: a client that does not read its answer would keep its place.
+    """
     is_whole = False
 
     async def sent(message: Message) -> None:
@@ -101,7 +115,7 @@ async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive
     leaving = asyncio.ensure_future(_disconnect(receive))
     answering = asyncio.ensure_future(app(scope, replayed(body, lambda: asyncio.shield(leaving)), sent))
     try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answering, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if is_whole:  # the server tells a disconnect then, too
             await asyncio.wait((answering,))
     finally:

@@ -58,6 +58,7 @@ class Opener:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ROLES:
             raise RequestError(400, f"{where} must have a role: {', '.join(ROLES)}")
+        _check_names(message, {"role", "content", "name"}, where)
         content = message.get("content")
         items = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(items, list) or not items:
@@ -72,6 +73,7 @@ class Opener:
         self._seconds_left()
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "text":
+            _check_names(item, {"type", "text", "cache_control"}, where)
             text = item.get("text")
             if not isinstance(text, str):
                 raise RequestError(400, f"{where} has a text item without words")
@@ -84,6 +86,9 @@ class Opener:
         if not isinstance(kind, str) or kind not in VISUAL_ITEMS:
             raise RequestError(400, f"{where} has an item of type {kind!r:.40}; there are text, image_url, video_url")
         given = item.get(kind)
+        _check_names(item, {"type", kind, "cache_control"}, where)
+        if isinstance(given, dict):
+            _check_names(given, {"url", "detail"}, f"{where}, {kind}")
         url = given.get("url") if isinstance(given, dict) else given
         if not isinstance(url, str):
             raise RequestError(400, f"{where} has an item {kind} without a url")
@@ -131,6 +136,13 @@ class Opener:
             raise RequestError(400, f"{where}: {sentence}") from error
         self.pixels -= sum(frame.width * frame.height for frame in frames)
         return {"type": "video", "video": frames}
+
+
+def _check_names(given: dict[str, Any], known: set[str], where: str) -> None:
+    """What stands under another name would change the answer: refused, not ignored."""
+    for name, value in given.items():
+        if name not in known and value not in (None, "", [], {}):
+            raise RequestError(400, f"{where}: {name:.40} is not supported; leave it away")
 
 
 def _placed(item: Any, visuals: list[Any], where: str) -> str:
