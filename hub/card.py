@@ -52,7 +52,10 @@ class Provenance:
         files = [folder / name for name in cls.FILES[:2]] + [evaluation or folder / cls.FILES[2]]
         conversion, training, scores = (_read(file) if file.is_file() else {} for file in files)
         if is_of_evaluate(scores):
-            scores = card_record(scores)
+            try:
+                scores = card_record(scores)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise WeightError(f"{files[2]}: is no whole scores.json of `unirs evaluate` ({error})") from error
         elif scores and not isinstance(scores.get("scores"), dict):
             raise WeightError(f"{files[2]}: has no scores; give the scores.json of `unirs evaluate`")
         return cls(conversion, training, scores)

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+OF_THIS_MACHINE = {"--data", "--model", "--base", "--output", "--from-predictions", "--blind-predictions"}
+
 
 def is_of_evaluate(record: dict[str, Any]) -> bool:
     return {"benchmark", "scoring", "n"} <= record.keys()
@@ -14,10 +16,25 @@ def is_of_evaluate(record: dict[str, Any]) -> bool:
 def card_record(record: dict[str, Any]) -> dict[str, Any]:
     """What `unirs evaluate` found, in the form of `evaluation.json`: the figures that the field compares."""
     rows = {"vqa": _questions, "captions": _captions, "classes": _classes}[record["scoring"]]
-    made: dict[str, Any] = {"dataset": record["benchmark"], "scores": dict(rows(record, record.get("blind") or {}))}
+    made: dict[str, Any] = {
+        "dataset": record["benchmark"],
+        "note": f"Of {record['benchmark']}, {record.get('split', 'all')}:",
+        "scores": dict(rows(record, record.get("blind") or {})),
+    }
     if command := record.get("settings", {}).get("command"):
-        made["command"] = shlex.join(["unirs", *command])
+        made["command"] = shlex.join(["unirs", *_without_paths(command)])
     return made
+
+
+def _without_paths(command: list[str]) -> Iterator[str]:
+    """Where things lie on this machine is nobody's business: `--data DATA`."""
+    option = ""
+    for word in command:
+        name, equals, _ = word.partition("=")
+        if name in OF_THIS_MACHINE and equals:
+            word = f"{name}={name.strip('-').upper()}"
+        yield option.strip("-").upper() if option in OF_THIS_MACHINE else word
+        option = word
 
 
 def _questions(found: dict[str, Any], blind: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -66,7 +66,7 @@ class UniRSPipeline(Pipeline):
     def messages(self, inputs: dict, clue: str | None = None) -> list[dict]:
         """The chat that an input stands for: its pictures, its words, its clue."""
         if isinstance(inputs, dict) and inputs.get("messages"):
-            if inputs["messages"][-1]["role"] != "user":
+            if inputs["messages"][-1].get("role") != "user":
                 raise ValueError(
                     f"{self.task} answers chats whose last message is the user's; the image-text-to-text pipeline "
                     "goes on with an answer that is begun"

@@ -98,7 +98,7 @@ class ChangeExtraction(nn.Module):
         super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
         for norm in self.bottleneck:
             # An adapter on a convolution makes the module learn, but is saved without the statistics.
-            if isinstance(norm, nn.BatchNorm2d) and not norm.weight.requires_grad:
+            if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and not norm.weight.requires_grad:
                 norm.eval()
         return self
 

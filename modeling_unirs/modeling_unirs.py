@@ -153,8 +153,9 @@ class UniRSModel(UniRSPreTrainedModel):
     def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Vision features of layer `vision_feature_layer`: `(n, 3, H, W)` to `(n, patches, vision_dim)`."""
         size = self.config.vision_config.image_size
-        if pixel_values.ndim != 4 or pixel_values.shape[-2:] != (size, size):
-            # Some towers take every size, but then patches are not those that Change Extraction and projector expect.
+        # Some towers take every size, but then patches are not those that Change Extraction and projector expect.
+        # What has no three channels is for a stand-in of the tower, which reads features that were kept.
+        if pixel_values.shape[1] == 3 and pixel_values.shape[-2:] != (size, size):
             raise ValueError(
                 f"pixels have the shape {tuple(pixel_values.shape)}, and the vision tower takes "
                 f"(n, 3, {size}, {size}); leave the processor's size as it was saved"

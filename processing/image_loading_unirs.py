@@ -265,9 +265,9 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     with quiet_strict_pillow:
         image = open_header(file, name)
         with contextlib.closing(image):  # the caller keeps `file`
+            if image.format in ("JPEG", "MPO") and has_many_scans(file):  # MPO: with a second picture, as phones do
+                raise VisualInputError(f"{name}: is a JPEG of more than {MOST_SCANS} scans; save it again")
             if image.format == "JPEG":
-                if has_many_scans(file):
-                    raise VisualInputError(f"{name}: is a JPEG of more than {MOST_SCANS} scans; save it again")
                 _shrink_while_decoding(image, file, name, max_pixels)
             if image.format == "TIFF":
                 _check_tiff(image, name, max_pixels)

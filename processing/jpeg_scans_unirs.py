@@ -4,7 +4,8 @@ import re
 from typing import BinaryIO
 
 MOST_SCANS = 100  # as libtiff has it; cameras and editors write about ten
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)  # with a length behind all but the last
+# Those with a length behind them, and the end. Others are passed over, as libjpeg does: what it reads on counts.
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])", re.DOTALL)
 
 
 def has_many_scans(file: BinaryIO) -> bool:

@@ -34,6 +34,8 @@ def chat_to_continue(chat: list[dict]) -> list[dict]:
 
     transformers looks for the last item in the finished prompt, where the template has escaped every "<".
     """
+    if not chat:
+        return chat  # refused by the template
     *before, last = chat
     content = last.get("content")
     items = [{"type": "text", "text": content}] if isinstance(content, str) else list(content or [])

@@ -22,6 +22,7 @@ from .clue_text_unirs import clean_clue
 from .frame_sampling_unirs import DatedSequence  # noqa: F401
 from .image_loading_unirs import load_image  # noqa: F401
 from .image_processing_unirs import UniRSImagesKwargs
+from .jpeg_scans_unirs import has_many_scans  # noqa: F401
 from .markers_unirs import (
     MARKER,
     chat_as_shown,

@@ -9,10 +9,14 @@ from unirs.hub.weight_files import WeightError
 
 from tests.evaluation_samples import classes_benchmark, pairs_benchmark, questions_benchmark, rows
 
-RIGHT = ("a road is built", "houses appear", "no change has occurred", "there is no difference")
+SAME = "no change has occurred"
 BENCHMARKS = {
     "questions": (questions_benchmark(), ("yes", "no", "no", "12"), ("no", "no", "no", "no")),
-    "captions": (pairs_benchmark(), ("a road is built", *RIGHT[2:], RIGHT[3]), (RIGHT[2],) * 4),
+    "captions": (
+        pairs_benchmark(),
+        ("a road is built", SAME, SAME, "there is no difference"),
+        (SAME,) * 4,
+    ),
     "classes": (classes_benchmark(), ("fire", "flood", "fire", "flood"), ("fire",) * 4),
 }
 # name: n, metric, value, blind, commonest: counted by hand
@@ -31,7 +35,7 @@ TOLD = {
 def test_scores_of_evaluate_become_rows_of_the_card(kind, tmp_path):
     benchmark, said, blind = BENCHMARKS[kind]
     found = score(benchmark, rows(benchmark, *said), blind=rows(benchmark, *blind), meteor=False)
-    found["settings"] = {"command": ["evaluate", benchmark.name, "--data", "my data"]}
+    found["settings"] = {"command": ["evaluate", benchmark.name, "--data", "/home/me/my data", "--model=/home/me"]}
     (tmp_path / "scores.json").write_text(json.dumps(found))
     provenance = Provenance.of_folder(tmp_path, tmp_path / "scores.json")
     told = {row["name"]: row for row in score_rows(provenance.evaluation)}
@@ -45,11 +49,19 @@ def test_scores_of_evaluate_become_rows_of_the_card(kind, tmp_path):
         assert told["captions of changed pairs"]["count"] == 2
         assert "captions, METEOR" not in told  # it was not asked for
     card = render_card("x", "x", provenance, 1, "bfloat16", 144)
-    assert f"Made by `unirs evaluate {benchmark.name} --data 'my data'`." in card
+    assert f"Made by `unirs evaluate {benchmark.name} --data DATA --model=MODEL`." in card
 
 
-@pytest.mark.parametrize("content", ['{"n": 3}', '{"scores": [1]}'])
-def test_a_file_without_scores_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"n": 3}', "has no scores"),
+        ('{"scores": [1]}', "has no scores"),
+        ('{"benchmark": "own", "scoring": "other", "n": 1}', "is no whole scores.json"),
+        ('{"benchmark": "own", "scoring": "vqa", "n": 1}', "is no whole scores.json"),
+    ],
+)
+def test_a_file_without_scores_is_refused(content, told, tmp_path):
     (tmp_path / "other.json").write_text(content)
-    with pytest.raises(WeightError, match=r"other\.json: has no scores"):
+    with pytest.raises(WeightError, match=rf"other\.json: {told}"):
         Provenance.of_folder(tmp_path, tmp_path / "other.json")

@@ -136,7 +136,7 @@ def test_answer_that_ends_with_its_last_token_is_not_called_cut(speaking):
 
 
 def test_usage_comes_apart_where_it_is_asked_for(client):
-    asked = {"model": "tiny", "messages": [turn('"usage":{', picture(1))], "max_tokens": 5}
+    asked = {"model": "tiny", "messages": [turn("What?", picture(1))], "max_tokens": 5}
     whole = client.chat.completions.create(**asked)
     pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
     assert [one.usage for one in pieces] == [*[None] * (len(pieces) - 1), whole.usage]

@@ -195,6 +195,38 @@ def test_client_that_does_not_read_its_answer_frees_its_place(monkeypatch):
         assert time.monotonic() - begun < 10
 
 
+@pytest.mark.parametrize("parts", [0, 1])
+def test_what_is_not_begun_or_not_taken_in_time_is_ended(parts, monkeypatch):
+    """A model that reads for longer was a 500 of no form; a client that takes no last part kept its place."""
+    monkeypatch.setattr("unirs.serving.guard.TO_TAKE_IT", 0.1)
+    said = []
+
+    async def app(scope, receive, send):
+        if parts:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await asyncio.sleep(60)
+
+    async def send(message):
+        said.append(message)
+        if parts and message["type"] == "http.response.body":
+            await asyncio.sleep(60)  # the client's buffers are full
+
+    arrived = [{"type": "http.request", "body": b"{}", "more_body": False}]
+
+    async def receive():
+        if not arrived:
+            await asyncio.sleep(60)
+        return arrived.pop()
+
+    guard = Guard(app, Limits(seconds=0.2), None, None)
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    asyncio.run(asyncio.wait_for(guard(scope, receive, send), 10))
+    assert guard.inside == 0
+    assert said[0]["status"] == (200 if parts else 503)
+    assert parts or "longer than this server allows" in json.loads(said[1]["body"])["error"]["message"]
+
+
 def test_reading_a_clip_has_a_quarter_of_the_requests_time(monkeypatch):
     """A few bytes may hold days of frames, and each such clip would keep one of four readers for as long."""
     given = []
@@ -239,3 +271,19 @@ def test_words_and_an_error_that_come_together_are_both_told():
     words, more, error, done = asyncio.run(collected())
     assert (words.startswith('data: {"a"'), more, done) == (True, 'data: {"b": 1}\n\n', "data: [DONE]\n\n")
     assert json.loads(error.removeprefix("data: "))["error"]["message"] == "too slow"
+
+
+def test_words_that_look_like_usage_stay_words():
+    said = {"choices": [{"delta": {"content": '"usage":{"x":1}'}}]}
+    counted = {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"total_tokens": 3}}
+
+    async def parts():
+        for one in (said, counted):
+            yield f"data: {json.dumps(one, separators=(',', ':'))}\n\n"
+
+    async def collected():
+        return "".join([one async for one in _as_openai(parts(), True)])
+
+    lines = [line.removeprefix("data: ") for line in asyncio.run(collected()).split("\n\n") if line]
+    told = [json.loads(line) for line in lines if line != "[DONE]"]
+    assert told == [said, {"choices": counted["choices"]}, {"choices": [], "usage": counted["usage"]}]

@@ -22,13 +22,12 @@ from transformers.generation.streamers import BaseStreamer
 
 from unirs.evaluation.seen_pictures import Digests, SeenPictures, Units
 
-from .limits import Limits, RequestError
+from .limits import TOO_SLOW, Limits, RequestError
 
 logger = logging.getLogger(__name__)
 
 BYTE = re.compile("<0x[0-9A-F]{2}>")
 LINGER = 0.004  # seconds that a first request waits for others: their pictures are ready at nearly the same time
-TOO_SLOW = "the answer took longer than this server allows; ask for a shorter one, or later"
 FAILED = "the model failed on this request"
 
 

@@ -19,7 +19,7 @@ from unirs.evaluation.seen_pictures import FEATURES, digests
 
 from .engine import Batches, OneModel
 from .limits import Limits, RequestError
-from .messages import Opener
+from .messages import EMPTY, Opener
 
 READERS = 4  # requests whose pictures are decoded at a time: each may hold gigabytes
 CHARACTERS_PER_TOKEN = 16  # more than any tokenizer makes of words
@@ -29,8 +29,7 @@ READ |= {"chat_template_kwargs", "stream_options"}
 # Change no answer here: about accounts, storage, the price, or tools, of which there are none.
 HARMLESS = {"user", "safety_identifier", "metadata", "store", "service_tier", "parallel_tool_calls"}
 HARMLESS |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
-# Of the other fields, values that ask for nothing but what is done anyway.
-EMPTY: tuple[Any, ...] = (None, 0, False, "", [])
+# Of the other fields, values that ask for nothing but what is done anyway, beside those of EMPTY.
 NEUTRAL = {
     "logit_bias": ({},),
     "tool_choice": ("auto", "none"),

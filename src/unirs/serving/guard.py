@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .incoming import check_host, check_origin, read_body, replayed
-from .limits import Limits, RequestError
+from .limits import TOO_SLOW, Limits, RequestError
 
 MODEL = "/v1/models/{model:path}"  # a model's name may hold slashes
 ROUTES = {"/v1/chat/completions": "POST", "/v1/models": "GET", MODEL: "GET", "/health": "GET"}
@@ -103,25 +103,31 @@ async def _while_there(app: ASGIApp, scope: Scope, body: bytes, receive: Receive
 
     Args:
         seconds: After which it is ended in any case: a client that does not read its answer would keep its place.
+
+    Raises:
+        RequestError: Until then no answer was begun.
     """
-    is_whole = False
+    begun = is_whole = False
 
     async def sent(message: Message) -> None:
-        nonlocal is_whole
-        is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        nonlocal begun, is_whole
+        begun = True
         await send(message)
+        is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     # The only one who listens from here on; the app hears of it from here.
     leaving = asyncio.ensure_future(_disconnect(receive))
     answering = asyncio.ensure_future(app(scope, replayed(body, lambda: asyncio.shield(leaving)), sent))
     try:
-        await asyncio.wait((answering, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        in_time, _ = await asyncio.wait((answering, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if is_whole:  # the server tells a disconnect then, too
             await asyncio.wait((answering,))
     finally:
         answering.cancel()
         leaving.cancel()
     await asyncio.wait((answering,))
+    if not in_time and not begun:
+        raise RequestError(503, TOO_SLOW)
     if not answering.cancelled():
         answering.result()  # raises what the app raised
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from unirs.evaluation.seen_pictures import SEEN_BYTES
 
+TOO_SLOW = "the answer took longer than this server allows; ask for a shorter one, or later"
+
 
 class RequestError(ValueError):
     """A request that is not answered: `status` of HTTP, and a sentence for who sent it."""

@@ -15,6 +15,7 @@ from .limits import Limits, RequestError
 
 ROLES = ("system", "developer", "user", "assistant")
 MOST_MESSAGES = 256
+EMPTY: tuple[Any, ...] = (None, 0, False, "", [])  # values of fields that ask for nothing; {} may switch one on
 VISUAL_ITEMS = {"image_url": "image", "video_url": "video"}
 
 
@@ -58,7 +59,7 @@ class Opener:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ROLES:
             raise RequestError(400, f"{where} must have a role: {', '.join(ROLES)}")
-        _check_names(message, {"role", "content", "name"}, where)
+        _check_names(message, {"role", "content", "name", "id"}, where)
         content = message.get("content")
         items = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(items, list) or not items:
@@ -73,7 +74,7 @@ class Opener:
         self._seconds_left()
         kind = item.get("type") if isinstance(item, dict) else None
         if kind == "text":
-            _check_names(item, {"type", "text", "cache_control"}, where)
+            _check_names(item, {"type", "text", "cache_control", "id"}, where)
             text = item.get("text")
             if not isinstance(text, str):
                 raise RequestError(400, f"{where} has a text item without words")
@@ -86,7 +87,7 @@ class Opener:
         if not isinstance(kind, str) or kind not in VISUAL_ITEMS:
             raise RequestError(400, f"{where} has an item of type {kind!r:.40}; there are text, image_url, video_url")
         given = item.get(kind)
-        _check_names(item, {"type", kind, "cache_control"}, where)
+        _check_names(item, {"type", kind, "cache_control", "id"}, where)
         if isinstance(given, dict):
             _check_names(given, {"url", "detail"}, f"{where}, {kind}")
         url = given.get("url") if isinstance(given, dict) else given
@@ -141,7 +142,7 @@ class Opener:
 def _check_names(given: dict[str, Any], known: set[str], where: str) -> None:
     """What stands under another name would change the answer: refused, not ignored."""
     for name, value in given.items():
-        if name not in known and value not in (None, "", [], {}):
+        if name not in known and value not in EMPTY:
             raise RequestError(400, f"{where}: {name:.40} is not supported; leave it away")
 
 
