@@ -24,7 +24,8 @@ def workplace(tmp_path, monkeypatch):
     for seed, name in enumerate(("before.tif", "after.tif")):
         write(tmp_path / name, scene(seed))
     rows = [{"prompt": "What?", "completion": "a house", "images": list(PICTURES[:count])} for count in (1, 2)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_unirs("unirs demo --max-new-tokens 1", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
