@@ -33,23 +33,24 @@ $(READY): requirements-tested.txt pyproject.toml
 test-common: $(READY)
 	bash tests/common/run.sh $(BIN)
 
-# The same suite with the oldest transformers that is supported, laid over the tested set.
+# The same suite with the oldest transformers that is supported, laid over the tested set (by a whole path: some
+# tests start processes in other folders).
 test-oldest: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-oldest transformers==$(OLDEST)
 	$(BIN)/python -m pip install --quiet --upgrade --target .venv-oldest "huggingface_hub<2"  # that old one's
-	PYTHONPATH=.venv-oldest $(BIN)/python -m pytest
+	PYTHONPATH=$(CURDIR)/.venv-oldest $(BIN)/python -m pytest
 
 # int8 weights: torchao, laid over the tested set. transformers imports it wherever it is installed, a second and a
 # half for every process, so it is no part of that set.
 test-int8: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-int8 torchao==$(TORCHAO)
-	PYTHONPATH=.venv-int8 $(BIN)/python -m pytest tests/test_quantize.py
+	PYTHONPATH=$(CURDIR)/.venv-int8 $(BIN)/python -m pytest tests/test_quantize.py
 
 # Our decoding kernels, by Triton's interpreter, and compiled for a Hopper GPU without one: the CPU build of PyTorch
 # brings no Triton (1 GB).
 test-kernels: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv-triton triton==$(TRITON)
-	TRITON_INTERPRET=1 PYTHONPATH=.venv-triton $(BIN)/python -m pytest tests/test_llama_kernels.py
+	TRITON_INTERPRET=1 PYTHONPATH=$(CURDIR)/.venv-triton $(BIN)/python -m pytest tests/test_llama_kernels.py
 
 # The torchvision path: the CPU torch has no matching torchvision, so a venv of its own (4.8 GB) with the CUDA builds.
 test-torchvision: $(READY)

@@ -296,7 +296,7 @@ def start(rows, folder, file, batch_size, processes=1):
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     command += ["-m", "tests.evaluation"] if processes == 1 else [str(ROOT / "tests" / "evaluation.py")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     arguments = [str(rows), str(folder), str(file), str(batch_size)]
     return subprocess.Popen(
         [*command, *arguments], cwd=ROOT, env=environment, text=True, start_new_session=True, **OUT
