@@ -38,17 +38,8 @@ def _without_paths(command: list[str]) -> Iterator[str]:
 
 
 def _questions(found: dict[str, Any], blind: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield (
-        "all questions",
-        _row(
-            found["n"],
-            "accuracy",
-            found["micro"],
-            found["micro_interval_95"],
-            blind.get("micro"),
-            found["majority"]["per_type"],
-        ),
-    )
+    right, interval, commonest = found["micro"], found["micro_interval_95"], found["majority"]["per_type"]
+    yield "all questions", _row(found["n"], "accuracy", right, interval, blind.get("micro"), commonest)
     for name, one in found["per_type"].items():
         seen_blind = blind.get("per_type", {}).get(name, {}).get("accuracy")
         commonest = one["majority"]["accuracy"]
