@@ -45,7 +45,7 @@ HOSTILE: list[Any] = [
 ]
 
 
-def questions() -> dict[str, list[dict[str, Any]]]:
+def questions() -> dict[str, list[str]]:
     """Requests of each kind, about scenes of RS-World's test split."""
     word = [
         _request(single_sample(TEST_SEED + number).images, "Is it a rural or an urban area?")
@@ -66,7 +66,7 @@ def questions() -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def clips(count: int) -> list[dict[str, Any]]:
+def clips(count: int) -> list[str]:
     """Requests about clips of RS-World's test split, of H.264."""
     asked = []
     for number in range(count):
@@ -83,7 +83,7 @@ def clips(count: int) -> list[dict[str, Any]]:
     return asked
 
 
-def _request(pictures: Sequence[Image.Image], question: str) -> dict[str, Any]:
+def _request(pictures: Sequence[Image.Image], question: str) -> str:
     shown = []
     for picture in pictures:
         file = io.BytesIO()
@@ -96,9 +96,14 @@ def _data(file: io.BytesIO, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _turn(shown: list[dict[str, Any]], question: str) -> dict[str, Any]:
+def _turn(shown: list[dict[str, Any]], question: str) -> str:
+    """The request's body, written once: clients share the server's cores."""
     content = [*shown, {"type": "text", "text": question}]
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": 32}
+    return _body({"messages": [{"role": "user", "content": content}], "max_tokens": 32})
+
+
+def _body(request: dict[str, Any]) -> str:
+    return json.dumps({"model": "unirs-tiny", **request})
 
 
 def connect(port: int) -> http.client.HTTPConnection:
@@ -106,10 +111,9 @@ def connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
 
-def ask(connection: http.client.HTTPConnection, body: Any) -> tuple[int, str]:
-    content = body if isinstance(body, str) else json.dumps({"model": "unirs-tiny", **body})
+def ask(connection: http.client.HTTPConnection, body: str) -> tuple[int, str]:
     try:
-        connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
     except (BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
         connection.close()
         return 413, ""
@@ -119,11 +123,12 @@ def ask(connection: http.client.HTTPConnection, body: Any) -> tuple[int, str]:
 
 
 def clients(
-    port: int, count: int, seconds: float, asked: list[dict[str, Any]], alone: list[str], hostile_share: float = 0
+    port: int, count: int, seconds: float, asked: list[str], alone: list[str], hostile_share: float = 0
 ) -> dict[str, Any]:
     """Asks from as many threads; counts what came back."""
     until, lock = time.monotonic() + seconds, threading.Lock()
     places = itertools.cycle(np.random.default_rng(0).permutation(len(asked)).tolist())
+    hostile = [one if isinstance(one, str) else _body(one) for one in HOSTILE]
     counts = {"good": 0, "hostile": 0, "lost": 0, "mixed_up": 0, "hostile_not_refused": 0}
 
     def work(number: int) -> None:
@@ -132,7 +137,7 @@ def clients(
             with lock:
                 place = next(places)
             is_hostile = drawn.random() < hostile_share
-            body = HOSTILE[int(drawn.integers(len(HOSTILE)))] if is_hostile else asked[place]
+            body = hostile[int(drawn.integers(len(hostile)))] if is_hostile else asked[place]
             try:
                 status, text = ask(connection, body)
             except (OSError, ValueError, http.client.HTTPException):
@@ -168,7 +173,7 @@ def memory_mb(process: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
 
-def answers_alone(port: int, asked: list[dict[str, Any]]) -> list[str]:
+def answers_alone(port: int, asked: list[str]) -> list[str]:
     """What each is answered while nobody else asks."""
     connection, answers = connect(port), []
     for place, body in enumerate(asked):
