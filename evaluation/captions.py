@@ -87,7 +87,8 @@ class ScoredCaptions:
         from pycocoevalcap.rouge.rouge import Rouge
 
         pairs = list(zip(self.said, self.true, strict=True))
-        known = {(caption, captions): Rouge().calc_score([caption], captions) for caption, captions in set(pairs)}
+        # Silence scores nothing: beside a reference without words it would have all.
+        known = {pair: Rouge().calc_score([pair[0]], pair[1]) if pair[0] else 0.0 for pair in set(pairs)}
         return 100 * np.array([known[pair] for pair in pairs])
 
     def _cider_d(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .captions import normalise
 from .cider import CiderD
-from .classes import named_class
+from .classes import letters, named_class
 from .questions import is_right
 from .samples import Benchmark, Sample
 
@@ -52,7 +52,8 @@ def _marks(benchmark: Benchmark, answers: Sequence[str]) -> list[float]:
             float(any(is_right(answer, truth) for truth in sample.references))
             for sample, answer in zip(samples, answers, strict=True)
         ]
+    names = [named_class(answer, benchmark.classes)[0] for answer in answers]
     return [
-        float(named_class(answer, benchmark.classes)[0] == named_class(sample.references[0], benchmark.classes)[0])
-        for sample, answer in zip(samples, answers, strict=True)
+        float(name is not None and letters(name) == letters(sample.references[0]))
+        for sample, name in zip(samples, names, strict=True)
     ]

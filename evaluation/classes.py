@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,16 @@ How = Literal["exact", "contained", "none"]
 
 def letters(text: str) -> str:
     """Letters and digits alone, small: `Parade/Protest`, `parade_protest` and `ParadeProtest` are one name."""
-    return "".join(re.findall(r"[^\W_]+", text.lower()))
+    return "".join(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    if text.isascii():
+        return re.findall(r"[a-z0-9]+", text.lower())
+    # Vowel signs and accents, which \w leaves out, are marks of their own in many scripts: without them names of
+    # different classes are one. "\u0130" in lower case is an i with such a mark.
+    text = unicodedata.normalize("NFC", text).lower().replace("i\u0307", "i")
+    return "".join(one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in text).split()
 
 
 def named_class(answer: str, classes: Sequence[str]) -> tuple[str | None, How]:
@@ -30,22 +40,21 @@ def named_class(answer: str, classes: Sequence[str]) -> tuple[str | None, How]:
     names = {letters(name): name for name in classes}
     if (whole := letters(answer)) and whole in names:
         return names[whole], "exact"
-    words = re.findall(r"[^\W_]+", answer.lower())
+    words = _words(answer)
     longest = max((len(name) for name in names), default=0)
-    spans = {}  # where a name stands in the answer: (first word, behind the last one)
+    outermost: set[str] = set()  # names inside no longer one
+    furthest = 0  # where the last of these ends
     for first in range(len(words)):
-        run = ""
+        run, end, found = "", 0, ""
         for last in range(first, len(words)):
             run += words[last]
             if len(run) > longest:
                 break
             if run in names:
-                spans[first, last + 1] = names[run]
-    outermost = {
-        name
-        for (first, end), name in spans.items()
-        if not any((a, b) != (first, end) and a <= first and end <= b for a, b in spans)
-    }
+                end, found = last + 1, names[run]
+        if end > furthest:
+            outermost.add(found)
+            furthest = end
     if len(outermost) == 1:
         return outermost.pop(), "contained"
     return None, "none"

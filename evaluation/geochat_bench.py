@@ -23,7 +23,7 @@ FOLDERS = {
     "ucmerced": ("UCMerced_LandUse/Images", "Images"),
 }
 SUFFIXES = (".tif", ".png", ".jpg")
-CLASSES = re.compile(r"classes:([^\n]*)", re.IGNORECASE)
+CLASSES = re.compile(r"classes:([^\n.]*)", re.IGNORECASE)  # "Classes: airport, school. Answer with one word."
 SHOWN = 3  # examples in a problem's line
 
 
@@ -81,7 +81,7 @@ def geochat_scenes(name: str, path: Path, split: str) -> Benchmark:
         named = CLASSES.search(row["text"])
         for one in (named[1] if named else "").split(","):
             if letters(one):
-                classes.setdefault(letters(one), one.strip(" ."))
+                classes.setdefault(letters(one), one.strip())
         folder, slash, _ = str(row["question_id"]).partition("/")
         given = folder if slash else str(row.get("ground_truth", ""))
         label = next(

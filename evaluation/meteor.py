@@ -60,7 +60,7 @@ def meteor(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> f
             raise MeteorError(f"METEOR took longer than {TIMEOUT} s") from error
         except OSError as error:
             raise MeteorError(f"{java} cannot be run ({error.strerror or error})") from error
-    score = re.search(rb"^Final score:\s+([\d.]+)", run.stdout, re.MULTILINE)
+    score = re.search(rb"^Final score:\s+([\d.]+(?:E-\d+)?)", run.stdout, re.MULTILINE)
     if run.returncode or score is None:
         reason = run.stderr.decode(errors="replace").strip().splitlines() or ["without a word"]
         raise MeteorError(f"METEOR's program failed: {reason[0]}")

@@ -7,7 +7,9 @@ from typing import Any, get_args
 
 from ..trainers.data_sets import DataError, OwnData
 from .captions import normalise
+from .change_captions import KINDS
 from .classes import letters
+from .questions import normalise_answer
 from .samples import Benchmark, Sample, Scoring
 
 # What datasets.save_to_disk writes. Pictures and a run's own output may lie in the same folder.
@@ -44,6 +46,12 @@ def own_benchmark(path: Path, split: str | None, metric: Scoring | None) -> Benc
         problems.append(
             f"further references of {len(several)} rows are not used, {several[0]} first: a class has one name"
         )
+    strange = [sample.id for sample in samples if sample.kind not in KINDS]
+    if metric == "captions" and strange and len(strange) < len(samples):
+        problems.append(
+            f"{len(strange)} rows are neither of the kind change nor no_change, {strange[0]} first: there is no "
+            "change flag and no change_only"
+        )
     return Benchmark("own", split or "all", metric, samples, classes, _label_files(path), problems)
 
 
@@ -72,8 +80,12 @@ def _sample(data: OwnData, index: int, metric: Scoring) -> Sample:
     if not isinstance(more, list) or not all(isinstance(one, str) and one.strip() for one in more):
         raise DataError(f"{data.path}, row {index + 1}: references must be a list of answers in words")
     references = tuple(dict.fromkeys([answer["content"], *more]))
-    if metric == "captions" and not any(normalise(one) for one in references):
-        raise DataError(f"{data.path}, row {index + 1}: {references[0]!r} is no caption; write one in words")
+    if metric != "classes":
+        compared = normalise if metric == "captions" else normalise_answer
+        if not any(compared(one) for one in references):
+            what = "caption" if metric == "captions" else "answer to compare with"
+            raise DataError(f"{data.path}, row {index + 1}: {references[0]!r} is no {what}; write one in words")
+        references = tuple(one for one in references if compared(one))
     kind: Any = record.get("kind") or row["task"]
     known = [row["id"], str(kind), *more]
     if any("\ud800" <= character <= "\udfff" for words in known for character in words):

@@ -77,7 +77,8 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
     several rows for a sample the first without an error counts.
 
     Predictions are found by the sample's id. One that has none by its id may have it by the name of its picture or
-    clip, with or without its ending (`test_000001.png`, `test_000001`), if no other sample has the same.
+    clip, with or without its ending (`test_000001.png`, `test_000001`), if no other sample has the same. Without its
+    ending only where no other prediction has an id: among answers to questions 17 and 19, "18" is a question.
 
     Raises:
         DataError: The benchmark has no samples, not one id is known, so that all scores would be 0, or the ids may as
@@ -89,7 +90,12 @@ def answers_to(benchmark: Benchmark, predictions: Iterable[Prediction]) -> tuple
     by_id = {sample.id: place for place, sample in enumerate(benchmark.samples)}
     answered = {by_id.get(row["id"]) for row in predictions}
     names = _file_names(benchmark.samples)
-    _check_meaning(benchmark, [row["id"] for row in predictions], by_id, names)
+    given = [row["id"] for row in predictions]
+    _check_meaning(benchmark, given, by_id, names)
+    are_ids = any(one in by_id and names.get(one) != by_id[one] for one in given)
+    if are_ids and any(one not in by_id for one in given):
+        files = {source.name for sample in benchmark.samples for source in sources_of(sample)}
+        names = {name: place for name, place in names.items() if name in files}
     by_name = {name: place for name, place in names.items() if place not in answered}
     places = by_name | by_id
     found: dict[int, Prediction] = {}

@@ -109,6 +109,9 @@ class PredictionsFile:
                 known = json.loads(self.settings.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise DataError(f"{self.settings}: is no JSON ({error}); give another output, or delete it") from error
+            resumed = known.get("resumed", []) if isinstance(known, dict) else None
+            if not isinstance(resumed, list) or not all(isinstance(one, dict) for one in resumed):
+                raise DataError(f"{self.settings}: holds no settings of a run; give another output, or delete it")
             other = [key for key, value in settings.items() if key not in MAY_CHANGE and known.get(key) != value]
             if other:
                 raise DataError(
@@ -116,8 +119,7 @@ class PredictionsFile:
                     f"{self.settings.name}"
                 )
             now = {key: settings[key] for key in MAY_CHANGE}
-            resumed = known.get("resumed", [])
-            if now != {key: (resumed or [known])[-1][key] for key in MAY_CHANGE}:
+            if now != {key: (resumed or [known])[-1].get(key) for key in MAY_CHANGE}:
                 known["resumed"] = [*resumed, now]
             settings = known
         elif self.path.exists() or parts:
@@ -159,10 +161,10 @@ def read_rows(file: Path) -> list[Prediction]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file}, line {number}: is no JSON; remove the line to have it asked again") from error
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-            raise DataError(f"{file}, line {number}: has no id; remove the line to have it asked again")
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("id", "prediction")):
+            raise DataError(f"{file}, line {number}: has no id or prediction; remove the line to have it asked again")
         rows.append(cast(Prediction, row))
     return rows
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from .statistics import majority, wilson
 
-# Marks that no answer hangs on. A point or comma between digits stays: 1.5 is not 15.
-MARKS = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[\s!?;:\"']")
+# Marks that no answer hangs on. A point or comma between digits stays, and a point that begins a number: 1.5 is not
+# 15, and .5 is not 5.
+MARKS = re.compile(r"[.,](?!\d)|(?<!\d),|(?<=[^\W\d])\.|[\s!?;:\"']")
 
 
 def normalise_answer(text: str) -> str:
-    """Lower case, without spaces and punctuation: "More than 1000." and "more than 1000" are the same."""
+    """Lower case, without spaces and `. , ! ? ; : " '`: "More than 1000." and "more than 1000" are the same."""
     return MARKS.sub("", text.lower())
 
 
@@ -34,7 +35,8 @@ def question_scores(
     """Accuracy of each type of question, of all questions (`micro`) and on average over types (`macro`), in 0..1.
 
     `geochat_rule` holds the same under GeoChat's comparison. `majority` is what the commonest true answer would
-    score: one for all questions, and (`per_type`) the best one of each type. Both are known from the truth alone.
+    score: one for all questions, and (`per_type`) the best one of each type. Both are known from the truth alone. Of
+    several true answers to a question each may be the one.
 
     Args:
         answers: What was said to each question; an empty string where nothing was.
@@ -47,22 +49,21 @@ def question_scores(
         raise ValueError(f"question {bare[0]} has no true answer")
     right = _rights(is_right, answers, references)
     by_geochat = _rights(is_right_by_geochat, answers, references)
-    truths = [normalise_answer(truth) for truth, *_ in references]
-    written = {normalise_answer(truth): truth for truth, *_ in reversed(references)}  # as the data write it
+    written = {normalise_answer(one): one for truths in reversed(references) for one in reversed(truths)}
     per_type: dict[str, dict[str, Any]] = {}
     for kind in sorted(set(kinds)):
         places = [place for place, one in enumerate(kinds) if one == kind]
         count, hits = len(places), sum(right[place] for place in places)
-        common, often = majority(truths[place] for place in places)
+        common, often = _commonest([references[place] for place in places])
         per_type[kind] = {
             "n": count,
             "accuracy": hits / count,
             "interval_95": wilson(hits, count),
             "geochat_rule": sum(by_geochat[place] for place in places) / count,
-            "majority": {"answer": written[common], "accuracy": often / count},
+            "majority": {"answer": written.get(common, ""), "accuracy": often / count},
         }
     count, rows = len(answers), list(per_type.values())
-    common, often = majority(truths)
+    common, often = _commonest(references)
     best = sum(row["majority"]["accuracy"] * row["n"] for row in rows) / count
     return {
         "n": count,
@@ -73,9 +74,15 @@ def question_scores(
             "micro": sum(by_geochat) / count,
             "macro": sum(row["geochat_rule"] for row in rows) / len(rows),
         },
-        "majority": {"answer": written[common], "accuracy": often / count, "per_type": best},
+        "majority": {"answer": written.get(common, ""), "accuracy": often / count, "per_type": best},
         "per_type": per_type,
     }
+
+
+def _commonest(references: Sequence[Sequence[str]]) -> tuple[str, int]:
+    """The answer that is right for most questions, normalised, and for how many. Silence never is."""
+    each = [{normalise_answer(truth) for truth in truths} - {""} for truths in references]
+    return majority(answer for answers in each for answer in answers) if any(each) else ("", 0)
 
 
 def _rights(

@@ -21,6 +21,7 @@ from .tables import OURS, Table, head_figure, tables
 
 PACKAGES = ("unirs", "torch", "transformers", "numpy", "pycocoevalcap", "matplotlib")
 CASES = 12  # of the worst, and as many at random
+MOST_DRAWN = 100  # types or classes; a thousand bars take minutes and cannot be read
 HEAD_NAMES = {"vqa": "accuracy (micro), %", "captions": "CIDEr-D", "classes": "overall accuracy, %"}
 
 
@@ -72,19 +73,25 @@ def _draw(
     if benchmark.scoring == "captions":
         plots.bars(drawn[0][0], _caption_bars(scores), "CIDEr-D beside what needs no picture", "CIDEr-D x 100")
     elif benchmark.scoring == "vqa":
-        rows = [_share_bar(kind, row["accuracy"], row["interval_95"]) for kind, row in scores["per_type"].items()]
+        kinds, said = _commonest(scores["per_type"], "n")
+        rows = [_share_bar(kind, row["accuracy"], row["interval_95"]) for kind, row in kinds.items()]
         rows.append(_share_bar("all (micro)", scores["micro"], scores["micro_interval_95"]))
         marks = [("majority answer", 100 * scores["majority"]["accuracy"])]
         marks += [("blind", 100 * scores["blind"]["micro"])] if "blind" in scores else []
-        plots.bars(drawn[0][0], rows, "Accuracy by type of question", "per cent; lines: over all questions", marks)
+        plots.bars(
+            drawn[0][0], rows, f"Accuracy by type of question{said}", "per cent; lines: over all questions", marks
+        )
     else:
-        present = {name: row for name, row in scores["per_class"].items() if row["support"]}
+        present, said = _commonest(
+            {name: row for name, row in scores["per_class"].items() if row["support"]}, "support"
+        )
         rows = [_share_bar(name, row["recall"], row["recall_interval_95"]) for name, row in present.items()]
         marks = [("overall accuracy", 100 * scores["overall_accuracy"])]
         marks += [("blind", 100 * scores["blind"]["overall_accuracy"])] if "blind" in scores else []
-        plots.bars(drawn[0][0], rows, "Recall of each class", "per cent", marks)
-        drawn.append((folder / "confusion.png", "confusion matrix"))
-        plots.confusion(drawn[1][0], scores["confusion"])
+        plots.bars(drawn[0][0], rows, f"Recall of each class{said}", "per cent", marks)
+        if len(scores["per_class"]) <= MOST_DRAWN:
+            drawn.append((folder / "confusion.png", "confusion matrix"))
+            plots.confusion(drawn[1][0], scores["confusion"])
     drawn.append((folder / "lengths.png", "words of the answers against words of the references"))
     words = [len(normalise(answer).split()) for answer in answers]
     wanted = [
@@ -93,6 +100,15 @@ def _draw(
     ]
     plots.lengths(drawn[-1][0], words, wanted)
     return drawn
+
+
+def _commonest(rows: dict[str, Any], count: str) -> tuple[dict[str, Any], str]:
+    """What is drawn of many types or classes, in their order, and words for the title where that is not all."""
+    if len(rows) <= MOST_DRAWN:
+        return rows, ""
+    chosen = set(sorted(rows, key=lambda name: -rows[name][count])[:MOST_DRAWN])
+    said = f" (the {MOST_DRAWN} commonest of {len(rows):,})"
+    return {name: row for name, row in rows.items() if name in chosen}, said
 
 
 def _share_bar(label: str, share: float, interval: Sequence[float]) -> plots.Bar:

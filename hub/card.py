@@ -90,20 +90,30 @@ def score_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
         metric, value = next(iter(numbers.items()), ("", None))
         if not isinstance(value, int | float):
             raise WeightError(f'the evaluation\'s score {name} has no number; write {{"count": 1, "accuracy": 0.5}}')
-        low_high = score.get("interval_95")
-        rows.append(
-            {
-                "name": score.get("name", name.replace("_", " ")),
-                "count": score.get("count", ""),
-                "metric": metric,
-                "value": value,
-                "interval": f"{low_high[0]:.3f}-{low_high[1]:.3f}" if low_high else "",
-                "blind": f"{score['blind']:.3f}" if "blind" in score else "",
-                "commonest": f"{score['commonest_answer']:.3f}" if score.get("commonest_answer") is not None else "",
-                "dataset": score.get("dataset", evaluation.get("dataset", "held-out")),
-            }
-        )
+        try:
+            low, high = score.get("interval_95") or (None, None)
+            rows.append(
+                {
+                    "name": score.get("name", name.replace("_", " ")),
+                    "count": score.get("count", ""),
+                    "metric": metric,
+                    "value": value,
+                    "interval": "" if low is None else f"{low:.3f}-{high:.3f}",
+                    "blind": _shown(score.get("blind")),
+                    "commonest": _shown(score.get("commonest_answer")),
+                    "dataset": str(score.get("dataset", evaluation.get("dataset", "held-out"))),
+                }
+            )
+        except (TypeError, ValueError) as error:
+            raise WeightError(
+                f"the evaluation's score {name} has no number for interval_95, blind or commonest_answer ({error}); "
+                "write numbers, two for the interval"
+            ) from error
     return rows
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def render_card(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from ..modeling_unirs.configuration_unirs import UniRSConfig
 from ..modeling_unirs.modeling_unirs import UniRSForConditionalGeneration
 from .released_names import CHANGE, LANGUAGE, PROJECTOR, reason_to_leave_out
 from .sources import UNIRS, Source, one_line, open_source, read_change_extraction
-from .weight_files import DTYPES, Weight, WeightError, of_tensor, weight_files, write_weights
+from .weight_files import DTYPES, Weight, WeightError, of_tensor, same_bytes, weight_files, write_weights
 from .whole_folder import check_free, counting, sha256, whole_folder
 
 RECORD = "conversion.json"
@@ -34,7 +35,7 @@ class Report:
     """What `convert` did; saved as `conversion.json`."""
 
     source_format: str
-    sources: dict[str, str]  # file: SHA-256
+    sources: dict[str, str]  # file, without the folders above what was given: SHA-256
     used: int
     left_out: dict[str, str]  # tensor of the source: why
     fresh: list[str]  # parameters that the source does not have, newly initialised
@@ -75,13 +76,19 @@ def convert(
         )
     model = empty_model(source, opened)
     weights, left_out, fresh = fill(model, opened, grafted, seed)
-    model.config.dtype = language_dtype(weights)
+    loaded = opened.config.dtype if opened.kind == UNIRS else None  # a whole model's type stays
+    model.config.dtype = loaded or language_dtype(weights)
 
     needed = sum(weight.size for weight in weights.values())
     files = opened.files + (weight_files(grafted) if grafted else [])
+    given = [source, *(Path(one).expanduser() for one in (language_model, change_extraction) if one)]
+    # The record is published, and where things lie on this machine is nobody's business.
+    parents = zip(*(one.absolute().parent.parts for one in given), strict=False)
+    above = sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, parents))
+    named = {Path(*file.absolute().parts[above:]).as_posix(): file for file in files}
     # Hashing runs beside copying.
     with whole_folder(target, needed) as partial, ThreadPoolExecutor(1) as pool:
-        hashes = pool.submit(lambda: {str(file): sha256(file) for file in files})
+        hashes = pool.submit(lambda: {name: sha256(file) for name, file in named.items()})
         write_weights(partial, weights, tick=counting(progress, needed))
         write_rest(partial, opened, model)
         report = Report(
@@ -141,6 +148,12 @@ def fill(
         trained = read_change_extraction(grafted)
         weights |= trained
         wrong += [f"{grafted.name}: {name} has no place" for name in trained if name not in expected]
+
+    embeddings = weights.get(f"{LANGUAGE}embed_tokens.weight")
+    for key in left_out:
+        head = source.found[key]
+        if source.place(key) == "lm_head.weight" and embeddings is not None and not same_bytes(head, embeddings):
+            wrong.append(f"{key} is not the embeddings' matrix, with which config.json ties it (tie_word_embeddings)")
 
     fresh = pad_vocabulary(weights, source.config.text_config.vocab_size)
     missing = [name for name in expected if name not in weights]

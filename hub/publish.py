@@ -25,7 +25,7 @@ from .loading import LoadingError, check_whole
 from .quantize import is_quantized
 from .sources import UNIRS, one_line, open_source, read_json, read_processor
 from .stranger import check
-from .weight_files import WeightError, read_weights, write_weights
+from .weight_files import Weight, WeightError, read_weights, write_weights
 from .whole_folder import SUMS, check_free, counting, files_of, read_sums, verify, whole_folder, write_sums
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -137,7 +137,7 @@ def write_model(folder: Path, model: Path, tick: Callable[[int], None]) -> tuple
     weights, _, fresh = fill(network, source, None, 0)
     if fresh:
         raise WeightError(f"{model}: lacks {', '.join(fresh[:5])}; a published model has all its weights")
-    network.config.dtype = language_dtype(weights)
+    network.config.dtype = source.config.dtype or language_dtype(weights)  # it loads as it did
     write_weights(folder, weights, tick=tick)
     write_rest(folder, source, network)
     return network.config, network.num_parameters()
@@ -174,13 +174,33 @@ def check_base_is_on_the_hub(adapter: Path, base: str | None) -> None:
 
 
 def merge_adapter(adapter: Path, base: str | None, folder: Path) -> None:
-    """Lays the adapter into its base's matrices and saves the sum."""
-    from peft import PeftModel
+    """Lays the adapter into its base's matrices and saves the sum.
+
+    Raises:
+        WeightError: The adapter is damaged, or is none of this base's.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
 
     base = base_of(adapter, base)
-    network = PeftModel.from_pretrained(load_base(base), adapter).merge_and_unload()
-    network.save_pretrained(folder)
+    stored = adapter_weights(adapter)
+    network = load_base(base)
+    try:
+        laid = PeftModel.from_pretrained(network, adapter)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # peft raises each of them on damaged settings
+        raise WeightError(
+            f"{adapter}: does not fit onto {base} ({one_line(error)}); save the adapter again"
+        ) from error
+    # peft leaves what it does not find as it was drawn
+    if missing := sorted(get_peft_model_state_dict(laid, save_embedding_layers=False).keys() - stored.keys()):
+        raise WeightError(f"{adapter}: lacks {len(missing)} weights, {missing[0]} first; save the adapter again")
+    laid.merge_and_unload().save_pretrained(folder)
     processor_of(adapter, base).save_pretrained(folder)
+
+
+def adapter_weights(adapter: Path) -> dict[str, Weight]:
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise WeightError(f"{adapter}: lacks {ADAPTER_WEIGHTS}; save the adapter again")
+    return read_weights(adapter / ADAPTER_WEIGHTS)
 
 
 def write_adapter(
@@ -192,15 +212,17 @@ def write_adapter(
         The base, its configuration, and the number of the adapter's own parameters.
     """
     base = base_of(adapter, base)
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise WeightError(f"{adapter}: lacks {ADAPTER_WEIGHTS}; save the adapter again")
+    weights = adapter_weights(adapter)
+    try:
+        config = UniRSConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise WeightError(f"the base model {base} cannot be read ({one_line(error)}); give it (--base)") from error
     settings = {**read_json(adapter / ADAPTER_CONFIG), "base_model_name_or_path": base}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
-    weights = read_weights(adapter / ADAPTER_WEIGHTS)
     written = write_weights(folder, weights, tick=tick)
     written[0].rename(folder / ADAPTER_WEIGHTS)
     processor_of(adapter, base).save_pretrained(folder)
-    return base, UniRSConfig.from_pretrained(base), sum(math.prod(weight.shape) for weight in weights.values())
+    return base, config, sum(math.prod(weight.shape) for weight in weights.values())
 
 
 def processor_of(adapter: Path, base: str) -> UniRSProcessor:

@@ -163,7 +163,7 @@ def assemble(
     image_processor = UniRSImageProcessor(
         size={"height": vision_config.image_size, "width": vision_config.image_size},
         image_aspect_ratio=image_aspect_ratio,
-        **{name: preprocessing[name] for name in ("image_mean", "image_std") if name in preprocessing},
+        **{name: preprocessing[name] for name in ("image_mean", "image_std", "resample") if name in preprocessing},
     )
     processor = UniRSProcessor(image_processor, tokenizer, patch_size=vision_config.patch_size, num_frames=num_frames)
     text_config.vocab_size = max(text_config.vocab_size, -(-len(tokenizer) // 64) * 64)

@@ -81,6 +81,13 @@ class Weight:
         return Weight(self.dtype, shape, self.path, self.start, self.end, self.tensor, rows)
 
 
+def same_bytes(one: Weight, other: Weight) -> bool:
+    """Whether two tensors of one source are equal, a few bytes at a time."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return all(first == second for first, second in zip(one.chunks(), other.chunks(), strict=True))
+
+
 def of_tensor(tensor: torch.Tensor) -> Weight:
     return Weight(CODES[tensor.dtype], tuple(tensor.shape), tensor=tensor.detach())
 
@@ -90,11 +97,10 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that hold a folder's weights: safetensors where there are any, else legacy `.bin`."""
     if folder.is_file():
         return [folder]
-    for ending, index_name in (
-        (".safetensors", "model.safetensors.index.json"),
-        (".bin", "pytorch_model.bin.index.json"),
-    ):
-        index = folder / index_name
+    for ending, whole in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):
+        if (folder / whole).is_file():  # as transformers: an index beside it is left from an earlier saving in shards
+            return [folder / whole]
+        index = folder / f"{whole}.index.json"
         if index.is_file():
             try:
                 names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -104,7 +110,7 @@ def weight_files(folder: Path) -> list[Path]:
                 raise WeightError(f"{index}: names {wrong[0]}, which lies outside the folder; do not use it")
             files = [folder / name for name in sorted(names)]
             if missing := [file.name for file in files if not file.is_file()]:
-                raise WeightError(f"{folder}: lacks {', '.join(missing)}, which {index_name} names; download it again")
+                raise WeightError(f"{folder}: lacks {', '.join(missing)}, which {index.name} names; download it again")
             return files
         files = sorted(folder.glob(f"*{ending}"))
         if ending == ".bin":

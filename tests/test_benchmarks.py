@@ -180,6 +180,17 @@ def test_aid_finds_its_pictures_under_another_suffix_and_its_classes_however_the
     assert scores["problems"]["unknown class in the data, not scored"]["named"] == ["Moon/m.png: Moon"]
 
 
+def test_the_list_of_classes_ends_before_the_next_sentence(tmp_path):
+    """On one line, as GeoChat's paper has it, the last class was "school. Answer with ...", and no sample had it."""
+    words = (
+        "Classify the image within one of the given classes: Airport, school. Answer with one word or short phrase."
+    )
+    jsonl(tmp_path / "aid.jsonl", scene("School/a.png", words, "School"), scene("Airport/b.png", words, "Airport"))
+    found = load_benchmark("aid", tmp_path)
+    assert found.classes == ("Airport", "school")
+    assert ([one.references[0] for one in found.samples], found.problems) == (["school", "Airport"], [])
+
+
 def test_scenes_without_a_class_in_any_question_are_refused(tmp_path):
     """They ended in a traceback when they were scored."""
     jsonl(tmp_path / "aid.jsonl", scene("Airport/a.png", "Classify the image.", "Airport"))
@@ -344,31 +355,6 @@ def test_damaged_pair_of_levir_cc_is_named(tmp_path, change, message):
     (tmp_path / "LevirCCcaptions.json").write_text(json.dumps({"images": [pair]}))
     with pytest.raises(DataError, match=message):
         load_benchmark("levir-cc", tmp_path)
-
-
-def own_rows(folder, *rows):
-    said = [{"prompt": "?", "completion": answer, "images": ["a.png"], **more} for answer, more in rows]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in said))
-    return folder / "rows.jsonl"
-
-
-def test_spellings_of_a_class_are_one_class(tmp_path):
-    rows = own_rows(tmp_path, ("Forest", {}), ("forest", {}), ("field", {}))
-    assert load_benchmark("own", rows, metric="classes").classes == ("Forest", "field")
-
-
-def test_class_without_a_letter_is_refused_and_unused_references_are_told(tmp_path):
-    with pytest.raises(DataError, match="without a letter or digit"):
-        load_benchmark("own", own_rows(tmp_path, ("field", {}), ("+", {})), metric="classes")
-    rows = own_rows(tmp_path, ("field", {}), ("forest", {"references": ["woods"]}))
-    assert "further references of 1 rows are not used" in load_benchmark("own", rows, metric="classes").problems[0]
-
-
-def test_half_characters_in_an_id_leave_the_row_out(tmp_path):
-    rows = own_rows(tmp_path, ("yes", {"id": "a\ud800"}), ("no", {"id": "b"}))
-    benchmark = load_benchmark("own", rows, metric="vqa")
-    assert [sample.id for sample in benchmark.samples] == ["b"]
-    assert "half characters" in benchmark.problems[0]
 
 
 def test_class_that_era_does_not_have_is_named_and_the_others_are_asked(tmp_path):

@@ -149,6 +149,15 @@ def test_a_java_that_fails_or_hangs_is_stopped_and_told(monkeypatch, tmp_path, s
         meteor.meteor(["a"], [["a"]])
 
 
+def test_a_score_below_a_thousandth_is_read_as_java_prints_it(monkeypatch, tmp_path):
+    """`4.2E-4` was read as 4.2: a METEOR of 420."""
+    java = tmp_path / "java"
+    java.write_text('#!/bin/sh\necho "Final score:            4.2E-4"\n')
+    java.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(java))
+    assert meteor.meteor(["a"], [["b"]]) == pytest.approx(0.042)
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")
 def test_meteor_is_pycocoevalcaps_and_s_m_the_mean_of_four():
     from pycocoevalcap.meteor.meteor import Meteor

@@ -70,6 +70,11 @@ def test_silence_scores_nothing_and_does_not_stop_the_others():
     assert scores["rouge_l"] == pytest.approx(50)
 
 
+def test_silence_has_nothing_in_common_with_a_reference_without_words():
+    """It had a ROUGE-L of 100."""
+    assert caption_scores(["", "a road"], [["a road is built", "."], ["a road", "a house"]])["rouge_l"] == 50
+
+
 def test_scorers_print_nothing(capsys):
     caption_scores(["a road"], [["a road"]])
     assert capsys.readouterr() == ("", "")

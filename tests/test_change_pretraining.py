@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 from unirs.hub.convert import convert
 from unirs.modeling_unirs import UniRSForConditionalGeneration
-from unirs.trainers.change_pretraining import pretrain
+from unirs.trainers.change_pretraining import pretrain, save_change_extraction
 from unirs.trainers.data_sets import DataError
 from unirs.trainers.pair_data import EpochOrder
 from unirs.trainers.recipe import ChangePretraining, load_recipe
@@ -176,6 +176,7 @@ def test_a_last_batch_of_one_pair_is_left_out_another_one_each_epoch():
     ("changes", "reason"),
     [
         ({"data.pair": "{source: generated, kind: single, count: 4}"}, "generated_single: has no before/after pairs"),
+        ({"data.pair.repeat": 5}, "stage 1 shows each pair once an epoch; leave repeat out"),
         ({"training.batch_size": 1}, "at least 2 pairs in a batch"),
         ({"training.decay_epochs": 0}, "training.decay_epochs is 0; give 1 or more"),
         ({"training.epochs": 0}, "training.epochs is 0; give 1 or more"),
@@ -207,3 +208,12 @@ def test_pictures_on_disk_are_pairs_too(tmp_path):
     found, _ = run(tmp_path / "run", **{"data.pair": entry, "validation.pair": entry, "training.epochs": 1})
     assert found["training_pairs"] == 4
     assert UniRSForConditionalGeneration.from_pretrained(TINY)  # the model it came from is whole
+
+
+def test_weights_that_are_no_numbers_are_not_handed_on(tmp_path):
+    """They were saved as those of the best epoch, and the command told how to put them into a model."""
+    weights = {"change_extraction.fuse.weight": torch.tensor([1.0, float("nan")])}
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="the weights of the best epoch are no numbers"):
+        save_change_extraction(tmp_path / "model.safetensors", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()

@@ -8,12 +8,13 @@ from datasets import Dataset
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from unirs.trainers.collator import TRAINER_KEYS, Collator, estimate_length
 from unirs.trainers.data_sets import DataError
+from unirs.trainers.packing import tells_samples_apart
 from unirs.trainers.rows import TASKS, add_clue, conversation, image_items, items_of, task_of, video_item, visuals_of
 
 from tests.conftest import REFERENCE
 from tests.released import load_released
 from tests.test_released_parity import collapse
-from tests.tiny import picture, tiny_model
+from tests.tiny import picture, tiny_model, tiny_processor
 
 
 @pytest.fixture
@@ -236,3 +237,24 @@ def test_rows_survive_an_arrow_table(rows, processor):
             item["image"] = next(pictures)
     plain = Collator(processor).encode(rows[1])
     assert Collator(processor).encode({**rows[1], "messages": messages}).input_ids == plain.input_ids
+
+
+@pytest.mark.parametrize(("model_type", "apart"), [("llama", True), ("gpt2", True), ("opt", False), ("bloom", False)])
+def test_language_models_whose_packed_samples_would_see_each_other_are_told(model_type, apart, processor):
+    """OPT and BLOOM make their masks without `position_ids`: they trained on the samples before, without a word."""
+    text = {"model_type": model_type, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "vocab_size": 512, "pad_token_id": 0, "word_embed_proj_dim": 32, "ffn_dim": 48}  # fmt: skip
+    model = tiny_model(processor, text_config=text)
+    assert tells_samples_apart(model.model.language_model) == apart
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_kept_features_of_a_sequence_of_two_frames_are_no_pair(rows, tokenizer):
+    """Two of three dates stood as two images, which the template takes for a pair."""
+    processor = tiny_processor(tokenizer, num_frames=2)
+    images = image_items([item["image"] for item in items_of(rows[1]["messages"], "image")] * 2)
+    row = {"id": "s", "task": "video", "messages": conversation(images[:3], [("When?", "in 2020")])}
+    plain = Collator(processor)([row])
+    kept = Collator(processor, features=lambda visual: torch.zeros(2, processor.image_seq_length, 32))([row])
+    assert torch.equal(kept["input_ids"], plain["input_ids"])
+    assert kept["video_features"].shape[:2] == (2, processor.image_seq_length)

@@ -189,6 +189,41 @@ def test_trained_change_extraction_is_grafted_onto_a_base(tmp_path):
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+def test_a_head_that_is_not_what_it_is_tied_to_stops_the_conversion(tmp_path):
+    """transformers loads both then; the head was left out as "the same as the input embeddings"."""
+    parts = shutil.copytree(VLM / "vila15_base", tmp_path / "parts")
+    settings = json.loads((parts / "llm" / "config.json").read_text())
+    (parts / "llm" / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": True}))
+    with pytest.raises(WeightError, match=r"llm/lm_head.weight is not the embeddings' matrix"):
+        convert(parts / "vision_tower", tmp_path / "out", parts / "llm")
+    weights = stored(parts / "llm")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    for file in (parts / "llm").glob("*.safetensors*"):
+        file.unlink()
+    save_file(weights, parts / "llm" / "model.safetensors")
+    report = convert(parts / "vision_tower", tmp_path / "out", parts / "llm")
+    assert report.left_out["llm/lm_head.weight"] == "is the same as the input embeddings"
+
+
+def test_pictures_are_resized_as_the_tower_had_them(tmp_path):
+    """SigLIP 2's are bilinear; all towers got bicubic ones."""
+    tower = shutil.copytree(VLM / "vila15_base" / "vision_tower", tmp_path / "tower")
+    settings = json.loads((tower / "preprocessor_config.json").read_text())
+    (tower / "preprocessor_config.json").write_text(json.dumps({**settings, "resample": 2}))
+    convert(tower, tmp_path / "out", VLM / "vila15_base" / "llm")
+    assert AutoProcessor.from_pretrained(tmp_path / "out").image_processor.resample == 2
+
+
+def test_the_record_does_not_tell_where_the_sources_lie(tmp_path):
+    """It is published; paths from the root tell of the machine. Two files of one name stay two."""
+    for number, part in enumerate(("vision_tower", "llm")):
+        shutil.copytree(VLM / "vila15_base" / part, tmp_path / str(number) / "model")
+    report = convert(tmp_path / "0" / "model", tmp_path / "out", tmp_path / "1" / "model")
+    assert "0/model/model.safetensors" in report.sources
+    assert {name.split("/")[0] for name in report.sources} == {"0", "1"}
+    assert str(tmp_path) not in (tmp_path / "out" / "conversion.json").read_text()
+
+
 # -- nothing half ----------------------------------------------------------------------------------------------------
 def test_killed_conversion_leaves_no_target_and_the_next_one_succeeds(tmp_path):
     code = (
@@ -263,7 +298,19 @@ def test_lying_header_is_refused(tmp_path, entry):
         read_header(tmp_path / "model.safetensors")
 
 
+def test_an_index_that_an_earlier_saving_left_is_not_followed(source):
+    """transformers leaves it, and reads the whole file; we read the old shards, or missed them."""
+    whole = source / "llm" / "model.safetensors"
+    expected = read_weights(whole)
+    for name in ("model-00001-of-00001.safetensors", "gone.safetensors"):
+        index = {"weight_map": dict.fromkeys(expected, name)}
+        (source / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
+        shutil.copy(whole, source / "llm" / "model-00001-of-00001.safetensors")
+        assert read_weights(source / "llm") == expected
+
+
 def test_index_cannot_lead_out_of_the_folder(source, tmp_path):
+    (source / "llm" / "model.safetensors").unlink()
     (source / "llm" / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"model.norm.weight": "../../secret.safetensors"}})
     )

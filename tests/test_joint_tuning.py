@@ -15,13 +15,13 @@ from unirs.trainers.data_sets import DataError
 from unirs.trainers.feature_cache import FeatureCache
 from unirs.trainers.frozen_parts import Seer
 from unirs.trainers.joint_tuning import load, tune
-from unirs.trainers.recipe import JointTuning, as_yaml, load_recipe, shipped
+from unirs.trainers.recipe import as_yaml, load_recipe, shipped
 from unirs.trainers.recipe_data import data_record, make_data_set
 from unirs.trainers.rows import Visual, conversation, image_items, visuals_of
 from unirs.trainers.run_folder import RunFolder
 
 from tests.tiny import encode, picture, tiny_model, user
-from tests.training import FEW, settings
+from tests.training import FEW, log_of, recipe, settings
 from unirs import default_checkpoint
 
 TINY = default_checkpoint()
@@ -29,21 +29,10 @@ LORA = "{method: lora, r: 4, lora_alpha: 8, lora_dropout: 0.0, target_modules: n
 FROZEN = ("vision_tower", "change_extraction", "multi_modal_projector")
 
 
-def recipe(name, output, **changes):
-    values = {**FEW, "training.max_steps": 2, "training.learning_rate": 1e-3, "output": output, **changes}
-    found = load_recipe(name, [f"{key}={value}" for key, value in values.items()])
-    assert isinstance(found, JointTuning)
-    return found
-
-
 def run(name, output, **changes):
     said = []
     tune(recipe(name, output, **changes), TINY, False, said.append)
     return said
-
-
-def log_of(folder):
-    return [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]
 
 
 @pytest.fixture(scope="module")
@@ -391,6 +380,10 @@ def test_qlora_keeps_the_seeing_parts_whole(tmp_path):
         ({"training.bf16": "maybe"}, r"training\.bf16 is 'maybe'; it can be true or false"),
         ({"training.learning_rate": "abc"}, r"training\.learning_rate is 'abc'; it must be a number"),
         ({"training.per_device_train_batch_size": 0}, r"batch_size is 0; give 1 or more"),
+        ({"training.per_device_train_batch_size": 2.5}, r"batch_size is 2\.5; it must be a whole number"),
+        ({"training.dataloader_num_workers": -1}, "num_workers is -1; give 0 or more"),
+        ({"training.learning_rate": -1}, "learning_rate is -1; give 0 or more"),
+        ({"training.max_steps": -1, "training.num_train_epochs": 0}, "num_train_epochs is 0; give more than 0"),
         ({"seed": -1}, "seed is -1; give 0 to"),
         ({"data.single.count": "many"}, r"data\.single: generated cannot be made of .*many"),
         ({"data.single.repeat": "x"}, r"data\.single: repeat is 'x'"),

@@ -44,6 +44,7 @@ def kinds(row):
         ({"messages": [QUESTION, ANSWER]}, "text", ["How many?"]),
         ({"messages": [QUESTION, ANSWER], "images": ["0.png"]}, "single", ["0.png", "How many?"]),
         ({"messages": [QUESTION, ANSWER], "image": "0.png"}, "single", ["0.png", "How many?"]),
+        ({"messages": [QUESTION, ANSWER], "video": "c.mp4"}, "video", ["c.mp4", "How many?"]),
         ({"messages": [QUESTION, ANSWER], "images": ["0.png", "1.png"]}, "pair", ["0.png", "1.png", "How many?"]),
         ({"prompt": "How many?", "completion": "two", "images": ["0.png"]}, "single", ["0.png", "How many?"]),
         ({"prompt": [QUESTION], "completion": [ANSWER], "videos": ["c.mp4"]}, "video", ["c.mp4", "How many?"]),
@@ -206,6 +207,13 @@ def test_llava_json_is_read_as_it_is(folder):
         ({"messages": [QUESTION, {"role": "assistant", "content": "  "}]}, "turn 2 is an empty answer"),
         ({"messages": [QUESTION, {"role": "assistant", "content": None}]}, "turn 2 must have words"),
         ({"messages": [QUESTION, ANSWER], "images": "0.png"}, "images must be a list"),
+        # they became texts without their pictures
+        ({"prompt": "q", "completion": "a", "before": "0.png", "after": "1.png"}, "write a pair as images"),
+        ({"prompt": "q", "completion": "a", "images": ["0.png"], "image": "1.png"}, "has images and image; keep"),
+        (
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "images": ["0.png"]},
+            "has images beside conversations; LLaVA's field is image",
+        ),
         ({"messages": [QUESTION, ANSWER], "images": [None]}, "a picture or clip is None"),
         (
             {

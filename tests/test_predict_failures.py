@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import sys
+from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from unirs.evaluation.models import UniRS
+from unirs.evaluation.asking import Asked
+from unirs.evaluation.models import Said, UniRS
+from unirs.trainers.data_sets import DataError
 
 from tests.predicting import (  # noqa: F401 - fixtures
     COUNT,
@@ -27,8 +30,10 @@ from tests.predicting import (  # noqa: F401 - fixtures
     write_table,
 )
 from tests.tiny import picture
+from unirs import cli_predict
 from unirs.predicting.ledger import Ledger
-from unirs.predicting.running import LocalEngine
+from unirs.predicting.rows import TableRow
+from unirs.predicting.running import LocalEngine, line_of
 
 POISON = {
     b'{"question": "no picture"}': "names no picture",
@@ -336,6 +341,75 @@ def test_an_id_that_was_mended_since_goes_with_the_answer_that_is_there(predict,
     rows = lines_of(tmp_path / "out.jsonl")
     assert [row["id"] for row in rows] == ["row-0", "row-1", "row-2", "row-3"]
     assert answers(rows) == expected_answers(table, folder)
+
+
+def test_answers_outlive_a_run_in_which_their_pictures_were_away(predict, tmp_path):
+    """A disk that was not mounted made an error of each row, and the next run asked all of them anew."""
+    (tmp_path / "disk").mkdir()
+    for number in range(3):
+        picture(number).save(tmp_path / "disk" / f"{number}.png")
+    names = ["disk/0.png", "disk/1.png", "disk/2.png", "nowhere.png"]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"image": name}) + "\n" for name in names))
+    assert predict("t.jsonl", "out.jsonl")[0] == 0
+    before = lines_of(tmp_path / "out.jsonl")
+    (tmp_path / "disk").rename(tmp_path / "away")
+    code, _, err = predict("t.jsonl", "out.jsonl")
+    assert (code, "disk/0.png: no such file" in err) == (2, True)
+    (tmp_path / "away").rename(tmp_path / "disk")
+    picture(7).save(tmp_path / "disk" / "1.png")  # another picture now
+    code, out, _ = predict("t.jsonl", "out.jsonl", "--json")
+    assert (code, json.loads(out)["answered"]) == (0, 3)
+    after = lines_of(tmp_path / "out.jsonl")
+    assert [after[row] == before[row] for row in range(4)] == [True, False, True, True]  # their seconds are the same
+
+
+@pytest.mark.parametrize("line", [{"row": 1, "error": None}, {"row": "1", "error": None}, 7])
+def test_a_line_of_the_journal_that_is_none_of_ours_is_told(tmp_path, line):
+    path = tmp_path / "journal"
+    with closing(Ledger(path, {}, 2)) as ledger:
+        ledger.add([{"row": 1, "id": "1", "answer": "x", "error": None, "key": "ab"}])
+    place = path.stat().st_size
+    path.write_text(path.read_text() + json.dumps(line) + "\n")
+    with pytest.raises(DataError, match=rf"journal, at byte {place}: is no line of answers; remove the line"):
+        Ledger(path, {}, 2)
+
+
+def test_a_score_that_is_no_number_is_an_error():
+    """Of broken weights every row counted as answered, and `NaN` in the output was no JSON."""
+    said = Said("", score=float("nan"))
+    line = line_of(Asked(TableRow(1, "1", [], "ab"), said, seconds=0.1), clue=False)
+    assert (line["answer"], line["score"], line["seconds"]) == (None, None, None)
+    assert line["error"].startswith("the model's numbers are none (NaN)")
+
+
+@pytest.mark.parametrize("given", [["pictures"], ["t.jsonl", "--images", "pictures"]])
+def test_workers_are_told_whole_paths(unirs, folder, tmp_path, monkeypatch, given):
+    """Ray's stand in the folder where the cluster was started: there `pictures` and `--model runs/own` are none."""
+    (tmp_path / "pictures").mkdir()
+    picture(1).save(tmp_path / "pictures" / "0.png")
+    (tmp_path / "t.jsonl").write_text('{"image": "0.png"}')
+    (tmp_path / "own").symlink_to(folder)
+    found = []
+
+    class Elsewhere:
+        batch_size = 1
+
+        def __init__(self, load):
+            found.extend([load.args[0], load.args[2]])
+
+        def answers(self, batches):
+            for (row,) in batches:
+                found.append(row.messages[0]["content"][0]["image"])
+                yield [Asked(row, Said("yes"))]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(cli_predict, "start", lambda engine, load, *rest: (Elsewhere(load), {}))
+    words = ("--output", "out.jsonl", "--model", "own", "--clue", "--base", "own")
+    code, _, err = unirs("predict", *given, *words)
+    assert code == 0, err
+    assert found == [str(tmp_path / "own")] * 2 + [str(tmp_path / "pictures" / "0.png")]
 
 
 def test_columns_that_are_not_read_are_named(predict, tmp_path):

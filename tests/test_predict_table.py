@@ -10,6 +10,7 @@ from unirs.trainers.data_sets import DataError
 
 from tests.tiny import picture
 from unirs.predicting import table as table_module
+from unirs.predicting.rows import read_row
 from unirs.predicting.table import Table
 
 BOUND = "a quote is not closed within 2 lines"
@@ -90,6 +91,28 @@ def test_spaces_around_the_names_of_columns_are_none_of_theirs(tmp_path):
         [],
         [{"image": "a.png", "question": "Is it?", "id": "7"}],
     )
+
+
+def test_a_cell_of_blanks_is_an_empty_one(tmp_path):
+    """The row was asked " ", not the question of the command; and a blank `before` was a second kind of picture."""
+    (tmp_path / "t.csv").write_text("image,before,question\na.png, ,  \n")
+    (record,) = Table(str(tmp_path / "t.csv"))
+    (message,) = read_row(record, str(tmp_path), "Is it?").messages
+    assert message["content"] == [
+        {"type": "image", "image": str(tmp_path / "a.png")},
+        {"type": "text", "text": "Is it?"},
+    ]
+
+
+def test_the_index_that_pandas_writes_is_no_column_that_is_missed(tmp_path):
+    (tmp_path / "t.csv").write_text(",image,note\n0,a.png,x\n")
+    assert Table(str(tmp_path / "t.csv")).unread == ["note"]
+
+
+def test_ids_of_parquet_that_are_not_marked_as_text_are_text(tmp_path):
+    """Rows went by `b'one'`, which no other table calls them."""
+    pq.write_table(pa.table({"id": [b"one", None], "image": ["a.png", "b.png"]}), tmp_path / "t.parquet")
+    assert [record.id for record in Table(str(tmp_path / "t.parquet"))] == ["one", "2"]
 
 
 def test_a_csv_that_is_no_utf8_is_told(tmp_path):

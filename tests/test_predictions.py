@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from accelerate import PartialState
 from unirs.evaluation.benchmarks import load_benchmark
 from unirs.evaluation.predictions import answers_to, read_predictions
+from unirs.evaluation.predictions_file import PredictionsFile
 from unirs.trainers.data_sets import DataError
 
 from tests.evaluation_samples import pairs_benchmark, questions_benchmark
@@ -143,6 +145,19 @@ def test_ids_that_may_as_well_name_other_samples_pictures_are_refused(tmp_path):
     assert answers("0", "1", "2") == ["at 0", "at 1", "at 2"]
 
 
+def test_a_question_that_was_left_out_gives_no_answer_about_the_picture_of_its_number(tmp_path):
+    """`--limit` left question 73 alone with 18.tif; its answer was lost, and that to question 18 stood for it."""
+    rows = [{"id": str(n), "prompt": "?", "completion": "yes", "images": [f"{n // 4}.tif"]} for n in range(80)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = load_benchmark("own", tmp_path / "own.jsonl", limit=10, metric="vqa")
+    lost = benchmark.samples[-1].id
+    given = [{"id": row["id"], "prediction": f"to {row['id']}"} for row in rows if row["id"] != lost]
+    answers, problems = answers_to(benchmark, given)
+    assert (answers[-1], problems["missing prediction"], len(problems["unknown id"])) == ("", [lost], 70)
+    picture = f"{int(lost) // 4}.tif"  # nothing else is called so
+    assert answers_to(benchmark, [*given, {"id": picture, "prediction": "no"}])[0][-1] == "no"
+
+
 def test_a_name_that_says_the_same_as_an_id_leaves_no_doubt(tmp_path):
     rows = [{"id": str(n), "prompt": "Where?", "completion": "here", "images": [f"{n}.png"]} for n in (1, 2)]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -154,3 +169,39 @@ def test_numbers_written_as_ids_are_found(tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps({"id": 1, "prediction": "x"}))
     rows, _ = read_predictions(tmp_path / "p.jsonl")
     assert rows[0]["id"] == "1"
+
+
+SETTINGS = {"model": "a", "batch_size": 1, "device": "cpu", "processes": 1}
+
+
+@pytest.mark.parametrize(
+    "known", [[], {**SETTINGS, "resumed": 3}, {**SETTINGS, "resumed": [3]}], ids=["list", "number", "numbers"]
+)
+def test_settings_that_no_run_wrote_are_named(known, tmp_path):
+    """They ended in a traceback."""
+    (tmp_path / "p.settings.json").write_text(json.dumps(known))
+    with (
+        PredictionsFile(tmp_path / "p.jsonl", PartialState(cpu=True)) as file,
+        pytest.raises(DataError, match=r"p\.settings\.json: holds no settings of a run; give another output"),
+    ):
+        file.open(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"id": "a"}', "has no id or prediction"),
+        ('{"id": "a", "prediction": 3}', "has no id or prediction"),
+        ("[" * 100_000, "is no JSON"),
+    ],
+    ids=["silent", "number", "deep"],
+)
+def test_a_line_that_no_run_wrote_is_named(line, reason, tmp_path):
+    """Rows without words ended in a traceback when they were scored, a deep line when it was read."""
+    (tmp_path / "p.settings.json").write_text(json.dumps(SETTINGS))
+    (tmp_path / "p.jsonl").write_text(f'{{"id": "b", "prediction": ""}}\n{line}\n')
+    with (
+        PredictionsFile(tmp_path / "p.jsonl", PartialState(cpu=True)) as file,
+        pytest.raises(DataError, match=rf"p\.jsonl, line 2: {reason}; remove the line"),
+    ):
+        file.open(SETTINGS)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 from unirs.hub import convert as conversion
 from unirs.hub import publish as publishing
+from unirs.hub.card import score_rows
 from unirs.hub.convert import convert
 from unirs.hub.publish import publish, requirements
 from unirs.hub.stranger import check, largest_difference, stranger_python
@@ -293,6 +294,18 @@ def logits(folder, processor):
         return model(**encode(processor, user(picture(0), picture(1)))).logits
 
 
+def test_a_published_model_is_of_the_type_that_it_was(source, processor, tmp_path):
+    """Language in bfloat16, all else and the settings in float32: loaded as bfloat16 it answered otherwise."""
+    mixed = shutil.copytree(source, tmp_path / "mixed")
+    weights = load_file(mixed / "model.safetensors")
+    for name in weights:
+        if "language_model" in name or name.startswith("lm_head"):
+            weights[name] = weights[name].bfloat16()
+    save_file(weights, mixed / "model.safetensors", metadata={"format": "pt"})
+    publish(mixed, tmp_path / "out", checked=False)
+    assert torch.equal(logits(tmp_path / "out", processor), logits(mixed, processor))
+
+
 def test_an_adapter_alone_is_small_names_its_base_and_loads(adapter, source, processor, tmp_path):
     made = publish(adapter, tmp_path / "out")
     assert made.difference == 0
@@ -311,6 +324,50 @@ def test_a_merged_adapter_is_a_whole_model_with_the_same_logits(adapter, process
     assert "adapter_config.json" not in made.files
     torch.testing.assert_close(logits(tmp_path / "out", processor), logits(adapter, processor), atol=1e-4, rtol=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def other_weights(change):
+    def spoil(folder):
+        file = folder / "adapter_model.safetensors"
+        save_file(dict(map(change, load_file(file).items())), file)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "lacks adapter_model.safetensors"),
+        (lambda folder: os.truncate(folder / "adapter_model.safetensors", 700), "copy or download it again"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "does not fit onto .*peft_type"),
+        (other_weights(lambda one: (one[0], one[1][:, :1].clone())), "does not fit onto .*size mismatch"),
+        (
+            other_weights(lambda one: (one[0].replace("q_proj", "other"), one[1])),
+            r"lacks 4 weights, base_model.model.*q_proj.lora_A.weight first",
+        ),
+    ],
+    ids=["no weights", "cut", "no settings", "other shapes", "other names"],
+)
+def test_an_adapter_that_does_not_fit_is_not_merged(spoil, message, adapter, source, tmp_path):
+    """The first four were tracebacks; of the last, what was missing was merged as it had been drawn at random."""
+    spoiled = shutil.copytree(adapter, tmp_path / "adapter")
+    spoil(spoiled)
+    with pytest.raises(WeightError, match=message):
+        publish(spoiled, tmp_path / "out", base=str(source), merge=True, checked=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_a_base_that_cannot_be_read_is_named(adapter, processor, tmp_path, monkeypatch):
+    """It was told of the target: "cannot be written (We couldn't connect ...)"."""
+
+    def unreachable(name):
+        raise OSError("We couldn't connect")
+
+    alone = shutil.copytree(adapter, tmp_path / "adapter")
+    processor.save_pretrained(alone)
+    monkeypatch.setattr(publishing.UniRSConfig, "from_pretrained", unreachable)
+    with pytest.raises(WeightError, match=r"the base model some/base cannot be read \(We couldn't connect\)"):
+        publish(alone, tmp_path / "out", base="some/base", checked=False)
 
 
 def test_an_adapter_without_its_base_is_told(adapter, tmp_path):
@@ -352,3 +409,15 @@ def test_a_score_that_is_no_object_is_told(source, tmp_path):
     with pytest.raises(WeightError, match="score presence is no object; write"):
         publish(source, tmp_path / "out", evaluation=tmp_path / "scores.json", checked=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("beside", [{"interval_95": [0.1]}, {"interval_95": ["a", "b"]}, {"blind": "half"}])
+def test_numbers_beside_a_score_that_are_none_are_told(beside):
+    """They were tracebacks."""
+    with pytest.raises(WeightError, match="score presence has no number for interval_95, blind or commonest_answer"):
+        score_rows({"scores": {"presence": {"accuracy": 0.5, **beside}}})
+
+
+def test_a_score_without_a_blind_one_and_a_data_set_that_is_a_number_are_shown():
+    (row,) = score_rows({"dataset": 2024, "scores": {"presence": {"accuracy": 0.5, "blind": None}}})
+    assert (row["blind"], row["dataset"]) == ("", "2024")

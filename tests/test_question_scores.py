@@ -23,6 +23,9 @@ from unirs.evaluation.questions import is_right, is_right_by_geochat, question_s
         ("0m2.", "0m2", True, True),
         ("", "", False, True),
         (" . ", "no", False, False),
+        (".5", "5", False, True),  # by GeoChat's rule 5
+        ("about .5", "about 5", False, False),
+        ("Yes.2", "yes2", True, True),
     ],
 )
 def test_both_rules_judge_as_documented(answer, truth, ours, geochat):
@@ -66,6 +69,15 @@ def test_micro_and_macro_equal_a_second_count(rows):
 
 def test_any_of_several_true_answers_is_right():
     assert question_scores(["ten"], [["10", "Ten"]], ["count"])["micro"] == 1
+
+
+def test_the_majority_answer_is_right_where_it_is_any_of_the_true_ones():
+    """Only the first of each was counted, so that a guess was worth more than the majority beside it."""
+    scores = question_scores(["Yes"] * 3, [["sure", "yes"], ["ok", "Yes."], ["no", "NO", "!"]], ["a", "a", "b"])
+    assert scores["micro"] == scores["majority"]["accuracy"] == 2 / 3
+    assert (scores["majority"]["answer"], scores["majority"]["per_type"]) == ("yes", 1.0)
+    assert scores["per_type"]["b"]["majority"] == {"answer": "no", "accuracy": 1.0}
+    assert question_scores(["?"], [["?"]], ["a"])["majority"]["accuracy"] == 0  # as the answer itself
 
 
 def test_answers_that_do_not_fit_the_questions_are_refused():

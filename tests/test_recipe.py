@@ -128,3 +128,12 @@ def test_yaml_cannot_make_objects(tmp_path):
     (tmp_path / "r.yaml").write_text("stage: !!python/object/apply:os.system ['touch x']")
     with pytest.raises(DataError, match="is no YAML"):
         load_recipe(str(tmp_path / "r.yaml"), [])
+
+
+def test_stage_1_on_pairs_of_ones_own_asks_for_validation_pairs():
+    """The best epoch of a ship's captions was chosen by generated scenes, on which all epochs have BLEU 0."""
+    own = "data.pair={source: levir_cc, path: LEVIR-CC}"
+    with pytest.raises(DataError, match="its validation pairs are generated, and the best epoch is chosen by them"):
+        load_recipe("change_pretraining", [own])
+    assert load_recipe("change_pretraining", [own, "validation.pair={source: levir_cc, path: LEVIR-CC, split: val}"])
+    assert load_recipe("change_pretraining", ["data.pair.count=8"])

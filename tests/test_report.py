@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
+from unirs.evaluation import plots
 from unirs.evaluation.cases import worst_and_random
-from unirs.evaluation.report import write_report
+from unirs.evaluation.report import MOST_DRAWN, write_report
+from unirs.evaluation.samples import Benchmark, Sample
 from unirs.evaluation.scoring import score
 
 from tests.evaluation_samples import classes_benchmark, pairs_benchmark, questions_benchmark, rows
@@ -154,6 +156,32 @@ def test_a_class_with_dollar_signs_is_drawn_as_it_is_written(tmp_path):
     """It was read as a formula: ParseFatalException, after all answers were in."""
     benchmark = replace(classes_benchmark(), classes=("Fire", "Flood", r"$\foo$"))
     assert "confusion.png" in write(tmp_path, benchmark, ("fire", "flood", "foo", ""))[1]
+
+
+def test_of_very_many_types_or_classes_the_commonest_are_drawn(tmp_path, monkeypatch):
+    """A kind for each of a thousand rows took three minutes, and 2,000 had not ended after that."""
+    drawn = []
+    monkeypatch.setattr(plots, "bars", lambda path, rows, title, *_, **__: drawn.append((len(rows), title)))
+    monkeypatch.setattr(plots, "confusion", lambda *_: pytest.fail("a matrix that nobody can read"))
+    monkeypatch.setattr("unirs.evaluation.report_page._plot", lambda *_: "")
+    names = [f"k{number}" for number in range(MOST_DRAWN + 50)]
+    samples = [Sample(str(place), [], (name,), name) for place, name in enumerate([*names, *names[:49], names[-1]])]
+    for scoring in ("vqa", "classes"):
+        benchmark = Benchmark("own", "all", scoring, samples, classes=tuple(names) if scoring == "classes" else ())
+        scores, files, _ = write(tmp_path, benchmark, [one.references[0] for one in samples])
+        assert "confusion.png" not in files
+        assert len(scores["per_type" if scoring == "vqa" else "per_class"]) == len(names)
+    assert drawn == [
+        (MOST_DRAWN + 1, "Accuracy by type of question (the 100 commonest of 150)"),  # and one bar for all
+        (MOST_DRAWN, "Recall of each class (the 100 commonest of 150)"),
+    ]
+
+
+def test_a_class_that_the_benchmark_does_not_know_is_not_marked_right():
+    benchmark = classes_benchmark()
+    strange = replace(benchmark, samples=[replace(benchmark.samples[0], references=("Volcano",))])
+    worst, others = worst_and_random(strange, ["I cannot tell."], 5)
+    assert ([case.mark for case in worst], others) == ([0.0], [])
 
 
 def test_worst_cases_are_the_wrong_ones_and_the_others_are_not_repeated():

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from unirs.trainers.recipe import JointTuning, load_recipe
+
 ROOT = Path(__file__).parents[1]
 FEW = {
     "data.single": "{source: generated, kind: single, count: 10, size: 72, repeat: 1}",
@@ -42,3 +44,16 @@ def finish(process, seconds=300):
 def losses(folder):
     lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def recipe(name, output, **changes) -> JointTuning:
+    """One of the package's recipes of stage 2, for a few steps on generated samples."""
+    values = {**FEW, "training.max_steps": 2, "training.learning_rate": 1e-3, "output": output, **changes}
+    found = load_recipe(name, [f"{key}={value}" for key, value in values.items()])
+    assert isinstance(found, JointTuning)
+    return found
+
+
+def log_of(folder) -> list[dict]:
+    """The lines of a run's log that tell of a step."""
+    return [line for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if "loss" in line]

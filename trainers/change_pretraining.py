@@ -87,73 +87,82 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
     data, validation = joined(recipe.data, say), joined(recipe.validation, say, "validation ")
     check_settings(data, validation, settings, UniRSConfig.from_pretrained(model).vision_config.hidden_size)
     folder = RunFolder(recipe)
-    with state.main_process_first():
+    with folder.held(state.is_main_process):
+        with state.main_process_first():
+            if state.is_main_process:
+                folder.prepare(
+                    resume,
+                    data_record("data", recipe.data, data.sets)
+                    | data_record("validation", recipe.validation, validation.sets),
+                )
+        checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
+        arguments = training_arguments(recipe, settings, folder)
+        # 2. words
+        captions = [[normalise(caption) for caption in data.captions(index)] for index in range(len(data))]
+        words = (caption for of_pair in captions for caption in of_pair)
+        vocabulary = Vocabulary.of_captions(words, settings.min_word_count)
         if state.is_main_process:
-            folder.prepare(
-                resume,
-                data_record("data", recipe.data, data.sets)
-                | data_record("validation", recipe.validation, validation.sets),
+            vocabulary.save(folder.path / WORDS)
+        # 3. what the frozen tower sees
+        base = UniRSForConditionalGeneration.from_pretrained(model).model
+        image_processor = AutoProcessor.from_pretrained(model).image_processor
+        tower = PairTower(base, image_processor, arguments.device)
+        kept = Path(recipe.feature_cache).expanduser() if recipe.feature_cache else None
+        see, see_validation = sights(tower, (data, validation), kept, state, say)
+        # 4. training
+        set_seed(recipe.seed)
+        captioner = ChangeCaptioner(
+            base.config.vision_config.hidden_size,
+            len(vocabulary),
+            settings.longest_caption,
+            settings.heads,
+            settings.dropout,
+        )
+        module = CaptionedChange(base.change_extraction, captioner, tower).to(arguments.device)
+        say(f"training {sum(p.numel() for p in module.parameters()):,} weights, {len(vocabulary):,} words")
+        order = EpochOrder(len(data), settings.batch_size, recipe.seed)
+        references = [validation.captions(index) for index in range(len(validation))]
+        steps = steps_per_epoch(order, settings, arguments)
+        trainer = PretrainingTrainer(
+            order=order,
+            model=module,
+            args=arguments,
+            data_collator=collate,
+            train_dataset=CaptionedPairs(see, captions, vocabulary, settings.longest_caption, recipe.seed),
+            eval_dataset=SeenPairs(see_validation, len(validation)),
+            compute_metrics=lambda prediction: score(prediction, vocabulary, references),
+            optimizers=optimizer_and_schedule(module, settings, steps),
+            callbacks=[EpochClock(), LogFile(folder.log), Lines(say)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if resume:
+            say(
+                f"resuming from {checkpoint}"
+                if checkpoint
+                else "no whole checkpoint yet: starting from the first step"
             )
-    checkpoint = folder.last_checkpoint(state.num_processes) if resume else None
-    arguments = training_arguments(recipe, settings, folder)
-    # 2. words
-    captions = [[normalise(caption) for caption in data.captions(index)] for index in range(len(data))]
-    words = (caption for of_pair in captions for caption in of_pair)
-    vocabulary = Vocabulary.of_captions(words, settings.min_word_count)
-    if state.is_main_process:
-        vocabulary.save(folder.path / WORDS)
-    # 3. what the frozen tower sees
-    base = UniRSForConditionalGeneration.from_pretrained(model).model
-    image_processor = AutoProcessor.from_pretrained(model).image_processor
-    tower = PairTower(base, image_processor, arguments.device)
-    kept = Path(recipe.feature_cache).expanduser() if recipe.feature_cache else None
-    see, see_validation = sights(tower, (data, validation), kept, state, say)
-    # 4. training
-    set_seed(recipe.seed)
-    captioner = ChangeCaptioner(
-        base.config.vision_config.hidden_size,
-        len(vocabulary),
-        settings.longest_caption,
-        settings.heads,
-        settings.dropout,
-    )
-    module = CaptionedChange(base.change_extraction, captioner, tower).to(arguments.device)
-    say(f"training {sum(p.numel() for p in module.parameters()):,} weights, {len(vocabulary):,} words")
-    order = EpochOrder(len(data), settings.batch_size, recipe.seed)
-    references = [validation.captions(index) for index in range(len(validation))]
-    steps = steps_per_epoch(order, settings, arguments)
-    trainer = PretrainingTrainer(
-        order=order,
-        model=module,
-        args=arguments,
-        data_collator=collate,
-        train_dataset=CaptionedPairs(see, captions, vocabulary, settings.longest_caption, recipe.seed),
-        eval_dataset=SeenPairs(see_validation, len(validation)),
-        compute_metrics=lambda prediction: score(prediction, vocabulary, references),
-        optimizers=optimizer_and_schedule(module, settings, steps),
-        callbacks=[EpochClock(), LogFile(folder.log), Lines(say)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    if resume:
-        say(f"resuming from {checkpoint}" if checkpoint else "no whole checkpoint yet: starting from the first step")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    # 5. the best epoch
-    scores = summary(trainer, recipe.metric, len(data), len(validation), len(vocabulary))
-    if state.is_main_process:
-        best = folder.checkpoints / f"checkpoint-{trainer.state.best_global_step}"
-        save_change_extraction(best / "model.safetensors", folder.path / WEIGHTS)
-        (folder.path / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
-        draw_curve(trainer.state.log_history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
-    state.wait_for_everyone()
-    found, count = scores["best"], len(validation)
-    bleu, cider = found["bleu_4"], found["cider_d"]
-    say(f"best epoch {found['epoch']}: BLEU-4 {bleu:.1f}, CIDEr-D {cider:.1f} on {count} validation pairs")
-    say(f"put it into a model: unirs convert MODEL OUT --change-extraction {folder.path / WEIGHTS}")
-    return {"output": str(folder.path), **scores}
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # 5. the best epoch
+        scores = summary(trainer, recipe.metric, len(data), len(validation), len(vocabulary))
+        if state.is_main_process:
+            best = folder.checkpoints / f"checkpoint-{trainer.state.best_global_step}"
+            save_change_extraction(best / "model.safetensors", folder.path / WEIGHTS)
+            (folder.path / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
+            draw_curve(trainer.state.log_history, folder.path / "loss.png", f"{recipe.stage}: {recipe.output}")
+        state.wait_for_everyone()
+        found, count = scores["best"], len(validation)
+        bleu, cider = found["bleu_4"], found["cider_d"]
+        say(f"best epoch {found['epoch']}: BLEU-4 {bleu:.1f}, CIDEr-D {cider:.1f} on {count} validation pairs")
+        say(f"put it into a model: unirs convert MODEL OUT --change-extraction {folder.path / WEIGHTS}")
+        return {"output": str(folder.path), **scores}
 
 
 def joined(entries: dict[str, dict[str, Any]], say: Say, kind: str = "") -> JoinedPairs:
-    sets = [make_data_set(name, entry) for name, entry in entries.items() if entry is not None]
+    given = {name: entry for name, entry in entries.items() if entry is not None}
+    for name, entry in given.items():
+        if isinstance(entry, dict) and entry.get("repeat", 1) != 1:
+            raise DataError(f"data.{name}: stage 1 shows each pair once an epoch; leave repeat out, and raise epochs")
+    sets = [make_data_set(name, entry) for name, entry in given.items()]
     for data in sets:
         say(f"{kind}data: {data.name}, {len(data):,} pairs")
     return JoinedPairs(sets)
@@ -305,6 +314,11 @@ def save_change_extraction(checkpoint: Path, file: Path) -> None:
         for name, weight in load_file(checkpoint).items()
         if name.startswith(OWN)
     }
+    if broken := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise DataError(
+            f"the weights of the best epoch are no numbers ({broken[0]}); lower training.learning_rate and start anew "
+            "with another output"
+        )
     save_file(weights, file, metadata={"format": "pt"})
 
 

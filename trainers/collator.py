@@ -63,15 +63,16 @@ class Collator:
         self.processor, self.packed, self.one_row, self.max_length = processor, packed, one_row, max_length
         self.on_bad, self.bad_rows, self.features, self.clues = on_bad, bad_rows, features, clues
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Row], left_out: int = 0) -> dict[str, torch.Tensor]:
+        """A batch; `left_out` are rows that could not even be taken from their data set, for the counts."""
         # 1. each row by itself, so that a bad one is known by its name
         samples: list[Encoded] = []
         for row in rows:
             try:
                 samples.append(self.encode(row))
             except ValueError as error:
-                self.bad(row, error)
-        counts = torch.tensor([len(samples), len(rows) - len(samples)])
+                self.bad(row["id"], f"row with the id {row['id']}: {error}", error)
+        counts = torch.tensor([len(samples), len(rows) - len(samples) + left_out])
         if not samples:  # the step must be made all the same: other processes wait for it
             samples = [self._empty()]
         # 2. words side by side or end to end
@@ -113,13 +114,13 @@ class Collator:
             visuals = {name: value for name, value in encoded.items() if name.startswith("pixel_values")}
         return Encoded(ids, labels, task_of(messages), visuals)
 
-    def bad(self, row: Row, error: ValueError) -> None:
+    def bad(self, name: str | None, told: str, error: ValueError) -> None:
         """Stops at a bad row, or writes it down."""
         if self.on_bad == "stop":
-            raise DataError(f"row with the id {row['id']}: {error}; mend it, or train with bad_rows=skip") from error
+            raise DataError(f"{told}; mend it, or go on with bad_rows=skip") from error
         if self.bad_rows is not None:
             with self.bad_rows.open("a") as file:  # one short write at the end: safe from several workers
-                file.write(json.dumps({"id": row["id"], "error": str(error)}) + "\n")
+                file.write(json.dumps({"id": name, "error": str(error)}) + "\n")
 
     def _empty(self) -> Encoded:
         """Stands in for a batch of bad rows only; carries no loss."""
@@ -144,11 +145,11 @@ def blank(messages: Messages, kept: Kept) -> Messages:
         content = message["content"]
         if not isinstance(content, str):
             images = [item for item in content if item["type"] == "image"]
-            shown = next(frames) if len(images) > 2 else len(images)  # a sequence may be longer than a clip's frames
-            content = [{"type": "image", "image": BLANK}] * shown + [
+            # A sequence as the clip that it is shown as: it may have more dates than frames are taken.
+            shown = [{"type": "video"}] if len(images) > 2 else [{"type": "image", "image": BLANK}] * len(images)
+            content = [
                 {"type": "video", "video": [BLANK] * next(frames)} if item["type"] == "video" else item
-                for item in content
-                if item["type"] != "image"
+                for item in shown + [item for item in content if item["type"] != "image"]
             ]
         emptied.append({**message, "content": content})
     return emptied

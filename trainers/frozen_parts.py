@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .mixture import Mixture
 from .progress import duration
 from .recipe import JointTuning
 from .recipe_data import Say
-from .rows import Visual, visuals_of
+from .rows import Row, Visual, visuals_of
 from .run_folder import process_state
 from .trainer import UniRSTrainer
 
@@ -38,11 +39,22 @@ def keep_features(
     # A picture that cannot be read is told again, by its row, when it is trained on: there the run stops or skips it.
     on_bad = None if recipe.bad_rows == "stop" else lambda visual, error: None
     for mixture in filter(None, mixtures):
-        rows = (mixture.row(place) for place in range(state.process_index, len(mixture), state.num_processes))
-        cache.fill((visual for row in rows for visual in visuals_of(row["messages"])), on_bad)
+        places = range(state.process_index, len(mixture), state.num_processes)
+        cache.fill(
+            (visual for row in _rows(mixture, places, recipe) for visual in visuals_of(row["messages"])), on_bad
+        )
     state.wait_for_everyone()
     say(f"features: {cache.computed:,} looked at in {duration(cache.seconds)}, kept in {cache.folder}")
     return cache
+
+
+def _rows(mixture: Mixture, places: range, recipe: JointTuning) -> Iterator[Row]:
+    for place in places:
+        try:
+            yield mixture.row(place)
+        except DataError:
+            if recipe.bad_rows == "stop":
+                raise
 
 
 def check_kept(network: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -60,6 +61,22 @@ def pack(samples: Sequence[Encoded], pad_id: int, one_row: bool) -> dict[str, to
             start = end
         batch["position_ids"][row, start:] = torch.arange(capacity - start)
     return batch
+
+
+def tells_samples_apart(language_model: Any) -> bool:
+    """Whether `position_ids` keep the samples of a row from seeing each other.
+
+    OPT, BLOOM, Falcon and MPT make their masks without them, and recurrent models carry a state along.
+    """
+    weight = language_model.get_input_embeddings().weight
+    half = 4  # tokens of each of two samples
+    words = torch.arange(2 * half, device=weight.device)[None]
+    seen = language_model.get_input_embeddings()(words).detach().requires_grad_()  # (1, tokens, dim)
+    with torch.enable_grad():
+        found = language_model(inputs_embeds=seen, position_ids=words % half, use_cache=False).last_hidden_state
+        weights = torch.linspace(-1, 1, found.shape[-1], device=found.device)  # a norm makes plain sums constant
+        (gradient,) = torch.autograd.grad((found[:, half:] * weights).sum(), seen)
+    return not gradient[:, :half].any()
 
 
 def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:

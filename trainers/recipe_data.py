@@ -121,4 +121,10 @@ class PlacesCollator:
         return self.train.row(place)
 
     def __call__(self, places: list[dict[str, int]]) -> dict[str, torch.Tensor]:
-        return self.collator([self.row(one["place"]) for one in places])
+        rows = []
+        for one in places:
+            try:
+                rows.append(self.row(one["place"]))
+            except DataError as error:  # not in the form: it has no id that could be told
+                self.collator.bad(None, str(error), error)
+        return self.collator(rows, len(places) - len(rows))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ from accelerate import PartialState
 from transformers.trainer_callback import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..file_lock import locked_folder
 from .data_sets import DataError
 from .recipe import ChangePretraining, JointTuning, as_yaml
 
 RECIPE, LOG, CHECKPOINTS, BAD_ROWS = "recipe.yaml", "log.jsonl", "checkpoints", "bad_rows.jsonl"
 DATA = "data.json"  # what was trained on: the recipe names files, whose content may change
+TRIES, PATIENCE = 20, 10.0  # seconds
 RECORD = "training.json"  # comes last: where it is, the model beside it is whole
 
 
@@ -32,6 +37,33 @@ class RunFolder:
         self.recipe = recipe
         self.path = Path(recipe.output).expanduser()
         self.checkpoints, self.log, self.bad_rows = self.path / CHECKPOINTS, self.path / LOG, self.path / BAD_ROWS
+
+    @contextmanager
+    def held(self, by_us: bool) -> Iterator[None]:
+        """Makes the folder, and no other run writes into it as long as this lasts.
+
+        Args:
+            by_us: Not so for processes of a run beside the first.
+
+        Raises:
+            DataError: Another run does, still after some seconds: so long live the loaders of one that was killed.
+        """
+        if not by_us:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
+        with ExitStack() as held:
+            for left in reversed(range(TRIES)):
+                if held.enter_context(locked_folder(self.path)):
+                    break
+                held.close()
+                if not left:
+                    raise DataError(f"{self.path}: another run is writing there; wait for it, or give another output")
+                time.sleep(PATIENCE / TRIES)
+            yield
 
     def prepare(self, resume: bool, data: dict[str, Any]) -> None:
         """Makes the folder with the resolved recipe, or checks that a run to resume is this one.
@@ -49,19 +81,21 @@ class RunFolder:
             self.bad_rows.unlink(missing_ok=True)
             return
         if resume and file.is_file():
-            if file.read_text(encoding="utf-8") != text:
-                lines = sorted(set(text.splitlines()) ^ set(file.read_text(encoding="utf-8").splitlines()))
-                changed = ", ".join(dict.fromkeys(line.strip().partition(":")[0] for line in lines))
+            before = file.read_text(encoding="utf-8")
+            lines = sorted(set(text.splitlines()) ^ set(before.splitlines()))
+            changed = dict.fromkeys(line.strip().partition(":")[0] for line in lines)
+            if set(changed) - {"bad_rows"}:  # a run that a bad row stopped may go on without it
                 raise DataError(
-                    f"{file}: the run to resume has other values for {changed}; take them over, or start anew"
+                    f"{file}: the run to resume has other values for {', '.join(changed)}; take them over, or start "
+                    "anew"
                 )
             self._check_data(data)
+            file.write_text(text, encoding="utf-8")
             return
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             hint = "go on with --resume, or " if file.is_file() and not resume else ""
             raise DataError(f"{self.path}: is there already; {hint}give another folder by --set output=FOLDER")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._begin(text, data)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error

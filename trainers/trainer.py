@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers.trainer_callback import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -41,7 +43,6 @@ class UniRSTrainer(SFTTrainer):
         network = network.get_base_model() if hasattr(network, "get_base_model") else network
         network.register_forward_hook(self._keep_log_probs)
         self._log_probs: torch.Tensor | None = None
-        self._skipped = 0.0
         self._eval_sums = torch.zeros(4, dtype=torch.float64)  # answer tokens, sum of losses, rows used, rows skipped
         self._start_counting()
 
@@ -105,14 +106,26 @@ class UniRSTrainer(SFTTrainer):
                 count, total = losses[2 * number : 2 * number + 2]
                 if count:
                     logs[f"loss_{task}"] = total / count
-            self._skipped += skipped
+            before = (line["skipped"] for line in reversed(self.state.log_history) if "skipped" in line)
             logs["tokens_per_second"] = tokens / seconds
             logs["samples_per_second"] = samples / seconds
             logs["padding"] = 1 - tokens / max(slots, 1)
-            logs["skipped"] = self._skipped
+            logs["skipped"] = next(before, 0.0) + skipped
             logs["memory_gb"] = peak_memory() / 1e9
             self._start_counting()
         super().log(logs, start_time)
+        if "loss" in logs and not math.isfinite(sum(losses)):
+            self.check_weights()
+
+    def check_weights(self) -> None:
+        """Raises `DataError` if what is trained is no numbers any more: no further step would mend it."""
+        for name, weight in self.model.named_parameters():
+            own = weight.to_local() if isinstance(weight, DTensor) else weight  # of FSDP2: this process's part
+            if weight.requires_grad and not own.isfinite().all():
+                raise DataError(
+                    f"the weights are no numbers after step {self.state.global_step} ({name}); lower "
+                    "training.learning_rate, or clip by training.max_grad_norm, and start anew with another output"
+                )
 
 
 class _TellEpoch(TrainerCallback):

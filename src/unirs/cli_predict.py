@@ -97,9 +97,8 @@ def predict(
         if rows.unread and not as_json:
             names = ", ".join(rows.unread[:20])
             typer.echo(f"Not read of {table}: {names} (what is asked stands under question)", err=True)
-        asking, settings = start(
-            engine, partial(load, model, clue, base, num_frames, dtype), batch_size, max_new_tokens, workers, bands
-        )
+        loading = partial(load, _from_the_root(model), clue, _from_the_root(base), num_frames, dtype)
+        asking, settings = start(engine, loading, batch_size, max_new_tokens, workers, bands)
         settings |= {"question": question, "max_new_tokens": max_new_tokens, "bands": bands}
         with closing(asking), closing(Ledger(journal, settings, len(rows))) as ledger:
             if ledger.begun_with and not as_json:
@@ -144,6 +143,12 @@ def start(
 
     network, settings = load()
     return LocalEngine(network, batch_size, max_new_tokens, bands), settings
+
+
+def _from_the_root(name: str | None) -> str | None:
+    """A folder's whole path, since workers of Ray may stand in another folder; a hub id as it is."""
+    folder = os.path.expanduser(name or "")
+    return os.path.abspath(folder) if os.path.isdir(folder) else name
 
 
 def load(

@@ -72,6 +72,9 @@ def _visuals(record: dict[str, Any], images: Path, where: str) -> list[dict[str,
     names, clip = record.get("image") or [], record.get("video") or record.get("video_id")
     if names and clip:
         raise DataError(f"{where}: has an image and a video; keep one of them")
+    for other in ("images", "videos"):
+        if record.get(other):  # it would be a text without its pictures
+            raise DataError(f"{where}: has {other} beside conversations; LLaVA's field is {other[:-1]}")
     names = names.split("###") if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(one, str) and one.strip() for one in names):
         raise DataError(f"{where}: image is {record['image']!r}; give a name, or a list of names")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..rows import TASKS, Row, add_clue, image_items, task_of, video_item
+from ..rows import TASKS, Row, add_clue, image_items, task_of, video_item, visuals_of
 from .errors import DataError
 from .files import JsonLines, find
 from .llava_json import MARKER, LlavaJson, llava_row
@@ -82,9 +82,11 @@ class OwnData:
         if "conversations" in record or {"q", "a"} <= record.keys():
             return llava_row(record, self.base, where, str(index))
         messages = _messages(record, where)
-        images = [self._source(one, where) for one in _list(record, "images", where) or _list(record, "image", where)]
-        videos = [self._source(one, where) for one in _list(record, "videos", where)]
+        images = [self._source(one, where) for one in _either(record, "images", "image", where)]
+        videos = [self._source(one, where) for one in _either(record, "videos", "video", where)]
         messages = _place(messages, images, videos, where, self._source)
+        if not visuals_of(messages) and (record.get("before") or record.get("after")):  # fields of `unirs predict`
+            raise DataError(f"{where}: before and after are not read here; write a pair as images, before first")
         if record.get("clue"):
             add_clue(messages, str(record["clue"]))
         task = task_of(messages)
@@ -120,15 +122,16 @@ def _undecoded(table: Any) -> Any:
     return table
 
 
-def _list(record: dict[str, Any], name: str, where: str) -> list[Any]:
-    value = record.get(name)
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if name == "image":
-        return [value]
-    raise DataError(f"{where}: {name} must be a list")
+def _either(record: dict[str, Any], many: str, one: str, where: str) -> list[Any]:
+    """What a row shows, as a list under its plural, or as a list or a single one under its singular."""
+    listed, single = record.get(many), record.get(one)
+    if listed is not None and not isinstance(listed, (list, tuple)):
+        raise DataError(f"{where}: {many} must be a list")
+    if listed and single:
+        raise DataError(f"{where}: has {many} and {one}; keep {many}")
+    if listed or single is None:
+        return list(listed or [])
+    return list(single) if one == "image" and isinstance(single, (list, tuple)) else [single]  # a clip may be frames
 
 
 def _messages(record: dict[str, Any], where: str) -> list[dict[str, Any]]:

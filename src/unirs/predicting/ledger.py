@@ -16,7 +16,8 @@ class Ledger(JournalFile):
     """The journal of a table: a line for each row as it is answered, in any order.
 
     Rows with an error are asked again by the next run, and so are rows whose words or pictures are others now; where
-    the id alone is another, the answer stays. Memory holds 17 bytes for each row of the table, and ids that changed.
+    the id alone is another, the answer stays. An answer outlives an error behind it: pictures of a disk that was away
+    may be back. Memory holds 17 bytes for each row of the table, and ids that changed.
 
     Args:
         path: The journal.
@@ -37,10 +38,11 @@ class Ledger(JournalFile):
         self.new_ids: dict[int, str] = {}  # by row, where the journal has another
         self.begun_with = 0  # rows that had their answer before this run
         for place, line in self.lines():
-            if 1 <= line["row"] <= count:  # the table may be shorter now
-                self._note(line, place)
-        self.places[self.failed] = -1
-        self.failed[:] = False
+            try:
+                if 1 <= line["row"] <= count and line["error"] is None:  # the table may be shorter now
+                    self._note(line, place)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{path}, at byte {place}: is no line of answers; remove the line") from error
         self.begun_with = self.done
 
     def _note(self, line: dict[str, Any], place: int) -> None:

@@ -56,7 +56,7 @@ def read_row(record: Record, base: str, question: str | None = None) -> TableRow
     """
     if record.error:
         raise DataError(record.error)
-    values = {name: value for name, value in record.values.items() if value is not None and value != ""}
+    values = {name: value for name, value in record.values.items() if not _is_empty(value)}
     words = values.get("question", question) or ""
     clue = values.get("clue", "")
     for name, text in (("question", words), ("clue", clue)):
@@ -71,6 +71,11 @@ def read_row(record: Record, base: str, question: str | None = None) -> TableRow
     for visual in visuals_of(messages):
         digest.update(visual.kind.encode() + b"".join(identity(one) + b"\0" for one in visual.sources))
     return TableRow(record.number, record.id, messages, digest.hexdigest()[:16])
+
+
+def _is_empty(value: Any) -> bool:
+    """A cell of blanks is one too: nobody sees them in a table."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _visuals(given: dict[str, Any], base: str) -> list[dict[str, Any]]:

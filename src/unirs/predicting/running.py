@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +17,7 @@ from unirs.trainers.data_sets import DataError
 
 from .ledger import Ledger
 from .rows import TableRow, fetched, read_row, with_rasters
+from .stores import is_remote
 from .table import Table
 
 Progress = Callable[[int, int], None]
@@ -70,6 +74,9 @@ def answer_table(
         DataError: The model or the machine fails, whatever is asked; what is answered is in the ledger.
     """
     total = len(table)
+    base = base or table.base
+    if not is_remote(base):
+        base = os.path.abspath(base)  # workers of Ray may stand in another folder
     progress(ledger.done, total)
     bad: list[Asked[TableRow]] = []
 
@@ -82,7 +89,7 @@ def answer_table(
             if record.number > total:  # it has grown since
                 return
             try:
-                row = read_row(record, base or table.base, question)
+                row = read_row(record, base, question)
             except DataError as error:
                 bad.append(Asked(TableRow(record.number, record.id, [], ""), Said(""), error=str(error)))
                 if len(bad) >= BAD_ROWS:
@@ -113,6 +120,8 @@ def batches(rows: Iterator[TableRow], size: Callable[[], int]) -> Iterator[list[
 def line_of(asked: Asked[TableRow], clue: bool) -> dict[str, Any]:
     """A line of the output, and the key of its question for the journal."""
     row, said = asked.question, asked.said
+    if said.score is not None and math.isnan(said.score):  # JSON has no such number, and the words are of no sense
+        asked = replace(asked, error="the model's numbers are none (NaN); look at its weights, or try --dtype float32")
     error = asked.error and asked.error.encode(errors="replace").decode()  # may quote a name that is no UTF-8
     known: dict[str, Any] = {"answer": None, "score": None, "seconds": None, "error": error}
     if not asked.error:

@@ -42,6 +42,8 @@ class Record:
     def id(self) -> str:
         """The table's own, or else the number."""
         given = self.values.get("id")
+        if isinstance(given, bytes):  # of Parquet, where a column of text is not marked as such
+            given = given.decode(errors="replace")
         return str(self.number if given is None or given == "" else given).encode(errors="replace").decode()
 
 
@@ -122,7 +124,7 @@ class Table:
         for name in COLUMNS:
             if names.count(name) > 1:
                 raise DataError(f"{self.path}: has {names.count(name)} columns named {name}; leave one")
-        self.unread = [name for name in names if name not in COLUMNS]
+        self.unread = [name for name in names if name not in ("", *COLUMNS)]  # pandas' index has no name
         if not set(names) & set(VISUALS):
             if any("\udc80" <= letter <= "\udcff" for letter in "".join(names)):
                 raise DataError(f"{self.path}: its head is no UTF-8 text; save the table as UTF-8")
