@@ -35,5 +35,5 @@ class ChosenProbabilities(LogitsProcessor):
         is_end = torch.isin(tokens, end_ids)
         before = is_end.cumsum(1) - is_end.long()  # ends in front of each token
         counts = (before == 0).to(chosen.device)
-        mean = (chosen * counts).sum(1) / counts.sum(1)
+        mean = chosen.masked_fill(~counts, 0).sum(1) / counts.sum(1)  # behind an end there may be no numbers
         return mean.exp().tolist()

@@ -49,7 +49,7 @@ def question_scores(
         raise ValueError(f"question {bare[0]} has no true answer")
     right = _rights(is_right, answers, references)
     by_geochat = _rights(is_right_by_geochat, answers, references)
-    written = {normalise_answer(one): one for truths in reversed(references) for one in reversed(truths)}
+    written = {normalise_answer(one): one for truths in reversed(references) for one in reversed(truths)} | {"": ""}
     per_type: dict[str, dict[str, Any]] = {}
     for kind in sorted(set(kinds)):
         places = [place for place, one in enumerate(kinds) if one == kind]
@@ -60,7 +60,7 @@ def question_scores(
             "accuracy": hits / count,
             "interval_95": wilson(hits, count),
             "geochat_rule": sum(by_geochat[place] for place in places) / count,
-            "majority": {"answer": written.get(common, ""), "accuracy": often / count},
+            "majority": {"answer": written[common], "accuracy": often / count},
         }
     count, rows = len(answers), list(per_type.values())
     common, often = _commonest(references)
@@ -74,7 +74,7 @@ def question_scores(
             "micro": sum(by_geochat) / count,
             "macro": sum(row["geochat_rule"] for row in rows) / len(rows),
         },
-        "majority": {"answer": written.get(common, ""), "accuracy": often / count, "per_type": best},
+        "majority": {"answer": written[common], "accuracy": often / count, "per_type": best},
         "per_type": per_type,
     }
 

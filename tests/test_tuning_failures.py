@@ -127,3 +127,22 @@ def test_two_runs_do_not_write_one_folder(tmp_path, monkeypatch):
         pass
     with folder.held(False), folder.held(True):  # of several processes the first one's
         pass
+
+
+def test_a_run_is_not_resumed_with_values_exchanged_between_two_data_sets(tmp_path):
+    """The lines of both recipes were compared as sets."""
+    two = "{{a: {{source: generated, kind: single, count: 4, size: 32, repeat: {}}}, b: {{source: generated, "
+    two += "kind: pair, count: 4, size: 32, repeat: {}}}}}"
+    first = RunFolder(recipe("joint_tuning", tmp_path / "run", data=two.format(1, 2)))
+    first.path.mkdir()
+    first.prepare(False, {})
+    first.log.write_text('{"step": 1}\n')
+    RunFolder(recipe("joint_tuning", tmp_path / "run", data=two.format(1, 2))).prepare(True, {})
+    with pytest.raises(DataError, match="the run to resume has"):
+        RunFolder(recipe("joint_tuning", tmp_path / "run", data=two.format(2, 1))).prepare(True, {})
+
+
+def test_an_output_that_is_a_file_is_told(tmp_path, checkpoint):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(DataError, match="run: is a file; give a folder"):
+        run_small(tmp_path / "run", checkpoint)

@@ -161,7 +161,10 @@ def joined(entries: dict[str, dict[str, Any]], say: Say, kind: str = "") -> Join
     given = {name: entry for name, entry in entries.items() if entry is not None}
     for name, entry in given.items():
         if isinstance(entry, dict) and entry.get("repeat", 1) != 1:
-            raise DataError(f"data.{name}: stage 1 shows each pair once an epoch; leave repeat out, and raise epochs")
+            part = kind.strip() or "data"
+            raise DataError(
+                f"{part}.{name}: stage 1 shows each pair once an epoch; leave repeat out, and raise epochs"
+            )
     sets = [make_data_set(name, entry) for name, entry in given.items()]
     for data in sets:
         say(f"{kind}data: {data.name}, {len(data):,} pairs")

@@ -278,7 +278,7 @@ def check_like(name: str, value: Any, known: Field) -> None:
     elif isinstance(known.default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise DataError(f"{name} is {value!r}; it must be a number")
     elif (known.type is int or hint.startswith("int |")) and isinstance(value, float):
-        raise DataError(f"{name} is {value!r}; it must be a whole number")
+        raise DataError(f"{name} is {value!r}; it must be a whole number, written without a point or an exponent")
 
 
 def training_arguments(recipe: JointTuning) -> SFTConfig:
@@ -292,10 +292,11 @@ def training_arguments(recipe: JointTuning) -> SFTConfig:
         check_like(f"training.{key}", value, known[key])
         if key in AT_LEAST and not value >= AT_LEAST[key]:  # as .nan is not
             raise DataError(f"training.{key} is {value}; give {AT_LEAST[key]} or more")
-        if key == "num_train_epochs" and not value > 0 and recipe.training.get("max_steps", -1) < 1:
-            raise DataError(f"training.num_train_epochs is {value}; give more than 0")
         if key == "max_steps" and value != -1 and value < 1:
             raise DataError(f"training.max_steps is {value}; give 1 or more, or -1 for whole epochs")
+    epochs = recipe.training.get("num_train_epochs", 1)
+    if not epochs > 0 and recipe.training.get("max_steps", -1) == -1:
+        raise DataError(f"training.num_train_epochs is {epochs}; give more than 0")
     try:
         config = SFTConfig(
             output_dir=str(RunFolder(recipe).checkpoints),

@@ -125,7 +125,7 @@ def load_recipe(name: str, changes: list[str]) -> JointTuning | ChangePretrainin
     if not own and stage == "joint_tuning" and _replaced(changes, "data"):
         _forget_validation(values, changes)
     if not own and stage == "change_pretraining":
-        _check_validation(values, changes, where)
+        _check_validation(values, where)
     if stage not in kinds:
         raise DataError(f"{where}: stage is {stage!r}; the stages are {' and '.join(kinds)}")
     return kinds[stage](**exactly(values, kinds[stage], where))
@@ -197,11 +197,15 @@ def _forget_validation(values: dict[str, Any], changes: list[str]) -> None:
         values["training"]["eval_strategy"] = "no"
 
 
-def _check_validation(values: dict[str, Any], changes: list[str], where: str) -> None:
+def _check_validation(values: dict[str, Any], where: str) -> None:
     """Stage 1 keeps the epoch that says best what the validation pairs show: of a user's own pairs, no others can."""
-    data = values.get("data")
-    sources = [one.get("source") for one in data.values() if isinstance(one, dict)] if isinstance(data, dict) else []
-    if set(sources) - {"generated"} and not _replaced(changes, "validation"):
+
+    def generated(part: str) -> list[bool]:
+        given = values.get(part)
+        sets = given.values() if isinstance(given, dict) else ()
+        return [one.get("source") == "generated" for one in sets if isinstance(one, dict)]
+
+    if not all(generated("data")) and all(generated("validation")):
         raise DataError(
             f"{where}: its validation pairs are generated, and the best epoch is chosen by them; give your own: "
             "--set 'validation.pair={source: ..., split: ...}'"

@@ -30,6 +30,11 @@ def process_state() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
+def _but_bad_rows(recipe: str) -> list[str]:
+    """Its lines: a run that a bad row stopped may go on without it."""
+    return [line for line in recipe.splitlines() if not line.startswith("bad_rows:")]
+
+
 class RunFolder:
     """Args: recipe: Whose `output` the folder is."""
 
@@ -53,6 +58,8 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise DataError(f"{self.path}: is a file; give a folder by --set output=FOLDER") from error
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
         with ExitStack() as held:
@@ -82,17 +89,18 @@ class RunFolder:
             return
         if resume and file.is_file():
             before = file.read_text(encoding="utf-8")
-            lines = sorted(set(text.splitlines()) ^ set(before.splitlines()))
-            changed = dict.fromkeys(line.strip().partition(":")[0] for line in lines)
-            if set(changed) - {"bad_rows"}:  # a run that a bad row stopped may go on without it
+            if _but_bad_rows(text) != _but_bad_rows(before):
+                lines = sorted(set(text.splitlines()) ^ set(before.splitlines()))
+                changed = ", ".join(dict.fromkeys(line.strip().partition(":")[0] for line in lines))
                 raise DataError(
-                    f"{file}: the run to resume has other values for {', '.join(changed)}; take them over, or start "
-                    "anew"
+                    f"{file}: the run to resume has {f'other values for {changed}' if changed else 'another order'}; "
+                    "take them over, or start anew"
                 )
             self._check_data(data)
-            file.write_text(text, encoding="utf-8")
+            if text != before:
+                file.write_text(text, encoding="utf-8")
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and any(self.path.iterdir()):
             hint = "go on with --resume, or " if file.is_file() and not resume else ""
             raise DataError(f"{self.path}: is there already; {hint}give another folder by --set output=FOLDER")
         try:

@@ -83,7 +83,9 @@ class OwnData:
             return llava_row(record, self.base, where, str(index))
         messages = _messages(record, where)
         images = [self._source(one, where) for one in _either(record, "images", "image", where)]
-        videos = [self._source(one, where) for one in _either(record, "videos", "video", where)]
+        shown = images or _name_their_own(messages)  # beside these, `video` may tell where they come from
+        listed = _either({**record, "video": None} if shown else record, "videos", "video", where)
+        videos = [self._source(one, where) for one in listed]
         messages = _place(messages, images, videos, where, self._source)
         if not visuals_of(messages) and (record.get("before") or record.get("after")):  # fields of `unirs predict`
             raise DataError(f"{where}: before and after are not read here; write a pair as images, before first")
@@ -125,6 +127,8 @@ def _undecoded(table: Any) -> Any:
 def _either(record: dict[str, Any], many: str, one: str, where: str) -> list[Any]:
     """What a row shows, as a list under its plural, or as a list or a single one under its singular."""
     listed, single = record.get(many), record.get(one)
+    if isinstance(single, str | list | dict) and not (any(single.values()) if isinstance(single, dict) else single):
+        single = None  # an empty cell of a table
     if listed is not None and not isinstance(listed, (list, tuple)):
         raise DataError(f"{where}: {many} must be a list")
     if listed and single:
@@ -132,6 +136,11 @@ def _either(record: dict[str, Any], many: str, one: str, where: str) -> list[Any
     if listed or single is None:
         return list(listed or [])
     return list(single) if one == "image" and isinstance(single, (list, tuple)) else [single]  # a clip may be frames
+
+
+def _name_their_own(messages: list[dict[str, Any]]) -> bool:
+    items = (item for one in messages if isinstance(one["content"], list) for item in one["content"])
+    return any(isinstance(item, dict) and (item.get("image") or item.get("video")) for item in items)
 
 
 def _messages(record: dict[str, Any], where: str) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def answer_table(
     total = len(table)
     base = base or table.base
     if not is_remote(base):
-        base = os.path.abspath(base)  # workers of Ray may stand in another folder
+        base = os.path.join(os.getcwd(), base)  # workers of Ray may stand in another folder
     progress(ledger.done, total)
     bad: list[Asked[TableRow]] = []
 
