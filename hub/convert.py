@@ -82,7 +82,7 @@ def convert(
     needed = sum(weight.size for weight in weights.values())
     files = opened.files + (weight_files(grafted) if grafted else [])
     given = [source, *(Path(one).expanduser() for one in (language_model, change_extraction) if one)]
-    # The record is published, and where things lie on this machine is nobody's business.
+    # The record is published: it leaves out the folders that all sources share, mostly where they lie here.
     parents = zip(*(one.absolute().parent.parts for one in given), strict=False)
     above = sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, parents))
     named = {Path(*file.absolute().parts[above:]).as_posix(): file for file in files}

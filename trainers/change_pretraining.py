@@ -26,7 +26,7 @@ from .pair_tower import PairTower
 from .progress import Lines, draw_curve
 from .recipe import ChangePretraining, exactly
 from .recipe_data import data_record, make_data_set
-from .run_folder import LogFile, RunFolder, process_state
+from .run_folder import LogFile, RunFolder, begun_from, process_state
 
 WEIGHTS, WORDS, SCORES = "change_extraction.safetensors", "vocabulary.json", "scores.json"
 OWN = "change_extraction."  # as `CaptionedChange` calls it
@@ -136,11 +136,7 @@ def pretrain(recipe: ChangePretraining, model: str, resume: bool, say: Say) -> d
         )
         trainer.remove_callback(PrinterCallback)
         if resume:
-            say(
-                f"resuming from {checkpoint}"
-                if checkpoint
-                else "no whole checkpoint yet: starting from the first step"
-            )
+            say(begun_from(checkpoint))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         # 5. the best epoch
         scores = summary(trainer, recipe.metric, len(data), len(validation), len(vocabulary))

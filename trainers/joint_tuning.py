@@ -31,7 +31,7 @@ from .progress import Lines, draw_curve, duration
 from .recipe import PARTS, JointTuning, closest, exactly
 from .recipe_data import PlacesCollator, Say, data_record, make_mixture, places
 from .rows import items_of
-from .run_folder import LogFile, RunFolder, process_state
+from .run_folder import LogFile, RunFolder, begun_from, process_state
 from .trainer import UniRSTrainer
 
 # Arguments of SFTConfig that have a place of their own in a recipe, or that our rows need as they are.
@@ -123,11 +123,7 @@ def tune(recipe: JointTuning, model: str, resume: bool, say: Say) -> dict[str, A
             check_kept(trainer.model)
         _silence(trainer)
         if resume:
-            say(
-                f"resuming from {checkpoint}"
-                if checkpoint
-                else "no whole checkpoint yet: starting from the first step"
-            )
+            say(begun_from(checkpoint))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         # 5. what it leaves
         trainer.check_weights()

@@ -30,6 +30,11 @@ def process_state() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
+def begun_from(checkpoint: Path | None) -> str:
+    """What a resumed run says of its start."""
+    return f"resuming from {checkpoint}" if checkpoint else "no whole checkpoint yet: starting from the first step"
+
+
 def _but_bad_rows(recipe: str) -> list[str]:
     """Its lines: a run that a bad row stopped may go on without it."""
     return [line for line in recipe.splitlines() if not line.startswith("bad_rows:")]
